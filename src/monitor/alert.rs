@@ -1,0 +1,439 @@
+//! The life of an alert: when it begins, goes on and ends, and which of that is worth telling.
+//!
+//! Deciding is not telling: [`Alert::step`] moves the state, [`Alert::due`] names the reason for a notice. Time comes in as an
+//! argument; values, windows and sinks are not known here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::baseline::{Amount, Usual};
+use super::cache::{Cause, Miss, Odds};
+use super::record::{Labels, Time};
+use super::rule::{Label, Rule};
+use crate::price::PicoUsd;
+
+const MINUTE_MS: i64 = 60_000;
+
+/// Pauses between repeats: each is counted from the notice before. The last one goes on for ever.
+const REPEAT_MINUTES: [i64; 5] = [15, 30, 60, 120, 240];
+
+/// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes.
+const GROWTH: i128 = 4;
+const GROWTH_PAUSE_MS: i64 = 5 * MINUTE_MS;
+
+/// An alert that fires again this soon after it resolved is the same episode, and says so at most this often.
+const REOPEN_MS: i64 = 15 * MINUTE_MS;
+
+/// So many reopenings within an hour are flapping.
+const FLAPS: usize = 3;
+
+/// Why a notice is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The episode is told for the first time.
+    First,
+    /// It goes on.
+    Repeat,
+    /// It had resolved and is back.
+    Reopened,
+    /// It was already on when the watch began.
+    StillFiring,
+    /// It is over.
+    Resolved,
+    /// The watch ends while it is on.
+    Stopped,
+}
+
+impl Reason {
+    /// The name in all output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Repeat => "repeat",
+            Self::Reopened => "reopened",
+            Self::StillFiring => "still-firing",
+            Self::Resolved => "resolved",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a rule's value says at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// No value: too few requests.
+    Nothing,
+    /// Over the limit.
+    Breach,
+    /// Neither over the limit nor clear of it.
+    Between,
+    /// Clear of the limit.
+    Clear,
+    /// There has been no value for so long that the episode ends for want of traffic.
+    Stale,
+}
+
+/// Where an alert is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is wrong.
+    Inactive,
+    /// The limit is crossed, but not yet for as long as the rule asks.
+    Pending {
+        /// Since when.
+        since: Time,
+    },
+    /// The limit is crossed.
+    Firing,
+    /// It is clear again, but not yet for as long as the rule asks.
+    Recovering {
+        /// Since when.
+        since: Time,
+    },
+    /// It is over; it may reopen for a while.
+    Closed {
+        /// Since when.
+        at: Time,
+    },
+}
+
+/// What misses of one cause add up to in an episode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CauseTally {
+    /// The cause.
+    pub cause: Cause,
+    /// Requests.
+    pub requests: u64,
+    /// Tokens that the cache would have given.
+    pub tokens: u64,
+    /// What they cost again.
+    pub cost: PicoUsd,
+    /// Pause before the last of them, in milliseconds.
+    pub gap_ms: i64,
+    /// Time to live of the cache entry, in seconds.
+    pub ttl_secs: i64,
+}
+
+/// What has been told of an episode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    /// The last notice.
+    at: Option<Time>,
+    /// That notice said it was over.
+    over: bool,
+    exposed: PicoUsd,
+    repeats: usize,
+    reopened_at: Option<Time>,
+}
+
+/// One firing of one rule for one key, from its first affected record to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Episode {
+    /// Hash of rule, key and first moment.
+    pub id: u64,
+    /// The first affected record.
+    pub since: Time,
+    /// The last record before it that was not affected.
+    pub before: Option<Time>,
+    /// Which window of the rule it fired on.
+    pub step: usize,
+    /// The limit it fired on, kept until it resolves.
+    pub limit: Amount,
+    /// What was usual when it fired.
+    pub usual: Option<Usual>,
+    /// The odds that it is chance, when it fired, and for which length.
+    pub odds: Option<(Odds, u32)>,
+    /// For rules about the cache: waste since `since`. For others: cost.
+    pub exposed: PicoUsd,
+    /// Minutes with traffic in it, for taking off what is usual.
+    pub minutes: i64,
+    /// The last such minute.
+    pub last_minute: i64,
+    /// Affected requests.
+    pub requests: i64,
+    /// The last record that spoke of it.
+    pub last_evidence: Time,
+    /// Causes, for rules about the cache.
+    pub causes: Vec<CauseTally>,
+    /// Who was seen last in it.
+    pub labels: Arc<Labels>,
+    /// Other rules that this episode explains.
+    pub explains: Vec<Arc<str>>,
+    /// It ended for want of traffic.
+    pub stale: bool,
+    reopenings: VecDeque<Time>,
+    told: Told,
+}
+
+impl Episode {
+    /// An episode that begins now and of which nothing has been told.
+    pub fn new(id: u64, since: Time, limit: Amount, labels: Arc<Labels>) -> Self {
+        Self {
+            id,
+            since,
+            before: None,
+            step: 0,
+            limit,
+            usual: None,
+            odds: None,
+            exposed: PicoUsd::ZERO,
+            minutes: 0,
+            last_minute: i64::MIN,
+            requests: 0,
+            last_evidence: since,
+            causes: Vec::new(),
+            labels,
+            explains: Vec::new(),
+            stale: false,
+            reopenings: VecDeque::new(),
+            told: Told::default(),
+        }
+    }
+
+    /// Adds a request that the cache did not serve.
+    pub fn add_miss(&mut self, miss: &Miss) {
+        let at = self.causes.iter().position(|tally| tally.cause == miss.cause);
+        let at = at.unwrap_or_else(|| {
+            self.causes.push(CauseTally {
+                cause: miss.cause.clone(),
+                requests: 0,
+                tokens: 0,
+                cost: PicoUsd::ZERO,
+                gap_ms: 0,
+                ttl_secs: 0,
+            });
+            self.causes.len() - 1
+        });
+        let tally = &mut self.causes[at];
+        tally.requests += 1;
+        tally.tokens += miss.tokens;
+        tally.cost += miss.cost;
+        tally.gap_ms = miss.gap_ms;
+        tally.ttl_secs = miss.ttl_secs;
+        self.labels = Arc::clone(&miss.labels);
+    }
+
+    /// Notes that a record of this minute belongs to it.
+    pub fn note_minute(&mut self, at: Time) {
+        if at.minute() > self.last_minute {
+            self.last_minute = at.minute();
+            self.minutes += 1;
+        }
+    }
+
+    /// The cause with the most dollars in it.
+    pub fn main_cause(&self) -> Option<&CauseTally> {
+        self.causes.iter().max_by_key(|tally| (tally.cost, tally.requests))
+    }
+
+    /// Fires and resolves again and again.
+    pub fn is_flapping(&self) -> bool {
+        self.reopenings.len() >= FLAPS
+    }
+
+    /// A notice has been given of it.
+    pub fn is_told(&self) -> bool {
+        self.told.at.is_some()
+    }
+
+    /// The last notice left it open.
+    pub fn is_told_open(&self) -> bool {
+        self.told.at.is_some() && !self.told.over
+    }
+
+    /// Remembers a notice.
+    pub fn was_told(&mut self, reason: Reason, now: Time, exposed: PicoUsd) {
+        match reason {
+            Reason::First | Reason::StillFiring => self.told.repeats = 0,
+            Reason::Repeat => self.told.repeats += 1,
+            Reason::Reopened => {
+                self.told.repeats = 0;
+                self.told.reopened_at = Some(now);
+            }
+            Reason::Resolved | Reason::Stopped => {}
+        }
+        self.told.at = Some(now);
+        self.told.over = reason == Reason::Resolved;
+        self.told.exposed = exposed;
+    }
+
+    fn repeat_at(&self, told_at: Time) -> Time {
+        let minutes = REPEAT_MINUTES[self.told.repeats.min(REPEAT_MINUTES.len() - 1)];
+        let factor = if self.is_flapping() { 2 } else { 1 };
+        Time(told_at.0 + minutes * factor * MINUTE_MS)
+    }
+
+    fn reopen_notice_at(&self) -> Option<Time> {
+        self.told.reopened_at.map(|at| Time(at.0 + REOPEN_MS))
+    }
+}
+
+/// The alert of one rule for one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its episode, from firing until it can no longer reopen.
+    pub episode: Option<Box<Episode>>,
+}
+
+impl Default for Alert {
+    fn default() -> Self {
+        Self { phase: Phase::Inactive, episode: None }
+    }
+}
+
+impl Alert {
+    /// The episode that is on: firing, or not yet clear for long enough.
+    pub fn open(&self) -> Option<&Episode> {
+        self.is_open().then_some(self.episode.as_deref()).flatten()
+    }
+
+    /// The same, to change.
+    pub fn open_mut(&mut self) -> Option<&mut Episode> {
+        if self.is_open() { self.episode.as_deref_mut() } else { None }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Firing | Phase::Recovering { .. })
+    }
+
+    /// Moves the state by one reading. `begin` makes the episode when it starts to fire.
+    pub fn step(&mut self, now: Time, reading: Reading, rule: &Rule, begin: impl FnOnce() -> Episode) {
+        use Reading::{Between, Breach, Clear, Nothing, Stale};
+        let hold_ms = rule.hold_secs * 1000;
+        let keep_ms = rule.keep_firing_secs * 1000;
+        self.phase = match (self.phase, reading) {
+            (Phase::Inactive | Phase::Closed { .. }, Breach) if hold_ms == 0 => self.fire(now, begin),
+            (Phase::Inactive | Phase::Closed { .. }, Breach) => Phase::Pending { since: now },
+            (Phase::Pending { since }, Breach) if now.millis_since(since) >= hold_ms => self.fire(now, begin),
+            (pending @ Phase::Pending { .. }, Breach) => pending,
+            (Phase::Pending { .. }, _) => self.episode.as_ref().map_or(Phase::Inactive, |_| Phase::Closed { at: now }),
+            (Phase::Firing, Clear) if keep_ms == 0 => Phase::Closed { at: now },
+            (Phase::Firing, Clear) => Phase::Recovering { since: now },
+            (Phase::Recovering { since }, Clear | Nothing) if now.millis_since(since) >= keep_ms => {
+                Phase::Closed { at: now }
+            }
+            (Phase::Recovering { .. }, Breach | Between) => Phase::Firing,
+            (Phase::Firing | Phase::Recovering { .. }, Stale) => {
+                if let Some(episode) = &mut self.episode {
+                    episode.stale = true;
+                }
+                Phase::Closed { at: now }
+            }
+            (phase, _) => phase,
+        };
+        if let Phase::Closed { at } = self.phase
+            && now.millis_since(at) >= REOPEN_MS
+        {
+            self.phase = Phase::Inactive;
+            self.episode = None;
+        }
+    }
+
+    fn fire(&mut self, now: Time, begin: impl FnOnce() -> Episode) -> Phase {
+        if let Some(episode) = &mut self.episode {
+            episode.stale = false;
+            episode.last_evidence = now;
+            episode.reopenings.push_back(now);
+            while episode.reopenings.front().is_some_and(|at| now.millis_since(*at) > 60 * MINUTE_MS) {
+                episode.reopenings.pop_front();
+            }
+        } else {
+            self.episode = Some(Box::new(begin()));
+        }
+        Phase::Firing
+    }
+
+    /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far; what another alert
+    /// explains is not told.
+    pub fn due(&self, now: Time, exposed: PicoUsd, inhibited: bool) -> Option<Reason> {
+        let episode = self.episode.as_deref()?;
+        let told = &episode.told;
+        match (self.phase, told.at) {
+            (Phase::Firing, _) if inhibited => None,
+            (Phase::Firing, None) => Some(Reason::First),
+            (Phase::Firing, Some(_)) if told.over => {
+                episode.reopen_notice_at().is_none_or(|at| now >= at).then_some(Reason::Reopened)
+            }
+            (Phase::Firing, Some(at)) => {
+                let news = episode.last_evidence > at;
+                let grown = exposed > PicoUsd::DOLLAR
+                    && exposed.0 >= GROWTH * told.exposed.0
+                    && now.millis_since(at) >= GROWTH_PAUSE_MS;
+                (news && (now >= episode.repeat_at(at) || grown)).then_some(Reason::Repeat)
+            }
+            (Phase::Closed { .. }, Some(_)) if !told.over => Some(Reason::Resolved),
+            _ => None,
+        }
+    }
+
+    /// The next moment at which time alone changes something.
+    pub fn next_change(&self, rule: &Rule) -> Option<Time> {
+        match self.phase {
+            Phase::Inactive => None,
+            Phase::Pending { since } => Some(since.plus_secs(rule.hold_secs)),
+            Phase::Recovering { since } => Some(since.plus_secs(rule.keep_firing_secs)),
+            Phase::Closed { at } => Some(Time(at.0 + REOPEN_MS)),
+            Phase::Firing => {
+                let episode = self.episode.as_deref()?;
+                let at = episode.told.at?;
+                if episode.told.over { episode.reopen_notice_at() } else { Some(episode.repeat_at(at)) }
+            }
+        }
+    }
+}
+
+/// A share of the cost of an episode, in per cent.
+pub type Share = (Arc<str>, u8);
+
+/// Something to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// Why.
+    pub reason: Reason,
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// The key, as labels with their values; empty for the whole stream.
+    pub key: Vec<(Label, String)>,
+    /// Identity of the episode, the same in every run over the same log.
+    pub episode: u64,
+    /// When, in event time.
+    pub at: Time,
+    /// The first affected record.
+    pub since: Time,
+    /// The metric's value now.
+    pub value: Amount,
+    /// The value is a lower bound: some of it has no price.
+    pub at_least: bool,
+    /// The limit it is held against.
+    pub limit: Amount,
+    /// The window that decides, in seconds; `None` for runs.
+    pub window_secs: Option<i64>,
+    /// Affected requests so far.
+    pub requests: i64,
+    /// What is usual, once learned.
+    pub usual: Option<Usual>,
+    /// What the episode has cost so far.
+    pub exposed: Option<PicoUsd>,
+    /// Nothing usual is known to take off `exposed`.
+    pub exposed_is_all: bool,
+    /// Exposed per hour.
+    pub pace: Option<PicoUsd>,
+    /// Why the cache was missed, most dollars first.
+    pub causes: Vec<CauseTally>,
+    /// The odds that a run of this length is chance.
+    pub odds: Option<(Odds, u32)>,
+    /// Models by share of the cost.
+    pub models: Vec<Share>,
+    /// Sessions by share of the cost.
+    pub sessions: Vec<Share>,
+    /// Who was seen last.
+    pub labels: Arc<Labels>,
+    /// Other rules that this explains and that therefore keep quiet.
+    pub explains: Vec<Arc<str>>,
+    /// It fires and resolves again and again.
+    pub flapping: bool,
+    /// It ended for want of traffic.
+    pub stale: bool,
+}

@@ -1,0 +1,186 @@
+//! What is usual: a log-histogram of the minutes that had traffic, over the trailing seven days.
+//!
+//! Knows whole numbers only. Each sample falls into a bin 2 % wide; bins are kept in blocks of six hours that are dropped
+//! whole, so adding is constant work and two histograms can be merged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::LazyLock;
+
+/// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
+pub type Amount = i128;
+
+/// One whole unit.
+pub const UNIT: Amount = 1_000_000_000_000;
+
+const BLOCK_MINUTES: i64 = 6 * 60;
+const BLOCKS: i64 = 7 * 4;
+
+/// With fewer samples than this the 99th percentile is not known: the largest sample stands for it.
+const MIN_FOR_PERCENTILE: u64 = 300;
+
+/// A learned rule needs this many minutes with traffic before it speaks.
+pub const MIN_SAMPLES: u64 = 60;
+
+/// Lower bounds of the bins: each is at least 2 % above the one before it (γ = 1.02), up to 10²⁷.
+static BOUNDS: LazyLock<Vec<Amount>> = LazyLock::new(|| {
+    let mut bounds = vec![0];
+    let mut bound: Amount = 1;
+    while bound < UNIT * 1_000_000_000_000_000 {
+        bounds.push(bound);
+        bound = (bound * 102 / 100).max(bound + 1);
+    }
+    bounds
+});
+
+fn bin_of(value: Amount) -> u16 {
+    let above = BOUNDS.partition_point(|bound| *bound <= value);
+    u16::try_from(above.saturating_sub(1)).unwrap_or(u16::MAX)
+}
+
+/// The value a bin stands for: its lower bound, which is at most 2 % below any sample in it.
+fn value_of(bin: u16) -> Amount {
+    BOUNDS[usize::from(bin).min(BOUNDS.len() - 1)]
+}
+
+/// Median and 99th percentile of the minutes that had traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usual {
+    /// Median.
+    pub usual: Amount,
+    /// 99th percentile, or the largest sample while there are few; at least a fifth above `usual`.
+    pub busy: Amount,
+    /// Samples behind them.
+    pub samples: u64,
+}
+
+impl Usual {
+    /// Enough minutes have been seen.
+    pub fn is_learned(&self) -> bool {
+        self.samples >= MIN_SAMPLES
+    }
+
+    /// A sample of an incident, cut so that it cannot become its own excuse: usual + 2 × (busy − usual).
+    pub fn clip(&self, sample: Amount) -> Amount {
+        if self.samples == 0 { sample } else { sample.min(self.usual + 2 * (self.busy - self.usual)) }
+    }
+}
+
+/// The samples of seven days.
+#[derive(Debug, Clone, Default)]
+pub struct Baseline {
+    blocks: VecDeque<(i64, BTreeMap<u16, u32>)>,
+    merged: BTreeMap<u16, u64>,
+    samples: u64,
+    now: Usual,
+}
+
+impl Baseline {
+    /// Adds the sample of a minute (minutes since the epoch). Blocks that have grown older than seven days are dropped.
+    pub fn add(&mut self, minute: i64, sample: Amount) {
+        let block = minute.div_euclid(BLOCK_MINUTES);
+        let newest = self.blocks.back().map_or(block, |(index, _)| block.max(*index));
+        while self.blocks.front().is_some_and(|(index, _)| *index <= newest - BLOCKS) {
+            self.drop_oldest();
+        }
+        if block > newest - BLOCKS {
+            let bin = bin_of(sample.max(0));
+            let at = self.blocks.partition_point(|(index, _)| *index < block);
+            if self.blocks.get(at).is_none_or(|(index, _)| *index != block) {
+                self.blocks.insert(at, (block, BTreeMap::new()));
+            }
+            *self.blocks[at].1.entry(bin).or_default() += 1;
+            *self.merged.entry(bin).or_default() += 1;
+            self.samples += 1;
+        }
+        self.now = self.summarize();
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((_, bins)) = self.blocks.pop_front() else { return };
+        for (bin, n) in bins {
+            let n = u64::from(n);
+            self.samples -= n;
+            if let Some(left) = self.merged.get_mut(&bin) {
+                *left -= n;
+                if *left == 0 {
+                    self.merged.remove(&bin);
+                }
+            }
+        }
+    }
+
+    /// What is usual now.
+    pub fn usual(&self) -> Usual {
+        self.now
+    }
+
+    fn summarize(&self) -> Usual {
+        let usual = self.quantile(50);
+        let largest = self.merged.last_key_value().map_or(0, |(bin, _)| value_of(*bin));
+        let busy = if self.samples < MIN_FOR_PERCENTILE { largest } else { self.quantile(99) };
+        Usual { usual, busy: busy.max(usual + usual / 5), samples: self.samples }
+    }
+
+    /// The value below which `percent` of the samples lie.
+    fn quantile(&self, percent: u64) -> Amount {
+        let rank = (self.samples * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        for (bin, n) in &self.merged {
+            seen += n;
+            if seen >= rank {
+                return value_of(*bin);
+            }
+        }
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bin_is_at_most_two_percent_wide() {
+        for value in [60, 1_000, 123_456_789, UNIT, 17 * UNIT + 5, UNIT * 9_999_999] {
+            let low = value_of(bin_of(value));
+            assert!(low <= value && value * 100 <= low * 102 + 100, "{value} fell to {low}");
+        }
+    }
+
+    #[test]
+    fn usual_is_the_median_and_busy_the_99th_percentile() {
+        let mut baseline = Baseline::default();
+        for n in 1..=1000 {
+            baseline.add(n, n as i128 * UNIT);
+        }
+        let Usual { usual, busy, samples } = baseline.usual();
+        assert_eq!(samples, 1000);
+        assert!((490..=500).contains(&(usual / UNIT)), "{usual}");
+        assert!((970..=990).contains(&(busy / UNIT)), "{busy}");
+    }
+
+    #[test]
+    fn few_samples_take_the_largest_and_a_flat_line_keeps_a_fifth_of_room() {
+        let mut baseline = Baseline::default();
+        for n in 0..100 {
+            baseline.add(n, 10 * UNIT);
+        }
+        let flat = baseline.usual();
+        assert_eq!(flat.busy, flat.usual + flat.usual / 5);
+        baseline.add(100, 50 * UNIT);
+        assert!(baseline.usual().busy >= 49 * UNIT);
+    }
+
+    #[test]
+    fn days_older_than_a_week_are_forgotten() {
+        let mut baseline = Baseline::default();
+        for n in 0..60 {
+            baseline.add(n, 100 * UNIT);
+        }
+        for n in 0..60 {
+            baseline.add(n + 7 * 24 * 60 + BLOCK_MINUTES, UNIT);
+        }
+        assert_eq!(baseline.usual().samples, 60);
+        assert!(baseline.usual().busy < 2 * UNIT);
+    }
+}

@@ -1,0 +1,554 @@
+//! What the prompt cache should have given, what it gave, why it did not, and what that cost.
+//!
+//! Follows each conversation: requests that share a growing prompt. Knows nothing of rules or windows.
+//!
+//! What is expected of the cache is what the conversation is known to have put there: the tokens read and written by the last
+//! request that used the cache, no more than this prompt or the last one. A tail that was never cached is not missed.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::record::{Labels, Time, Tokens, UsageRecord};
+use super::window::{Sums, Window};
+use crate::price::PicoUsd;
+
+/// A conversation that has not read the cache for this long is taken for one that does not use it.
+const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
+
+/// Time to live of the two kinds of cache entries, in seconds.
+const SHORT_TTL: i64 = 300;
+const LONG_TTL: i64 = 3600;
+
+/// For so long after one-hour writes became five-minute writes, gaps under an hour count as waste.
+const TTL_CHANGE_MS: i64 = 24 * 3_600_000;
+
+/// Outcomes remembered of a stream without conversation ids, and how many of them it takes to judge it.
+const REMEMBERED: u32 = 200;
+const MIN_REMEMBERED: u32 = 20;
+
+/// Conversations followed at once; the least recent are forgotten.
+const MAX_CONVERSATIONS: usize = 10_000;
+
+/// Why the cache did not give what it could have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// Nothing was read and the prompt was written anew within its time to live: its beginning changed.
+    Rewritten,
+    /// Neither read nor written: `cache_control` is gone.
+    Dropped,
+    /// A tail of the prompt that was in the cache was not read.
+    Partial,
+    /// One-hour entries became five-minute entries, and the pause was too long for those.
+    TtlChanged,
+    /// The API itself named the reason.
+    Api(Arc<str>),
+    /// The pause was longer than the time to live.
+    Expired,
+    /// The conversation was compacted or cut.
+    Compacted,
+    /// The request before had not finished when this one started.
+    Concurrent,
+    /// The session went on with another model, which has a cache of its own.
+    ModelChanged,
+}
+
+impl Cause {
+    /// Whether the miss could have been avoided. Only such misses are waste.
+    pub const fn is_waste(&self) -> bool {
+        match self {
+            Self::Rewritten | Self::Dropped | Self::Partial | Self::TtlChanged | Self::Api(_) => true,
+            Self::Expired | Self::Compacted | Self::Concurrent | Self::ModelChanged => false,
+        }
+    }
+
+    /// The name in all output.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Rewritten => "rewritten",
+            Self::Dropped => "dropped",
+            Self::Partial => "partial",
+            Self::TtlChanged => "ttl-changed",
+            Self::Api(kind) => kind,
+            Self::Expired => "expired",
+            Self::Compacted => "compacted",
+            Self::Concurrent => "concurrent",
+            Self::ModelChanged => "model-changed",
+        }
+    }
+}
+
+/// One request that the cache did not serve as it could have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Miss {
+    /// When.
+    pub at: Time,
+    /// Why.
+    pub cause: Cause,
+    /// Tokens that the cache would have given.
+    pub tokens: u64,
+    /// What they cost beyond reading them; zero if the model has no price.
+    pub cost: PicoUsd,
+    /// Milliseconds since the request before.
+    pub gap_ms: i64,
+    /// Time to live of the entry, in seconds.
+    pub ttl_secs: i64,
+    /// Who asked.
+    pub labels: Arc<Labels>,
+}
+
+/// How the cache served a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Too small, the first of its conversation, or in a stream that cannot be judged.
+    NotJudged,
+    /// The cache gave what it could.
+    Hit,
+    /// It did not.
+    Miss(Miss),
+}
+
+/// Affected requests in a row in one conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// How many.
+    pub length: u32,
+    /// The first of them.
+    pub since: Time,
+    /// The last request before them that the cache served.
+    pub before: Option<Time>,
+    /// The last of them.
+    pub last: Time,
+    /// What they cost again.
+    pub waste: PicoUsd,
+    /// The tokens of it.
+    pub missed: u64,
+    /// An alert has spoken of it: it no longer counts as chance.
+    told: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Conversation {
+    last: Time,
+    last_prompt: u64,
+    /// Tokens that the last request to use the cache had there.
+    cached: u64,
+    ttl_secs: i64,
+    /// The time to live is that of a write, not inferred.
+    ttl_written: bool,
+    ttl_changed_at: Option<Time>,
+    last_read: Option<Time>,
+    last_hit: Option<Time>,
+    compacted: bool,
+    run: Option<Run>,
+    /// Only for streams without conversation ids.
+    history: Option<History>,
+}
+
+/// The last outcomes of a stream, newest bit first.
+#[derive(Debug, Clone, Copy, Default)]
+struct History {
+    bits: [u64; 4],
+    len: u32,
+}
+
+impl History {
+    fn push(&mut self, hit: bool) {
+        let mut carry = u64::from(hit);
+        for word in &mut self.bits {
+            let out = *word >> 63;
+            *word = (*word << 1) | carry;
+            carry = out;
+        }
+        self.bits[3] &= (1 << (REMEMBERED - 192)) - 1;
+        self.len = (self.len + 1).min(REMEMBERED);
+    }
+
+    /// One prompt, not many interleaved: at least 95 % of its requests were served.
+    fn is_one_conversation(&self) -> bool {
+        let hits: u32 = self.bits.iter().map(|word| word.count_ones()).sum();
+        self.len >= MIN_REMEMBERED && hits * 100 >= self.len * 95
+    }
+}
+
+/// The last request of a session, whatever its model.
+#[derive(Debug, Clone)]
+struct Session {
+    at: Time,
+    conversation: u64,
+    cached: u64,
+    ttl_secs: i64,
+}
+
+/// How often the cache misses by chance: judged and affected requests of seven days, in blocks of six hours, outside runs
+/// that an alert has spoken of.
+#[derive(Debug, Clone)]
+struct Chance {
+    blocks: std::collections::VecDeque<(i64, u64, u64)>,
+    last_hour: Window,
+}
+
+const CHANCE_BLOCK_SECS: i64 = 6 * 3600;
+const CHANCE_BLOCKS: i64 = 28;
+
+impl Chance {
+    fn add(&mut self, at: Time, judged: u64, affected: u64) {
+        let block = at.secs().div_euclid(CHANCE_BLOCK_SECS);
+        let position = self.blocks.partition_point(|(index, ..)| *index < block);
+        match self.blocks.get_mut(position) {
+            Some((index, j, a)) if *index == block => {
+                *j += judged;
+                *a += affected;
+            }
+            _ => self.blocks.insert(position, (block, judged, affected)),
+        }
+        let newest = self.blocks.back().map_or(block, |(index, ..)| *index);
+        while self.blocks.front().is_some_and(|(index, ..)| *index <= newest - CHANCE_BLOCKS) {
+            self.blocks.pop_front();
+        }
+    }
+}
+
+/// How likely a run of misses is to be chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Odds {
+    /// Affected requests, plus one.
+    pub affected: u64,
+    /// Judged requests, plus a hundred.
+    pub judged: u64,
+    /// Requests that thirty days at the pace of the last hour would bring.
+    pub per_30_days: u64,
+}
+
+impl Odds {
+    /// Share of requests that miss by themselves, at least one in a thousand, as a fraction.
+    fn share(&self) -> (u128, u128) {
+        let (a, j) = (u128::from(self.affected), u128::from(self.judged));
+        if a * 1000 < j { (1, 1000) } else { (a.min(j), j) }
+    }
+
+    /// Parts of 10¹⁸ of a run of `length` that chance would show in thirty days, rounded up.
+    pub fn expected_per_30_days(&self, length: u32) -> u128 {
+        let (a, j) = self.share();
+        let mut expected = u128::from(self.per_30_days.max(1)) * 1_000_000_000_000_000_000;
+        for _ in 0..length {
+            expected = (expected * a).div_ceil(j);
+        }
+        expected
+    }
+
+    /// The shortest run, from 2 to 10, that chance would show less than once in `days`.
+    pub fn shortest_run(&self, days: u64) -> u32 {
+        let less_than_once = |n: &u32| {
+            self.expected_per_30_days(*n) * u128::from(days) < 30 * 1_000_000_000_000_000_000
+        };
+        (2..10).find(less_than_once).unwrap_or(10)
+    }
+}
+
+/// All conversations.
+#[derive(Debug)]
+pub struct CacheTracker {
+    /// Prompts smaller than this are not judged.
+    min_prompt_tokens: u64,
+    conversations: FxHashMap<u64, Conversation>,
+    sessions: FxHashMap<u64, Session>,
+    chance: Chance,
+}
+
+impl CacheTracker {
+    /// A tracker that judges prompts from `min_prompt_tokens` on.
+    pub fn new(min_prompt_tokens: u64) -> Self {
+        Self {
+            min_prompt_tokens,
+            conversations: FxHashMap::default(),
+            sessions: FxHashMap::default(),
+            chance: Chance { blocks: Default::default(), last_hour: Window::new(3600, 0) },
+        }
+    }
+
+    /// Judges a request and remembers it as the predecessor of the next.
+    pub fn observe(&mut self, record: &UsageRecord, at: Time) -> Outcome {
+        let prompt = record.tokens.prompt();
+        if prompt < self.min_prompt_tokens || record.batch {
+            return Outcome::NotJudged;
+        }
+        self.chance.last_hour.add(at.secs(), &Sums { requests: 1, ..Sums::default() });
+        let session = session_key(&record.labels);
+        let before = session.and_then(|key| self.sessions.get(&key)).cloned();
+        let fresh = !self.conversations.contains_key(&record.labels.conversation);
+        if fresh {
+            self.make_room();
+        }
+        let conversation = self
+            .conversations
+            .entry(record.labels.conversation)
+            .or_insert_with(|| Conversation::new(at, !record.names_conversation()));
+        let outcome = if fresh {
+            switched_model(record, at, before.as_ref())
+        } else {
+            conversation.judge(record, at)
+        };
+        let outcome = conversation.count(outcome, at, &mut self.chance);
+        conversation.remember(&record.tokens, at, &outcome);
+        if let Some(key) = session
+            && before.is_none_or(|before| before.at <= at)
+        {
+            let (cached, ttl_secs) = (conversation.cached, conversation.ttl_secs);
+            self.sessions.insert(key, Session { at, conversation: record.labels.conversation, cached, ttl_secs });
+        }
+        outcome
+    }
+
+    /// A copy of a response that was counted elsewhere is still what its own conversation goes on from.
+    pub fn observe_copy(&mut self, record: &UsageRecord, at: Time) {
+        if record.tokens.prompt() < self.min_prompt_tokens || record.batch {
+            return;
+        }
+        let unnamed = !record.names_conversation();
+        let conversation = self
+            .conversations
+            .entry(record.labels.conversation)
+            .or_insert_with(|| Conversation::new(at, unnamed));
+        if at >= conversation.last {
+            conversation.remember(&record.tokens, at, &Outcome::NotJudged);
+        }
+    }
+
+    /// The next prompt of these conversations starts anew. Conversations of all models of the session are meant.
+    pub fn compacted(&mut self, conversations: impl Fn(u64) -> bool) {
+        for (id, conversation) in &mut self.conversations {
+            if conversations(*id) {
+                conversation.compacted = true;
+            }
+        }
+    }
+
+    /// The run of misses that a conversation is in.
+    pub fn run(&self, conversation: u64) -> Option<&Run> {
+        self.conversations.get(&conversation)?.run.as_ref()
+    }
+
+    /// The last request of a conversation.
+    pub fn last_request(&self, conversation: u64) -> Option<Time> {
+        self.conversations.get(&conversation).map(|c| c.last)
+    }
+
+    /// An alert has spoken of the run of this conversation, which therefore was no chance.
+    pub fn run_was_told(&mut self, conversation: u64) {
+        if let Some(run) = self.conversations.get_mut(&conversation).and_then(|c| c.run.as_mut()) {
+            run.told = true;
+        }
+    }
+
+    /// How often requests miss by chance, as seen up to now.
+    pub fn odds(&mut self, now: Time) -> Odds {
+        self.chance.last_hour.advance(now.secs());
+        let oldest = now.secs().div_euclid(CHANCE_BLOCK_SECS) - CHANCE_BLOCKS;
+        let recent = self.chance.blocks.iter().filter(|(block, ..)| *block > oldest);
+        let (judged, affected) = recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
+        let last_hour = u64::try_from(self.chance.last_hour.total().requests).unwrap_or(0);
+        Odds { affected: affected + 1, judged: judged + 100, per_30_days: last_hour * 720 }
+    }
+
+    fn make_room(&mut self) {
+        if self.conversations.len() < MAX_CONVERSATIONS {
+            return;
+        }
+        forget_oldest(&mut self.conversations, |c| c.last);
+        forget_oldest(&mut self.sessions, |s| s.at);
+    }
+}
+
+/// Forgets the least recent tenth.
+fn forget_oldest<T>(map: &mut FxHashMap<u64, T>, at: impl Fn(&T) -> Time) {
+    let mut times: Vec<Time> = map.values().map(&at).collect();
+    if times.is_empty() {
+        return;
+    }
+    let tenth = times.len() / 10;
+    let (_, cut, _) = times.select_nth_unstable(tenth);
+    let cut = *cut;
+    map.retain(|_, value| at(value) > cut);
+}
+
+/// A conversation that starts while its session was using another model pays for a cache of its own.
+fn switched_model(record: &UsageRecord, at: Time, before: Option<&Session>) -> Outcome {
+    let Some(before) = before.filter(|b| b.conversation != record.labels.conversation) else {
+        return Outcome::NotJudged;
+    };
+    let gap_ms = at.millis_since(before.at).max(0);
+    let expected = record.tokens.prompt().min(before.cached);
+    let missed = expected.saturating_sub(record.tokens.cache_read);
+    if gap_ms > before.ttl_secs * 1000 || missed * 20 <= expected {
+        return Outcome::NotJudged;
+    }
+    Outcome::Miss(miss(record, at, Cause::ModelChanged, missed, gap_ms, before.ttl_secs))
+}
+
+fn miss(record: &UsageRecord, at: Time, cause: Cause, tokens: u64, gap_ms: i64, ttl_secs: i64) -> Miss {
+    let cost = record.rates.map(|rates| rates.miss_cost(tokens, &record.tokens)).unwrap_or_default();
+    Miss { at, cause, tokens, cost, gap_ms, ttl_secs, labels: Arc::clone(&record.labels) }
+}
+
+/// The API's reason if it names one that is known; its other types say only that it does not know.
+fn api_cause(record: &UsageRecord) -> Option<(Cause, Option<u64>)> {
+    let reason = record.miss_reason.as_ref()?;
+    let cause = match &*reason.kind {
+        "model_changed" => Cause::ModelChanged,
+        kind if kind.ends_with("_changed") => Cause::Api(Arc::clone(&reason.kind)),
+        _ => return None,
+    };
+    Some((cause, reason.missed_tokens))
+}
+
+impl Conversation {
+    fn new(at: Time, unnamed: bool) -> Self {
+        Self {
+            last: at,
+            last_prompt: 0,
+            cached: 0,
+            ttl_secs: SHORT_TTL,
+            ttl_written: false,
+            ttl_changed_at: None,
+            last_read: None,
+            last_hit: None,
+            compacted: false,
+            run: None,
+            history: unnamed.then(History::default),
+        }
+    }
+
+    fn judge(&self, record: &UsageRecord, at: Time) -> Outcome {
+        let uses_cache = self.last_read.is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
+        let tokens = &record.tokens;
+        if !uses_cache {
+            return Outcome::NotJudged;
+        }
+        let gap_ms = at.millis_since(self.last).max(0);
+        let expected = tokens.prompt().min(self.last_prompt).min(self.cached);
+        let mut missed = expected.saturating_sub(tokens.cache_read);
+        if missed * 20 <= expected {
+            missed = 0;
+        }
+        let api = api_cause(record);
+        if let Some((_, Some(said))) = api {
+            missed = said.min(tokens.prompt() - tokens.cache_read);
+        }
+        if missed == 0 {
+            return Outcome::Hit;
+        }
+        let cause = api.map_or_else(|| self.cause(record, at, gap_ms), |(cause, _)| cause);
+        Outcome::Miss(miss(record, at, cause, missed, gap_ms, self.ttl_secs))
+    }
+
+    fn cause(&self, record: &UsageRecord, at: Time, gap_ms: i64) -> Cause {
+        let tokens = &record.tokens;
+        let ttl_changed = self.ttl_changed_at.is_some_and(|t| at.millis_since(t) <= TTL_CHANGE_MS);
+        let still_running = record.started.is_some_and(|started| started < self.last);
+        if gap_ms > self.ttl_secs * 1000 {
+            if ttl_changed && gap_ms <= LONG_TTL * 1000 { Cause::TtlChanged } else { Cause::Expired }
+        } else if self.compacted || tokens.prompt() * 2 < self.last_prompt {
+            Cause::Compacted
+        } else if still_running {
+            Cause::Concurrent
+        } else if tokens.cache_read > 0 {
+            Cause::Partial
+        } else if tokens.cache_write() > 0 {
+            Cause::Rewritten
+        } else {
+            Cause::Dropped
+        }
+    }
+
+    /// Keeps the run and the odds. In a stream that may be many users interleaved, misses are noted but not claimed.
+    fn count(&mut self, outcome: Outcome, at: Time, chance: &mut Chance) -> Outcome {
+        let trusted = self.history.is_none_or(|history| history.is_one_conversation());
+        match &outcome {
+            Outcome::NotJudged => {}
+            Outcome::Hit => {
+                if let Some(run) = self.run.take()
+                    && !run.told
+                {
+                    chance.add(at, u64::from(run.length), u64::from(run.length));
+                    for _ in 0..run.length {
+                        self.note(false);
+                    }
+                }
+                chance.add(at, 1, 0);
+                self.note(true);
+                self.last_hit = Some(at);
+            }
+            Outcome::Miss(miss) if !miss.cause.is_waste() => {}
+            Outcome::Miss(miss) if trusted || self.run.is_some() => {
+                let before = self.last_hit;
+                let run = self.run.get_or_insert_with(|| Run {
+                    length: 0,
+                    since: at,
+                    before,
+                    last: at,
+                    waste: PicoUsd::ZERO,
+                    missed: 0,
+                    told: false,
+                });
+                run.length += 1;
+                run.last = at;
+                run.waste += miss.cost;
+                run.missed += miss.tokens;
+            }
+            Outcome::Miss(_) => {
+                self.note(false);
+                return Outcome::NotJudged;
+            }
+        }
+        outcome
+    }
+
+    fn note(&mut self, hit: bool) {
+        if let Some(history) = &mut self.history {
+            history.push(hit);
+        }
+    }
+
+    /// Becomes the predecessor of the next request.
+    fn remember(&mut self, tokens: &Tokens, at: Time, outcome: &Outcome) {
+        let gap_ms = at.millis_since(self.last);
+        let compacted = matches!(outcome, Outcome::Miss(miss) if miss.cause == Cause::Compacted);
+        if tokens.cache_write_1h > 0 {
+            self.ttl_secs = LONG_TTL;
+            self.ttl_written = true;
+            self.ttl_changed_at = None;
+        } else if tokens.cache_write_5m > 0 {
+            if self.ttl_secs == LONG_TTL && self.ttl_written {
+                self.ttl_changed_at = Some(at);
+            }
+            self.ttl_secs = SHORT_TTL;
+            self.ttl_written = true;
+        } else if *outcome == Outcome::Hit && gap_ms > self.ttl_secs * 1000 {
+            // Read after more than five minutes: somebody writes one-hour entries.
+            self.ttl_secs = LONG_TTL;
+            self.ttl_written = false;
+        }
+        if tokens.cache_read > 0 {
+            self.last_read = Some(at.max(self.last_read.unwrap_or(at)));
+        }
+        let used = tokens.cache_read + tokens.cache_write();
+        if used > 0 || compacted {
+            self.cached = used;
+        }
+        self.compacted = false;
+        if at >= self.last {
+            self.last = at;
+            self.last_prompt = tokens.prompt();
+        }
+    }
+}
+
+/// Session and agent without the model: a switch of the model happens within it.
+fn session_key(labels: &Labels) -> Option<u64> {
+    use std::hash::{Hash, Hasher};
+    let session = labels.session.as_ref().filter(|_| !labels.interleaved)?;
+    let mut hasher = rustc_hash::FxHasher::default();
+    (session, &labels.agent).hash(&mut hasher);
+    Some(hasher.finish())
+}

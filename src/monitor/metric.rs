@@ -1,0 +1,211 @@
+//! What a rule reads off a window.
+//!
+//! Values are exact fractions of whole numbers; they are compared with limits by cross-multiplication.
+
+use super::baseline::{Amount, UNIT};
+use super::window::{BUCKETS, Sums};
+
+/// A number that rules are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Dollars spent.
+    Cost,
+    /// Tokens computed anew: input, output and cache writes. Cache reads are left out: they dominate every sum and say little.
+    Tokens,
+    /// Whole prompts.
+    PromptTokens,
+    /// Output tokens.
+    OutputTokens,
+    /// Responses.
+    Requests,
+    /// Share of eligible prompts that was not read from the cache.
+    CacheMiss,
+    /// Dollars paid again for what the cache would have given.
+    CacheWaste,
+    /// Affected requests in a row in one conversation.
+    MissRun,
+    /// Responses of a model without a price. Said once for each model.
+    Unpriced,
+    /// Large prompts that neither read nor wrote the cache. Said once for each key.
+    NoCache,
+}
+
+/// All metrics in the order of the documentation.
+pub const METRICS: [Metric; 10] = [
+    Metric::Cost,
+    Metric::Tokens,
+    Metric::PromptTokens,
+    Metric::OutputTokens,
+    Metric::Requests,
+    Metric::CacheMiss,
+    Metric::CacheWaste,
+    Metric::MissRun,
+    Metric::Unpriced,
+    Metric::NoCache,
+];
+
+/// What a value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Dollars.
+    Usd,
+    /// Tokens.
+    Tokens,
+    /// Requests.
+    Requests,
+    /// A share from 0 to 1.
+    Share,
+}
+
+impl Metric {
+    /// The name in rules and output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cost => "cost",
+            Self::Tokens => "tokens",
+            Self::PromptTokens => "prompt-tokens",
+            Self::OutputTokens => "output-tokens",
+            Self::Requests => "requests",
+            Self::CacheMiss => "cache-miss",
+            Self::CacheWaste => "cache-waste",
+            Self::MissRun => "miss-run",
+            Self::Unpriced => "unpriced",
+            Self::NoCache => "no-cache",
+        }
+    }
+
+    /// One line of explanation.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Cost => "dollars spent",
+            Self::Tokens => "input, output and cache-write tokens (cache reads left out)",
+            Self::PromptTokens => "tokens of whole prompts",
+            Self::OutputTokens => "output tokens",
+            Self::Requests => "responses",
+            Self::CacheMiss => "share of large prompts not read from the cache, 0 to 1",
+            Self::CacheWaste => "dollars paid again for what the cache would have given",
+            Self::MissRun => "requests in a row that missed the cache, in one conversation",
+            Self::Unpriced => "responses of a model without a price; said once for each",
+            Self::NoCache => "large prompts that neither read nor wrote the cache; said once",
+        }
+    }
+
+    /// What its values count.
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::Cost | Self::CacheWaste => Unit::Usd,
+            Self::Tokens | Self::PromptTokens | Self::OutputTokens => Unit::Tokens,
+            Self::Requests | Self::MissRun | Self::Unpriced | Self::NoCache => Unit::Requests,
+            Self::CacheMiss => Unit::Share,
+        }
+    }
+
+    /// A sum over the window, which can be given per minute; the others are shares or lengths.
+    pub const fn is_sum(self) -> bool {
+        match self {
+            Self::Cost
+            | Self::Tokens
+            | Self::PromptTokens
+            | Self::OutputTokens
+            | Self::Requests
+            | Self::CacheWaste => true,
+            Self::CacheMiss | Self::MissRun | Self::Unpriced | Self::NoCache => false,
+        }
+    }
+
+    /// Read off a window at all.
+    pub const fn is_windowed(self) -> bool {
+        self.is_sum() || matches!(self, Self::CacheMiss)
+    }
+
+    /// About the cache: its exposure is waste, not cost.
+    pub const fn is_about_cache(self) -> bool {
+        matches!(self, Self::CacheMiss | Self::CacheWaste | Self::MissRun)
+    }
+
+    /// Said once for each key, without limit or end.
+    pub const fn is_announcement(self) -> bool {
+        matches!(self, Self::Unpriced | Self::NoCache)
+    }
+
+    /// The requests that the metric is evidence of.
+    pub const fn evidence(self, sums: &Sums) -> i64 {
+        match self {
+            Self::CacheMiss => sums.eligible,
+            _ => sums.requests,
+        }
+    }
+
+    /// The value over a window. A share of nothing has none. `per_secs` turns a sum over `window_secs` into a rate.
+    pub fn read(self, sums: &Sums, window_secs: i64, per_secs: Option<i64>) -> Option<Value> {
+        let sum = match self {
+            Self::Cost => sums.cost.0,
+            Self::CacheWaste => sums.waste.0,
+            Self::Tokens => whole(sums.fresh),
+            Self::PromptTokens => whole(sums.prompt),
+            Self::OutputTokens => whole(sums.output),
+            Self::Requests => whole(sums.requests),
+            Self::CacheMiss => {
+                let missed = sums.eligible_prompt - sums.eligible_read;
+                return (sums.eligible_prompt > 0)
+                    .then(|| Value::new(whole(missed), i128::from(sums.eligible_prompt)));
+            }
+            Self::MissRun | Self::Unpriced | Self::NoCache => return None,
+        };
+        Some(match per_secs {
+            Some(per) => Value::new(sum * i128::from(per), i128::from(window_secs)),
+            None => Value::new(sum, 1),
+        })
+    }
+}
+
+/// Seconds of the shortest window there is.
+pub const MIN_WINDOW_SECS: i64 = BUCKETS;
+
+fn whole(n: i64) -> Amount {
+    i128::from(n) * UNIT
+}
+
+/// An exact value: `num / den` in the fixed-point unit of [`Amount`].
+#[derive(Debug, Clone, Copy)]
+pub struct Value {
+    num: i128,
+    den: i128,
+}
+
+impl Value {
+    /// A fraction; the denominator must be above zero.
+    pub const fn new(num: i128, den: i128) -> Self {
+        Self { num, den }
+    }
+
+    /// A whole count.
+    pub const fn count(n: u32) -> Self {
+        Self::new(n as i128 * UNIT, 1)
+    }
+
+    /// The value rounded down to the fixed-point unit, for output and baselines.
+    pub const fn amount(self) -> Amount {
+        self.num.div_euclid(self.den)
+    }
+
+    /// Exactly above the limit.
+    pub const fn is_above(self, limit: Amount) -> bool {
+        self.num > limit * self.den
+    }
+
+    /// Exactly below the limit.
+    pub const fn is_below(self, limit: Amount) -> bool {
+        self.num < limit * self.den
+    }
+
+    /// Below 0.8 × limit: clear of a limit from above.
+    pub const fn is_clear_below(self, limit: Amount) -> bool {
+        self.num * 5 < limit * 4 * self.den || (self.num <= 0 && limit >= 0)
+    }
+
+    /// Above limit ÷ 0.8: clear of a limit from below.
+    pub const fn is_clear_above(self, limit: Amount) -> bool {
+        self.num * 4 > limit * 5 * self.den
+    }
+}

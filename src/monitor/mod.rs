@@ -1,0 +1,33 @@
+//! The core: records in, notices out.
+//!
+//! Pure and deterministic. Time comes in as an argument; there is no I/O, no thread, no environment, no clock and no colour
+//! here. The same records and ticks give the same notices, live and in replay.
+//!
+//! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`window`](Window), [`baseline`](Baseline),
+//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), [`alert`](Alert), [`totals`](Totals),
+//! [`evaluator`](Evaluator).
+
+mod alert;
+mod baseline;
+mod cache;
+mod dedupe;
+mod evaluator;
+mod metric;
+mod record;
+mod rule;
+mod scope;
+mod totals;
+mod window;
+
+pub use alert::{Alert, CauseTally, Episode, Notice, Phase, Reading, Reason, Share};
+pub use baseline::{Amount, Baseline, MIN_SAMPLES, UNIT, Usual};
+pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run};
+pub use dedupe::{Dedupe, Growth, Sighting};
+pub use evaluator::{Counted, Evaluator, Learning, Settings};
+pub use metric::{METRICS, Metric, Unit, Value};
+pub use record::{
+    Caveats, ExtraUsage, Labels, MissReason, ResponseId, Stamp, Time, Tokens, UsageRecord,
+};
+pub use rule::{DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity};
+pub use totals::{CauseTotal, ModelTotal, Totals};
+pub use window::{BUCKETS, Sums, Window};

@@ -1,0 +1,212 @@
+//! What the monitor is fed: one API response as numbers and labels.
+//!
+//! Knows nothing: not where a record came from, how it was written, or what will be made of it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::price::{PicoUsd, Rates};
+
+/// A moment of event time in whole milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(pub i64);
+
+impl Time {
+    /// The start of a whole second.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs * 1000)
+    }
+
+    /// The whole second that holds this moment.
+    pub const fn secs(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// The whole minute that holds this moment.
+    pub const fn minute(self) -> i64 {
+        self.0.div_euclid(60_000)
+    }
+
+    /// This moment plus whole seconds.
+    #[must_use]
+    pub const fn plus_secs(self, secs: i64) -> Self {
+        Self(self.0 + secs * 1000)
+    }
+
+    /// Milliseconds since an earlier moment; negative if it is later.
+    pub const fn millis_since(self, earlier: Self) -> i64 {
+        self.0 - earlier.0
+    }
+}
+
+/// When a response happened, as far as its line can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp {
+    /// The record's own time.
+    At(Time),
+    /// The line names no time.
+    Undated,
+    /// The only time that the line names lies before 2023 or in the future.
+    Impossible,
+}
+
+/// Token counts of one response, or a sum of them. The four prompt kinds are disjoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Prompt tokens that were neither read from nor written to the cache.
+    pub input: u64,
+    /// Output tokens, thinking included.
+    pub output: u64,
+    /// Prompt tokens written to a cache entry that lives five minutes.
+    pub cache_write_5m: u64,
+    /// Prompt tokens written to a cache entry that lives one hour.
+    pub cache_write_1h: u64,
+    /// Prompt tokens read from the cache.
+    pub cache_read: u64,
+    /// Web searches: requests, not tokens.
+    pub web_search: u64,
+}
+
+impl Tokens {
+    /// Tokens written to the cache, whatever their time to live.
+    pub const fn cache_write(&self) -> u64 {
+        self.cache_write_5m + self.cache_write_1h
+    }
+
+    /// The whole prompt of a request.
+    pub const fn prompt(&self) -> u64 {
+        self.input + self.cache_write() + self.cache_read
+    }
+
+    /// Tokens that were computed anew: everything but cache reads.
+    pub const fn fresh(&self) -> u64 {
+        self.input + self.output + self.cache_write()
+    }
+
+    /// Adds other counts to these.
+    pub fn add(&mut self, other: &Self) {
+        self.input += other.input;
+        self.output += other.output;
+        self.cache_write_5m += other.cache_write_5m;
+        self.cache_write_1h += other.cache_write_1h;
+        self.cache_read += other.cache_read;
+        self.web_search += other.web_search;
+    }
+}
+
+/// The identity of a response: a hash of its id and prompt counts, so that copies of it are counted once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResponseId(pub u128);
+
+/// The names a record can be grouped by. Shared by all records that carry the same ones.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels {
+    /// Canonical model id, or the name in the log if no price is known for it.
+    pub model: Arc<str>,
+    /// Session id.
+    pub session: Option<Arc<str>>,
+    /// Sub-agent id within the session.
+    pub agent: Option<Arc<str>>,
+    /// Project: the log's own label, or the working directory of a Claude Code session.
+    pub project: Option<Arc<str>>,
+    /// The file or pipe the record was read from.
+    pub source: Arc<str>,
+    /// Several side conversations share these labels and cannot be told apart (old transcripts).
+    pub interleaved: bool,
+    /// Hash of session, agent and model, or without a session of model and project: which conversation this is.
+    pub conversation: u64,
+}
+
+impl Labels {
+    /// Fills in the hash that tells conversations apart.
+    #[must_use]
+    pub fn with_conversation(mut self) -> Self {
+        let mut hasher = rustc_hash::FxHasher::default();
+        match &self.session {
+            Some(session) => (session, &self.agent, self.interleaved, &self.model).hash(&mut hasher),
+            None => (&self.model, &self.project).hash(&mut hasher),
+        }
+        self.conversation = hasher.finish();
+        self
+    }
+}
+
+/// Usage that is billed beside the response's own: a compaction step, or an advisor at its own model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraUsage {
+    /// The model that is billed.
+    pub model: Arc<str>,
+    /// What it used.
+    pub tokens: Tokens,
+    /// What that costs; `None` if its model has no price.
+    pub cost: Option<PicoUsd>,
+}
+
+/// Why the API says the cache was missed, as logged in `diagnostics.cache_miss_reason`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissReason {
+    /// The type that the API names, such as `system_changed`.
+    pub kind: Arc<str>,
+    /// How many tokens the cache would have given, if the API says.
+    pub missed_tokens: Option<u64>,
+}
+
+/// What is not exact about a record, or was decided for want of better knowledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caveats {
+    /// The output count is a placeholder of a stream that had not ended: the cost is a lower bound.
+    pub output_understated: bool,
+    /// Priority tier: paid by commitment, valued at standard rates.
+    pub priority: bool,
+    /// A multiplier was asked for that the model does not have: valued at standard rates.
+    pub assumed_standard: bool,
+    /// A refusal without content: its tokens are not billed.
+    pub not_billed: bool,
+    /// Usage billed beside the response has no price: the cost is a lower bound.
+    pub extra_unpriced: bool,
+    /// Hops of a fallback that were declined: reported, not charged.
+    pub declined_hops: u32,
+}
+
+/// One priced API response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRecord {
+    /// Identity for counting copies once; `None` counts every line.
+    pub id: Option<ResponseId>,
+    /// When the response happened.
+    pub stamp: Stamp,
+    /// When its request was sent, if the line says so.
+    pub started: Option<Time>,
+    /// Group names.
+    pub labels: Arc<Labels>,
+    /// What it used.
+    pub tokens: Tokens,
+    /// Usage billed beside it. Rare.
+    pub extra: Vec<ExtraUsage>,
+    /// Total cost, priced extra usage included; `None` if the response's own model has no price.
+    pub cost: Option<PicoUsd>,
+    /// Prices per token that applied, for valuing a cache miss.
+    pub rates: Option<Rates>,
+    /// Part of a batch: counts in totals, never in a rate.
+    pub batch: bool,
+    /// Why the API says the cache was missed.
+    pub miss_reason: Option<MissReason>,
+    /// What is not exact.
+    pub caveats: Caveats,
+}
+
+impl UsageRecord {
+    /// The record's own tokens plus those billed beside it.
+    pub fn all_tokens(&self) -> Tokens {
+        let mut sum = self.tokens;
+        for extra in &self.extra {
+            sum.add(&extra.tokens);
+        }
+        sum
+    }
+
+    /// A session id names the conversation, so its requests share a growing prompt.
+    pub fn names_conversation(&self) -> bool {
+        self.labels.session.is_some() && !self.labels.interleaved
+    }
+}

@@ -1,0 +1,268 @@
+//! A rule: which number is held against which limit, for whom, and how long.
+//!
+//! Rules are data (`rules.toml`); reading that text is the configuration's business, its meaning is here.
+
+use std::sync::Arc;
+
+use globset::GlobMatcher;
+
+use super::baseline::{Amount, UNIT, Usual};
+use super::metric::{MIN_WINDOW_SECS, Metric};
+use super::record::Labels;
+use crate::price::PicoUsd;
+
+/// The default rules, as TOML.
+pub const DEFAULT_RULES: &str = include_str!("rules.toml");
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Look at it today.
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+impl Severity {
+    /// The name in rules and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// A label that records are grouped by or chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Label {
+    /// Requests that share a growing prompt: session, agent and model; without ids model and project.
+    Conversation,
+    /// Canonical model id.
+    Model,
+    /// Project label or working directory.
+    Project,
+    /// Session id.
+    Session,
+    /// File or pipe.
+    Source,
+}
+
+/// All labels by name.
+pub const LABELS: [Label; 5] =
+    [Label::Conversation, Label::Model, Label::Project, Label::Session, Label::Source];
+
+impl Label {
+    /// The name in rules and keys.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conversation => "conversation",
+            Self::Model => "model",
+            Self::Project => "project",
+            Self::Session => "session",
+            Self::Source => "source",
+        }
+    }
+
+    /// The value that a record has for it; `None` for a conversation, which is several labels.
+    pub fn of(self, labels: &Labels) -> Option<&str> {
+        match self {
+            Self::Conversation => None,
+            Self::Model => Some(&labels.model),
+            Self::Project => labels.project.as_deref(),
+            Self::Session => labels.session.as_deref(),
+            Self::Source => Some(&labels.source),
+        }
+    }
+}
+
+/// The number a metric is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Fires above a fixed number.
+    Above(Amount),
+    /// Fires below a fixed number.
+    Below(Amount),
+    /// Fires above so many times the usual, and above what busy minutes show.
+    TimesUsual(Amount),
+    /// Fires at a run of misses that chance would show less than once in so many days.
+    ByChance {
+        /// Days.
+        days: u64,
+    },
+    /// Announced once for each key.
+    Once,
+}
+
+impl Limit {
+    /// The name of the field that sets it.
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Above(_) => "above",
+            Self::Below(_) => "below",
+            Self::TimesUsual(_) => "times_usual",
+            Self::ByChance { .. } => "by_chance",
+            Self::Once => "once",
+        }
+    }
+
+    /// Has to learn what is usual first.
+    pub const fn is_learned(&self) -> bool {
+        matches!(self, Self::TimesUsual(_))
+    }
+}
+
+/// Which records a rule looks at.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Label and pattern; all must match.
+    pub patterns: Vec<(Label, GlobMatcher)>,
+}
+
+impl Filter {
+    /// Whether the rule looks at records with these labels. Only the pattern `-` matches a label that is not there.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.patterns.iter().all(|(label, glob)| match label.of(labels) {
+            Some(value) => glob.is_match(value),
+            None => glob.glob().glob() == "-",
+        })
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |f: &Self| -> Vec<(Label, String)> {
+            f.patterns.iter().map(|(label, glob)| (*label, glob.glob().glob().to_owned())).collect()
+        };
+        text(self) == text(other)
+    }
+}
+
+/// One rule, complete: nothing in it is left to a default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The number it is about.
+    pub metric: Metric,
+    /// Seconds that a sum is given per (60 for a rate per minute).
+    pub per_secs: Option<i64>,
+    /// Window lengths in seconds, shortest first.
+    pub windows: Vec<i64>,
+    /// The shortest window with so many requests decides.
+    pub min_requests: i64,
+    /// Smaller prompts say nothing about the cache.
+    pub min_prompt_tokens: u64,
+    /// Less waste than this is not worth a word.
+    pub min_waste: PicoUsd,
+    /// Which records it looks at.
+    pub filter: Filter,
+    /// What its keys are made of; empty for the whole stream.
+    pub by: Vec<Label>,
+    /// The limit.
+    pub limit: Limit,
+    /// Part of the window's cost that waste must exceed too, in [`UNIT`]s.
+    pub share_of_cost: Amount,
+    /// The limit is never lower than this.
+    pub floor: Amount,
+    /// Seconds that a breach must last before it fires.
+    pub hold_secs: i64,
+    /// Seconds that the metric must be clear before it resolves.
+    pub keep_firing_secs: i64,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Switched on.
+    pub enabled: bool,
+}
+
+/// A rule that cannot be meant.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RuleError {
+    /// A window that sixty buckets of whole seconds do not fill.
+    #[error("window {0} s is not a multiple of 60 s; the nearest is {1} s")]
+    Window(i64, i64),
+    /// Windows out of order.
+    #[error("windows must grow: write the shortest first")]
+    WindowOrder,
+    /// A windowed metric without a window.
+    #[error("metric {0} needs a window, such as window = \"60s\"")]
+    NoWindow(&'static str),
+    /// A field that does not go with the metric.
+    #[error("{0} does not go with metric {1}; remove it")]
+    Field(&'static str, &'static str),
+    /// A limit that can never be crossed.
+    #[error("{0}; it can never fire")]
+    NeverFires(&'static str),
+    /// A limit missing.
+    #[error("it has no limit; add one of above, below, times_usual (or by_chance for miss-run)")]
+    NoLimit,
+}
+
+impl Rule {
+    /// Refuses a rule that can never fire or says what it cannot mean.
+    ///
+    /// # Errors
+    /// Names the field and the way out.
+    pub fn check(&self) -> Result<(), RuleError> {
+        let metric = self.metric;
+        let misplaced = |field| Err(RuleError::Field(field, metric.name()));
+        for secs in &self.windows {
+            if *secs < MIN_WINDOW_SECS || secs % MIN_WINDOW_SECS != 0 {
+                let nearest = ((secs + MIN_WINDOW_SECS / 2) / MIN_WINDOW_SECS).max(1) * MIN_WINDOW_SECS;
+                return Err(RuleError::Window(*secs, nearest));
+            }
+        }
+        if self.windows.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(RuleError::WindowOrder);
+        }
+        if !metric.is_announcement() && self.windows.is_empty() {
+            return Err(RuleError::NoWindow(metric.name()));
+        }
+        if self.per_secs.is_some() && !metric.is_sum() {
+            return misplaced("per");
+        }
+        if self.share_of_cost > 0 && metric != Metric::CacheWaste {
+            return misplaced("share_of_cost");
+        }
+        if self.min_waste > PicoUsd::ZERO && !metric.is_about_cache() {
+            return misplaced("min_waste");
+        }
+        if metric == Metric::MissRun && self.by != [Label::Conversation] {
+            return Err(RuleError::Field("by (other than \"conversation\")", metric.name()));
+        }
+        match self.limit {
+            Limit::ByChance { .. } if metric != Metric::MissRun => misplaced("by_chance"),
+            Limit::TimesUsual(_) if metric == Metric::MissRun => misplaced("times_usual"),
+            Limit::Once if !metric.is_announcement() => Err(RuleError::NoLimit),
+            Limit::Above(_) | Limit::Below(_) | Limit::TimesUsual(_) | Limit::ByChance { .. }
+                if metric.is_announcement() =>
+            {
+                misplaced(self.limit.field())
+            }
+            Limit::Above(limit) if metric == Metric::CacheMiss && limit >= UNIT => {
+                Err(RuleError::NeverFires("a share is never above 1"))
+            }
+            Limit::Below(limit) if limit <= 0 => Err(RuleError::NeverFires("nothing is below 0")),
+            Limit::ByChance { days: 0 } => Err(RuleError::NeverFires("by_chance is 0 days")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The limit for a key whose usual values are known, from above unless the rule says below. `None` while learning.
+    pub fn limit_now(&self, usual: Usual, window_cost: PicoUsd) -> Option<Amount> {
+        match self.limit {
+            Limit::Above(limit) => {
+                let share = window_cost.0 / 1_000_000 * (self.share_of_cost / 1_000_000);
+                Some(limit.max(share))
+            }
+            Limit::Below(limit) => Some(limit),
+            Limit::TimesUsual(times) => usual
+                .is_learned()
+                .then(|| (usual.usual / 1_000_000 * (times / 1_000_000)).max(usual.busy).max(self.floor)),
+            Limit::ByChance { .. } | Limit::Once => None,
+        }
+    }
+}

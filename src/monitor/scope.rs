@@ -1,0 +1,318 @@
+//! The windows and alerts of the rules that look at the same records under the same keys.
+//!
+//! Knows what one key has seen. What other keys, scopes or the cache know is handed in by the evaluator.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::alert::{Alert, Phase, Share};
+use super::baseline::{Amount, Baseline};
+use super::cache::Miss;
+use super::metric::{Metric, Value};
+use super::record::{Labels, Time};
+use super::rule::{Filter, Label, Rule};
+use super::window::{Sums, Window};
+use crate::price::PicoUsd;
+
+/// A minute is sampled this long after its end, so that output that comes late is in.
+const SAMPLE_DELAY_SECS: i64 = 300;
+
+/// How far back a window of a learned rule must be able to look.
+const LOOKBACK_SECS: i64 = SAMPLE_DELAY_SECS + 120;
+
+/// Misses remembered for naming the cause of a windowed alert.
+const RECENT_MISSES: usize = 32;
+
+/// The most names that are weighed for "who" at once.
+const MAX_NAMES: usize = 256;
+
+/// Rules that share keys.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) by: Vec<Label>,
+    pub(super) filter: Filter,
+    pub(super) min_prompt_tokens: u64,
+    /// Lengths of all windows that its rules need, shortest first.
+    pub(super) window_secs: Vec<i64>,
+    pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) keys: FxHashMap<u64, Key>,
+    /// Baselines of each rule over all keys, where a single key is too short-lived to learn from.
+    pub(super) pooled: Option<Vec<Baseline>>,
+    /// One of its rules learns what is usual.
+    pub(super) learns: bool,
+    /// One of its alerts may explain others.
+    pub(super) explains: bool,
+}
+
+/// What one key has seen.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) labels: Arc<Labels>,
+    pub(super) windows: Vec<Window>,
+    pub(super) alerts: Vec<Alert>,
+    pub(super) baselines: Vec<Baseline>,
+    /// Samples of minutes in an episode, which enter the baseline after it: rule, minute, sample.
+    pub(super) held: Vec<(usize, i64, Amount)>,
+    pub(super) last_read: Option<Time>,
+    pub(super) last_record: Time,
+    /// The last record had no price.
+    pub(super) unpriced: bool,
+    pub(super) misses: VecDeque<Miss>,
+    pub(super) names: Names,
+    /// Minutes with traffic that have not been sampled yet.
+    pub(super) minutes: VecDeque<i64>,
+    /// The second for which this key stands in the queue of timers.
+    pub(super) scheduled: Option<i64>,
+}
+
+impl Scope {
+    pub(super) fn new(rule: &Arc<Rule>) -> Self {
+        let pooled = rule.by.iter().any(|l| matches!(l, Label::Session | Label::Conversation));
+        Self {
+            by: rule.by.clone(),
+            filter: rule.filter.clone(),
+            min_prompt_tokens: rule.min_prompt_tokens,
+            window_secs: Vec::new(),
+            rules: Vec::new(),
+            keys: FxHashMap::default(),
+            pooled: pooled.then(Vec::new),
+            learns: false,
+            explains: false,
+        }
+    }
+
+    /// Whether a rule's records and keys are those of this scope.
+    pub(super) fn fits(&self, rule: &Rule) -> bool {
+        self.by == rule.by
+            && self.filter == rule.filter
+            && self.min_prompt_tokens == rule.min_prompt_tokens
+    }
+
+    pub(super) fn add_rule(&mut self, rule: Arc<Rule>) {
+        if rule.metric.is_windowed() || rule.metric == Metric::NoCache {
+            self.window_secs.extend(&rule.windows);
+            self.window_secs.sort_unstable();
+            self.window_secs.dedup();
+        }
+        if let Some(pooled) = &mut self.pooled {
+            pooled.push(Baseline::default());
+        }
+        self.learns |= rule.limit.is_learned();
+        self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
+        self.rules.push(rule);
+    }
+
+    /// The key that a record falls under.
+    pub(super) fn key_of(&self, labels: &Labels) -> u64 {
+        use std::hash::{Hash, Hasher};
+        match self.by.as_slice() {
+            [] => 0,
+            [Label::Conversation] => labels.conversation,
+            by => {
+                let mut hasher = rustc_hash::FxHasher::default();
+                for label in by {
+                    match label {
+                        Label::Conversation => labels.conversation.hash(&mut hasher),
+                        other => other.of(labels).hash(&mut hasher),
+                    }
+                }
+                hasher.finish()
+            }
+        }
+    }
+
+    pub(super) fn key_mut(&mut self, id: u64, labels: &Arc<Labels>, at: Time) -> &mut Key {
+        let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
+        let own = if self.pooled.is_none() { self.rules.len() } else { 0 };
+        self.keys.entry(id).or_insert_with(|| Key {
+            labels: Arc::clone(labels),
+            windows: self.window_secs.iter().map(|secs| Window::new(*secs, lookback)).collect(),
+            alerts: vec![Alert::default(); self.rules.len()],
+            baselines: vec![Baseline::default(); own],
+            held: Vec::new(),
+            last_read: None,
+            last_record: at,
+            unpriced: false,
+            misses: VecDeque::new(),
+            names: Names::default(),
+            minutes: VecDeque::new(),
+            scheduled: None,
+        })
+    }
+
+    /// The labels of a key with their values, for people and for the identity of an episode.
+    pub(super) fn key_labels(&self, labels: &Labels) -> Vec<(Label, String)> {
+        let mut parts = Vec::new();
+        for label in &self.by {
+            match label {
+                Label::Conversation => parts.extend(conversation_labels(labels)),
+                other => parts.push((*other, other.of(labels).unwrap_or("-").to_owned())),
+            }
+        }
+        parts.sort();
+        parts
+    }
+
+    /// Keys that nothing can be learned from any more are forgotten. Those that know whether the cache is in use, or what was
+    /// announced, are kept.
+    pub(super) fn may_forget(&self, key: &Key) -> bool {
+        let remembers = |rule: &Arc<Rule>| {
+            rule.metric == Metric::CacheMiss || rule.metric.is_announcement() || rule.limit.is_learned()
+        };
+        !self.by.is_empty()
+            && (self.pooled.is_some() || !self.rules.iter().any(remembers))
+            && key.minutes.is_empty()
+            && key.held.is_empty()
+            && key.windows.iter().all(Window::is_empty)
+            && key.alerts.iter().all(|alert| alert.phase == Phase::Inactive)
+    }
+}
+
+/// A conversation is named by its session and agent, or without them by its model and project.
+fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
+    let mut parts = vec![(Label::Model, labels.model.to_string())];
+    if let Some(session) = &labels.session {
+        let agent = labels.agent.as_ref().map(|agent| format!("/{agent}")).unwrap_or_default();
+        parts.push((Label::Session, format!("{session}{agent}")));
+    } else if let Some(project) = &labels.project {
+        parts.push((Label::Project, project.to_string()));
+    }
+    parts
+}
+
+impl Key {
+    pub(super) fn advance(&mut self, now: Time) {
+        for window in &mut self.windows {
+            window.advance(now.secs());
+        }
+    }
+
+    /// Adds to all windows; false if none of them holds that second any more.
+    pub(super) fn add(&mut self, second: i64, sums: &Sums) -> bool {
+        let mut held = self.windows.is_empty();
+        for window in &mut self.windows {
+            held |= window.add(second, sums);
+        }
+        held
+    }
+
+    pub(super) fn window(&self, secs: i64) -> Option<&Window> {
+        self.windows.iter().find(|window| window.secs() == secs)
+    }
+
+    /// The value of a windowed rule, and the step of its ladder of windows that it comes from: the one an open episode fired
+    /// on, else the shortest with enough requests.
+    pub(super) fn value(&self, rule: &Rule, open_step: Option<usize>) -> (usize, Option<Value>) {
+        let read = |step: usize| {
+            let secs = *rule.windows.get(step)?;
+            let total = *self.window(secs)?.total();
+            let enough = rule.metric.evidence(&total) >= rule.min_requests;
+            (enough || (open_step.is_some() && rule.metric.is_sum()))
+                .then(|| rule.metric.read(&total, secs, rule.per_secs))
+                .flatten()
+        };
+        match open_step {
+            Some(step) => (step, read(step)),
+            None => (0..rule.windows.len())
+                .find_map(|step| read(step).map(|value| (step, Some(value))))
+                .unwrap_or((0, None)),
+        }
+    }
+
+    /// The value that a rule had at the end of a minute, with what has come in since.
+    pub(super) fn sample(&self, rule: &Rule, minute: i64) -> Option<Amount> {
+        let last_second = minute * 60 + 59;
+        rule.windows.iter().find_map(|secs| {
+            let total = self.window(*secs)?.total_at(last_second);
+            (rule.metric.evidence(&total) >= rule.min_requests)
+                .then(|| rule.metric.read(&total, *secs, rule.per_secs))
+                .flatten()
+                .map(Value::amount)
+        })
+    }
+
+    /// Notes that a minute had traffic.
+    pub(super) fn note_minute(&mut self, minute: i64) {
+        let at = self.minutes.partition_point(|m| *m < minute);
+        if self.minutes.get(at) != Some(&minute) {
+            self.minutes.insert(at, minute);
+        }
+    }
+
+    /// The next minute that is due to be sampled.
+    pub(super) fn next_sample(&self) -> Option<i64> {
+        self.minutes.front().map(|minute| minute * 60 + 59 + SAMPLE_DELAY_SECS)
+    }
+
+    pub(super) fn note_miss(&mut self, miss: &Miss) {
+        if self.misses.len() == RECENT_MISSES {
+            self.misses.pop_front();
+        }
+        self.misses.push_back(miss.clone());
+    }
+
+    /// The next second after `now` at which time alone changes something here.
+    pub(super) fn next_change(&self, rules: &[Arc<Rule>], now: i64) -> Option<i64> {
+        let expiry = self.windows.iter().filter_map(Window::next_expiry);
+        let alerts = self.alerts.iter().zip(rules).filter_map(|(alert, rule)| {
+            let at = alert.next_change(rule)?;
+            // Ticks are whole seconds: the first one that is not before the moment.
+            Some(at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0))
+        });
+        expiry.chain(alerts).chain(self.next_sample()).filter(|second| *second > now).min()
+    }
+}
+
+/// Who costs what, over the present and the last stretch of a few minutes.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    epoch: i64,
+    now: Weights,
+    before: Weights,
+}
+
+type Weights = [FxHashMap<Arc<str>, i128>; 2];
+
+const STRETCH_SECS: i64 = 300;
+
+impl Names {
+    pub(super) fn add(&mut self, at: Time, labels: &Labels, cost: PicoUsd) {
+        let epoch = at.secs().div_euclid(STRETCH_SECS);
+        if epoch > self.epoch {
+            let last = std::mem::take(&mut self.now);
+            self.before = if epoch == self.epoch + 1 { last } else { Weights::default() };
+            self.epoch = epoch;
+        }
+        let names = [Some(&labels.model), labels.session.as_ref()];
+        for (weights, name) in self.now.iter_mut().zip(names) {
+            let Some(name) = name else { continue };
+            if let Some(weight) = weights.get_mut(name) {
+                *weight += cost.0;
+            } else if weights.len() < MAX_NAMES {
+                weights.insert(Arc::clone(name), cost.0);
+            }
+        }
+    }
+
+    /// The models and the sessions with the largest shares.
+    pub(super) fn top(&self) -> [Vec<Share>; 2] {
+        [0, 1].map(|kind| {
+            let mut sum: FxHashMap<Arc<str>, i128> = self.before[kind].clone();
+            for (name, weight) in &self.now[kind] {
+                *sum.entry(Arc::clone(name)).or_default() += weight;
+            }
+            shares(sum.into_iter().collect())
+        })
+    }
+}
+
+/// The three largest of some weights, in per cent of all.
+pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
+    let whole: i128 = weights.iter().map(|(_, weight)| weight).sum();
+    weights.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    weights.truncate(3);
+    let percent = |weight: i128| u8::try_from(weight * 100 / whole.max(1)).unwrap_or(100);
+    weights.into_iter().filter(|(_, w)| *w > 0).map(|(name, w)| (name, percent(w))).collect()
+}

@@ -1,0 +1,267 @@
+//! Sliding sums by event time: sixty buckets a window, added to and subtracted from in whole numbers.
+//!
+//! Knows neither rules nor what its sums mean. Adding costs the same whatever the traffic; nothing is rescanned.
+
+use std::collections::VecDeque;
+
+use super::record::Tokens;
+use crate::price::PicoUsd;
+
+/// How many buckets a window is divided into.
+pub const BUCKETS: i64 = 60;
+
+/// The sums that metrics are read off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// Cost of all priced records.
+    pub cost: PicoUsd,
+    /// Dollars paid again for what the cache would have given.
+    pub waste: PicoUsd,
+    /// The part of `waste` that a firing `miss-run` alert has spoken for.
+    pub waste_told_by_run: PicoUsd,
+    /// The part of `waste` that a firing `cache-waste` alert, but no `miss-run`, has spoken for.
+    pub waste_told_by_window: PicoUsd,
+    /// Tokens of that waste.
+    pub missed: i64,
+    /// Tokens of the waste that either has spoken for.
+    pub missed_told: i64,
+    /// Input, output and cache writes.
+    pub fresh: i64,
+    /// Whole prompts.
+    pub prompt: i64,
+    /// Output.
+    pub output: i64,
+    /// Responses.
+    pub requests: i64,
+    /// Responses without a price: `cost` is a lower bound if there are any.
+    pub unpriced: i64,
+    /// Responses with a large prompt.
+    pub large: i64,
+    /// Those of them that read or wrote the cache.
+    pub cached: i64,
+    /// Responses that the cache could have served.
+    pub eligible: i64,
+    /// Their prompts.
+    pub eligible_prompt: i64,
+    /// What they read from the cache.
+    pub eligible_read: i64,
+}
+
+impl Sums {
+    /// The sums of one response, its part in the cache left out.
+    pub fn of(tokens: &Tokens, cost: Option<PicoUsd>) -> Self {
+        Self {
+            cost: cost.unwrap_or_default(),
+            fresh: signed(tokens.fresh()),
+            prompt: signed(tokens.prompt()),
+            output: signed(tokens.output),
+            requests: 1,
+            unpriced: i64::from(cost.is_none()),
+            ..Self::default()
+        }
+    }
+
+    /// Adds other sums to these.
+    pub fn add(&mut self, other: &Self) {
+        self.combine(other, 1);
+    }
+
+    /// Takes other sums from these.
+    pub fn subtract(&mut self, other: &Self) {
+        self.combine(other, -1);
+    }
+
+    fn combine(&mut self, other: &Self, sign: i64) {
+        let money = |a: &mut PicoUsd, b: PicoUsd| a.0 += b.0 * i128::from(sign);
+        let count = |a: &mut i64, b: i64| *a += b * sign;
+        money(&mut self.cost, other.cost);
+        money(&mut self.waste, other.waste);
+        money(&mut self.waste_told_by_run, other.waste_told_by_run);
+        money(&mut self.waste_told_by_window, other.waste_told_by_window);
+        count(&mut self.missed, other.missed);
+        count(&mut self.missed_told, other.missed_told);
+        count(&mut self.fresh, other.fresh);
+        count(&mut self.prompt, other.prompt);
+        count(&mut self.output, other.output);
+        count(&mut self.requests, other.requests);
+        count(&mut self.unpriced, other.unpriced);
+        count(&mut self.large, other.large);
+        count(&mut self.cached, other.cached);
+        count(&mut self.eligible, other.eligible);
+        count(&mut self.eligible_prompt, other.eligible_prompt);
+        count(&mut self.eligible_read, other.eligible_read);
+    }
+}
+
+/// A token count as a term of a sum. Counts are capped far below the limit when they are read.
+pub(super) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    index: i64,
+    sums: Sums,
+}
+
+/// One window. At a moment it covers the bucket that holds the moment and the 59 before it.
+#[derive(Debug, Clone)]
+pub struct Window {
+    bucket_secs: i64,
+    /// Whole buckets kept beyond the window, for looking back.
+    kept: i64,
+    /// Buckets that saw a record, oldest first: those kept beyond the window, then the `live` ones in it.
+    buckets: VecDeque<Bucket>,
+    live: usize,
+    total: Sums,
+    newest: i64,
+}
+
+impl Window {
+    /// An empty window of `secs` seconds, a multiple of sixty, that can look back `lookback_secs` further.
+    pub fn new(secs: i64, lookback_secs: i64) -> Self {
+        let bucket_secs = (secs / BUCKETS).max(1);
+        Self {
+            bucket_secs,
+            kept: (lookback_secs + bucket_secs - 1) / bucket_secs,
+            buckets: VecDeque::new(),
+            live: 0,
+            total: Sums::default(),
+            newest: i64::MIN,
+        }
+    }
+
+    /// Length in seconds.
+    pub fn secs(&self) -> i64 {
+        self.bucket_secs * BUCKETS
+    }
+
+    /// Moves the window to the bucket that holds this second. It never moves back.
+    pub fn advance(&mut self, second: i64) {
+        let newest = second.div_euclid(self.bucket_secs);
+        if newest <= self.newest {
+            return;
+        }
+        self.newest = newest;
+        let oldest = self.oldest();
+        while self.live > 0 {
+            let bucket = &self.buckets[self.buckets.len() - self.live];
+            if bucket.index >= oldest {
+                break;
+            }
+            self.total.subtract(&bucket.sums);
+            self.live -= 1;
+        }
+        while self.buckets.front().is_some_and(|bucket| bucket.index < oldest - self.kept) {
+            self.buckets.pop_front();
+        }
+    }
+
+    fn oldest(&self) -> i64 {
+        self.newest - (BUCKETS - 1)
+    }
+
+    /// Adds to the bucket of this second. False if the window does not hold it any more; the look-back may still take it.
+    /// A second ahead of the window moves the window.
+    pub fn add(&mut self, second: i64, sums: &Sums) -> bool {
+        self.advance(second);
+        let index = second.div_euclid(self.bucket_secs);
+        let in_window = index >= self.oldest();
+        if in_window {
+            self.total.add(sums);
+        } else if index < self.oldest() - self.kept {
+            return false;
+        }
+        let at = self.buckets.partition_point(|bucket| bucket.index < index);
+        match self.buckets.get_mut(at) {
+            Some(bucket) if bucket.index == index => bucket.sums.add(sums),
+            _ => {
+                self.buckets.insert(at, Bucket { index, sums: *sums });
+                self.live += usize::from(in_window);
+            }
+        }
+        in_window
+    }
+
+    /// The sums over the window.
+    pub fn total(&self) -> &Sums {
+        &self.total
+    }
+
+    /// The sums over the window as it stood at an earlier second, with what has come in since. Exact as far as the window
+    /// looks back.
+    pub fn total_at(&self, second: i64) -> Sums {
+        let newest = second.div_euclid(self.bucket_secs);
+        let mut total = Sums::default();
+        for bucket in &self.buckets {
+            if bucket.index > newest - BUCKETS && bucket.index <= newest {
+                total.add(&bucket.sums);
+            }
+        }
+        total
+    }
+
+    /// Nothing in the window.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The first second of the oldest bucket in the window for which `pick` holds.
+    pub fn first_second(&self, pick: impl Fn(&Sums) -> bool) -> Option<i64> {
+        let live = self.buckets.iter().skip(self.buckets.len() - self.live);
+        live.into_iter().find(|bucket| pick(&bucket.sums)).map(|bucket| bucket.index * self.bucket_secs)
+    }
+
+    /// The second at which the oldest bucket leaves the window.
+    pub fn next_expiry(&self) -> Option<i64> {
+        let oldest = self.buckets.get(self.buckets.len() - self.live)?;
+        (self.live > 0).then(|| (oldest.index + BUCKETS) * self.bucket_secs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(n: i64) -> Sums {
+        Sums { requests: n, ..Sums::default() }
+    }
+
+    #[test]
+    fn a_bucket_leaves_sixty_buckets_after_it_came() {
+        let mut window = Window::new(300, 0);
+        window.add(0, &requests(1));
+        window.add(7, &requests(2));
+        assert_eq!(window.next_expiry(), Some(300));
+        window.advance(299);
+        assert_eq!(window.total().requests, 3);
+        window.advance(300);
+        assert_eq!(window.total().requests, 2);
+        assert_eq!(window.next_expiry(), Some(305));
+        window.advance(305);
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn late_records_land_in_their_own_bucket_or_nowhere() {
+        let mut window = Window::new(60, 0);
+        window.add(100, &requests(1));
+        assert!(window.add(41, &requests(10)));
+        assert!(!window.add(40, &requests(100)));
+        assert_eq!(window.total().requests, 11);
+        window.advance(101);
+        assert_eq!(window.total().requests, 1);
+    }
+
+    #[test]
+    fn the_past_can_be_looked_at_with_what_came_in_since() {
+        let mut window = Window::new(60, 300);
+        window.add(59, &requests(1));
+        window.advance(200);
+        window.add(30, &requests(5));
+        assert_eq!(window.total_at(59).requests, 6);
+        assert_eq!(window.total().requests, 0);
+        window.advance(600);
+        assert_eq!(window.total_at(59).requests, 0);
+    }
+}

@@ -1,0 +1,318 @@
+//! Timestamps as logs write them: RFC 3339, local times without a zone, and epoch numbers of any size.
+//!
+//! Pure: "now" is an argument, because a number is only a time if it lies between 2023 and now.
+
+use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use serde_json::value::RawValue;
+
+use super::json::text;
+use crate::monitor::{Stamp, Time};
+
+/// 2023-01-01, before which no response can lie: the Messages API did not exist.
+const EARLIEST: Time = Time(1_672_531_200_000);
+
+/// How far ahead of the clock a time may be before it is impossible.
+const FUTURE_MS: i64 = 60_000;
+
+/// The zone that times without one are read in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Zone {
+    /// The zone of this machine.
+    #[default]
+    Local,
+    /// A fixed offset from UTC.
+    Fixed(FixedOffset),
+    /// A place with its rules for daylight saving.
+    Named(chrono_tz::Tz),
+}
+
+impl std::str::FromStr for Zone {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "local" => return Ok(Self::Local),
+            "utc" | "UTC" | "Z" => return Ok(Self::Named(chrono_tz::UTC)),
+            _ => {}
+        }
+        if let Ok(offset) = name.parse::<FixedOffset>() {
+            return Ok(Self::Fixed(offset));
+        }
+        name.parse().map(Self::Named).map_err(|_| {
+            format!("unknown time zone \"{name}\"; write local, UTC, +02:00 or a name such as Europe/Berlin")
+        })
+    }
+}
+
+impl Zone {
+    /// What a clock on the wall of this zone shows at a moment.
+    pub fn wall_clock(self, time: Time) -> NaiveDateTime {
+        let utc = DateTime::from_timestamp_millis(time.0).unwrap_or_default();
+        match self {
+            Self::Local => utc.with_timezone(&Local).naive_local(),
+            Self::Fixed(offset) => utc.with_timezone(&offset).naive_local(),
+            Self::Named(tz) => utc.with_timezone(&tz).naive_local(),
+        }
+    }
+
+    /// The moment at which a wall clock of this zone shows `wall`. Of two such moments (the night the clocks go back) the
+    /// one nearest to `near`; if there is none, as many minutes after the gap as `wall` lies in it.
+    pub fn moment(self, wall: NaiveDateTime, near: Time) -> Time {
+        match self {
+            Self::Local => moment_in(&Local, wall, near),
+            Self::Fixed(offset) => moment_in(&offset, wall, near),
+            Self::Named(tz) => moment_in(&tz, wall, near),
+        }
+    }
+}
+
+fn moment_in<Tz: TimeZone>(zone: &Tz, wall: NaiveDateTime, near: Time) -> Time {
+    let millis = |t: DateTime<Tz>| t.timestamp_millis();
+    let distance = |ms: &i64| (ms - near.0).abs();
+    let time = match zone.from_local_datetime(&wall) {
+        LocalResult::Single(t) => millis(t),
+        LocalResult::Ambiguous(a, b) => {
+            [millis(a), millis(b)].into_iter().min_by_key(distance).unwrap_or_default()
+        }
+        // The clocks jumped over this time. An hour before it they had not, which gives the offset then in force.
+        LocalResult::None => {
+            let before = wall - TimeDelta::hours(3);
+            let offset = zone.from_local_datetime(&before).earliest().map(|t| t.timestamp_millis());
+            offset.map_or_else(|| wall.and_utc().timestamp_millis(), |ms| ms + 3 * 3_600_000)
+        }
+    };
+    Time(time)
+}
+
+/// What the reader of times has to know about the moment and the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// The present, or the start of a replay.
+    pub now: Time,
+    /// The time of the record before this one in the same file.
+    pub previous: Option<Time>,
+    /// Where times without a zone belong.
+    pub zone: Zone,
+}
+
+impl Clock {
+    /// Reads a value as a time. `None` if it is not one at all; `Impossible` if it is written as a date but cannot be.
+    pub(super) fn read(&self, raw: &RawValue) -> Option<Stamp> {
+        let json = raw.get();
+        if json.starts_with('"') {
+            let text = text(raw)?;
+            let text = text.trim();
+            if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+                return self.number(text).map(Stamp::At);
+            }
+            let time = self.date(text)?;
+            return Some(self.possible(time).map_or(Stamp::Impossible, Stamp::At));
+        }
+        self.number(json).map(Stamp::At)
+    }
+
+    /// A time that is up to a minute ahead of the clock is taken as now.
+    fn possible(&self, time: Time) -> Option<Time> {
+        let in_range = time >= EARLIEST && time.0 <= self.now.0 + FUTURE_MS;
+        in_range.then_some(time.min(self.now))
+    }
+
+    /// An epoch number. Its size tells the unit; one with a fraction is in seconds.
+    fn number(&self, digits: &str) -> Option<Time> {
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let n: i64 = match whole.parse() {
+            Ok(n) => n,
+            Err(_) => return exponent(digits).and_then(|ms| self.possible(Time(ms))),
+        };
+        let ms = if !fraction.is_empty() {
+            if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+                return exponent(digits).and_then(|ms| self.possible(Time(ms)));
+            }
+            let thousandths = format!("{:0<3}", &fraction[..fraction.len().min(3)]);
+            n.checked_mul(1000)?.checked_add(thousandths.parse().ok()?)?
+        } else if n < 100_000_000_000 {
+            n.checked_mul(1000)?
+        } else if n < 100_000_000_000_000 {
+            n
+        } else if n < 100_000_000_000_000_000 {
+            n / 1000
+        } else {
+            n / 1_000_000
+        };
+        self.possible(Time(ms))
+    }
+
+    fn date(&self, text: &str) -> Option<Time> {
+        if let Some(time) = zulu(text) {
+            return Some(time);
+        }
+        if let Ok(t) = DateTime::parse_from_rfc3339(text) {
+            return Some(Time(t.timestamp_millis()));
+        }
+        // "2026-11-23 10:00:00 +0100" and the same with a T.
+        for format in ["%Y-%m-%d %H:%M:%S%.f %z", "%Y-%m-%dT%H:%M:%S%.f%z"] {
+            if let Ok(t) = DateTime::parse_from_str(text, format) {
+                return Some(Time(t.timestamp_millis()));
+            }
+        }
+        let text = text.replacen(',', ".", 1);
+        let text = text.strip_suffix(" UTC").or(text.strip_suffix('Z')).map_or((text.as_str(), false), |t| (t, true));
+        let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
+        let wall = formats.iter().find_map(|f| NaiveDateTime::parse_from_str(text.0, f).ok())?;
+        if text.1 {
+            return Some(Time(Utc.from_utc_datetime(&wall).timestamp_millis()));
+        }
+        Some(self.zone.moment(wall, self.previous.unwrap_or(self.now)))
+    }
+}
+
+/// `1.795428e9`, as some writers print seconds.
+fn exponent(digits: &str) -> Option<i64> {
+    let (mantissa, power) = digits.split_once(['e', 'E'])?;
+    let power: u32 = power.trim_start_matches('+').parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let scale = (power + 3).checked_sub(u32::try_from(fraction.len()).ok()?)?;
+    let digits: i64 = format!("{whole}{fraction}").parse().ok()?;
+    digits.checked_mul(10_i64.checked_pow(scale)?)
+}
+
+/// `2026-11-23T10:00:00.123Z`, the form that nearly all lines use, without the cost of a general reader.
+fn zulu(text: &str) -> Option<Time> {
+    let b = text.as_bytes();
+    let plain = b.len() >= 20
+        && b[b.len() - 1] == b'Z'
+        && [b[4], b[7], b[10], b[13], b[16]] == [b'-', b'-', b'T', b':', b':'];
+    if !plain {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        b[range].iter().try_fold(0_i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
+    };
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let millis = match &b[19..b.len() - 1] {
+        [] => 0,
+        [b'.', digits @ ..] if !digits.is_empty() && digits.len() <= 9 => {
+            let n = number(20..b.len() - 1)?;
+            let places = u32::try_from(digits.len()).ok()?;
+            if places <= 3 { n * 10_i64.pow(3 - places) } else { n / 10_i64.pow(places - 3) }
+        }
+        _ => return None,
+    };
+    let in_range = (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
+    let length = [31, 28 + i64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let month_index = usize::try_from(month - 1).ok()?;
+    if !in_range || day < 1 || day > *length.get(month_index)? {
+        return None;
+    }
+    let days = days_from_civil(year, month, day);
+    Some(Time(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis))
+}
+
+const fn leap(year: i64) -> bool {
+    (year % 4 == 0 && year % 100 != 0) || year % 400 == 0
+}
+
+/// Days since 1970-01-01 in the Gregorian calendar; Howard Hinnant's `days_from_civil`.
+const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let y = if month <= 2 { year - 1 } else { year };
+    let era = y.div_euclid(400);
+    let year_of_era = y - era * 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Time = Time(1_795_428_100_000); // 2026-11-23T10:01:40Z
+
+    fn read_in(zone: &str, json: &str) -> Option<Stamp> {
+        let raw: &RawValue = serde_json::from_str(json).unwrap();
+        Clock { now: NOW, previous: None, zone: zone.parse().unwrap() }.read(raw)
+    }
+
+    fn read(json: &str) -> Option<Stamp> {
+        read_in("Europe/Berlin", json)
+    }
+
+    #[test]
+    fn each_way_to_write_the_same_moment_is_read() {
+        let moment = Some(Stamp::At(Time(1_795_428_000_123)));
+        for json in [
+            r#""2026-11-23T10:00:00.123Z""#,
+            r#""2026-11-23T10:00:00.123456789Z""#,
+            r#""2026-11-23T11:00:00.123456+01:00""#,
+            r#""2026-11-23T11:00:00.123+0100""#,
+            r#""2026-11-23 11:00:00,123""#,
+            r#""2026-11-23 11:00:00.123""#,
+            r#""2026-11-23T11:00:00.123""#,
+            r#""2026-11-23 10:00:00.123 UTC""#,
+            "1795428000.123",
+            "1795428000123",
+            "1795428000123456",
+            "1795428000123456789",
+            r#""1795428000123456""#,
+            "1.795428000123e9",
+        ] {
+            assert_eq!(read(json), moment, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_not_a_time_and_a_date_out_of_range_is_impossible() {
+        for json in ["0.53", "12", "-5", "1e400", "99999999999", r#""""#, r#""soon""#, "true", "{}"] {
+            assert_eq!(read(json), None, "{json}");
+        }
+        assert_eq!(read(r#""2019-01-01T00:00:00Z""#), Some(Stamp::Impossible));
+        assert_eq!(read(r#""2031-01-01T00:00:00Z""#), Some(Stamp::Impossible));
+    }
+
+    #[test]
+    fn up_to_a_minute_ahead_of_the_clock_is_now() {
+        assert_eq!(read(r#""2026-11-23T10:02:39Z""#), Some(Stamp::At(NOW)));
+        assert_eq!(read(r#""2026-11-23T10:02:41Z""#), Some(Stamp::Impossible));
+    }
+
+    #[test]
+    fn the_hour_that_comes_twice_is_read_near_the_record_before() {
+        // Berlin, 2026-10-25: 03:00 summer time is 02:00 winter time.
+        let raw: &RawValue = serde_json::from_str(r#""2026-10-25 02:30:00""#).unwrap();
+        let zone = "Europe/Berlin".parse().unwrap();
+        let read = |previous: &str| {
+            let previous = zulu(previous);
+            Clock { now: NOW, previous, zone }.read(raw)
+        };
+        assert_eq!(read("2026-10-25T00:29:00Z"), zulu("2026-10-25T00:30:00Z").map(Stamp::At));
+        assert_eq!(read("2026-10-25T01:29:00Z"), zulu("2026-10-25T01:30:00Z").map(Stamp::At));
+    }
+
+    #[test]
+    fn the_hour_that_does_not_exist_is_moved_forward() {
+        // Berlin, 2026-03-29: 02:00 becomes 03:00.
+        let moved = zulu("2026-03-29T01:30:00Z").map(Stamp::At);
+        assert_eq!(read_in("Europe/Berlin", r#""2026-03-29 02:30:00""#), moved);
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_path_agrees_with_the_library(ms in 0_i64..4_102_444_800_000, places in 0_usize..=9) {
+            let t = DateTime::from_timestamp_millis(ms).unwrap();
+            let text = match places {
+                0 => t.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                n => format!("{}.{}Z", t.format("%Y-%m-%dT%H:%M:%S"), &t.format("%9f").to_string()[..n]),
+            };
+            let library = DateTime::parse_from_rfc3339(&text).unwrap().timestamp_millis();
+            prop_assert_eq!(zulu(&text), Some(Time(library)));
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "\\PC{0,40}") {
+            let json = serde_json::to_string(&text).unwrap();
+            let _ = read(&json);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What tokens cost: a dated table, exact model names, whole pico-dollars.
+//!
+//! Knows the price list and its rules. Does not know logs, windows or alerts.
+
+mod model;
+mod money;
+mod table;
+
+pub use model::{NameTrail, Platform};
+pub use money::{PicoUsd, Ratio, div_half_even, scaled_decimal, thousands};
+pub use table::{Model, PriceError, PriceTable, Quote, Rates, Resolved, Speed, Terms};

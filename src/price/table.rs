@@ -1,0 +1,512 @@
+//! The price table: which prices a response gets, and what it costs.
+//!
+//! Prices and their dates are data (`prices.json`, or the user's own file in the same shape). A cost is
+//! (base or long-prompt prices) × fast × batch × geography × platform + web searches, rounded once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::model::{NameTrail, Platform, trail};
+use super::money::{PicoUsd, Ratio, div_half_even, scaled_decimal};
+use crate::monitor::{Time, Tokens};
+
+const EMBEDDED: &str = include_str!("prices.json");
+
+/// Where a price was read from, for those who ask.
+const EMBEDDED_NAME: &str = "built-in table";
+
+/// Which kind of request a model was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speed {
+    /// The usual speed.
+    #[default]
+    Standard,
+    /// Fast mode, at the model's own multiple.
+    Fast,
+}
+
+/// The terms of a request that change its price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Fast mode.
+    pub speed: Speed,
+    /// Sent through the batch API.
+    pub batch: bool,
+    /// Inference was kept in the US at the caller's wish.
+    pub us_geo: bool,
+}
+
+/// Prices of one token kind each, in pico-dollars per token, and the exact factor on all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Uncached prompt tokens.
+    pub input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// Writing to a five-minute cache entry.
+    pub cache_write_5m: u64,
+    /// Writing to a one-hour cache entry.
+    pub cache_write_1h: u64,
+    /// Reading from the cache.
+    pub cache_read: u64,
+    /// Product of all multipliers that apply.
+    pub factor: Ratio,
+}
+
+impl Rates {
+    /// What these tokens cost, web searches left out. Rounded once, half to even.
+    pub fn cost(&self, tokens: &Tokens) -> PicoUsd {
+        let kinds = [
+            (tokens.input, self.input),
+            (tokens.output, self.output),
+            (tokens.cache_write_5m, self.cache_write_5m),
+            (tokens.cache_write_1h, self.cache_write_1h),
+            (tokens.cache_read, self.cache_read),
+        ];
+        self.scaled(kinds.iter().map(|(n, price)| i128::from(*n) * i128::from(*price)).sum())
+    }
+
+    /// What a cache miss cost beyond reading the same tokens from the cache: those written anew at the price of writing,
+    /// the rest at the price of input. Five-minute writes are taken first, so the figure is never too high. Never below zero.
+    pub fn miss_cost(&self, missed: u64, tokens: &Tokens) -> PicoUsd {
+        let written_5m = missed.min(tokens.cache_write_5m);
+        let written_1h = (missed - written_5m).min(tokens.cache_write_1h);
+        let plain = (missed - written_5m - written_1h).min(tokens.input);
+        let excess = |n: u64, price: u64| {
+            i128::from(n) * (i128::from(price) - i128::from(self.cache_read))
+        };
+        let sum = excess(written_5m, self.cache_write_5m)
+            + excess(written_1h, self.cache_write_1h)
+            + excess(plain, self.input);
+        self.scaled(sum.max(0))
+    }
+
+    fn scaled(&self, pico: i128) -> PicoUsd {
+        PicoUsd(div_half_even(pico * i128::from(self.factor.num), i128::from(self.factor.den)))
+    }
+}
+
+/// What a response costs and at which prices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quote {
+    /// The whole cost, web searches included.
+    pub cost: PicoUsd,
+    /// The prices that applied.
+    pub rates: Rates,
+    /// A multiplier was asked for that the model does not have; standard rates were used.
+    pub assumed_standard: bool,
+}
+
+/// A price table that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PriceError {
+    /// Not JSON, or not of the expected shape.
+    #[error("{0}")]
+    Shape(#[from] serde_json::Error),
+    /// A number that is not an exact price.
+    #[error("model \"{model}\": {field} is {value}; give US dollars per million tokens as a plain decimal with at most six places")]
+    Number {
+        /// Id of the model.
+        model: String,
+        /// Field with the number.
+        field: &'static str,
+        /// What stands there.
+        value: String,
+    },
+    /// A date that is not one.
+    #[error("model \"{model}\": \"{value}\" is not a date; write YYYY-MM-DD")]
+    Date {
+        /// Id of the model.
+        model: String,
+        /// What stands there.
+        value: String,
+    },
+    /// A model without any price.
+    #[error("model \"{0}\" has no prices; give usd_per_mtok as a list with at least one row")]
+    Empty(String),
+}
+
+/// Prices that hold until a day, or for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    input: u64,
+    output: u64,
+    cache_write_5m: Option<u64>,
+    cache_write_1h: Option<u64>,
+    cache_read: Option<u64>,
+    /// First day on which the row no longer holds.
+    until: Option<NaiveDate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LongContext {
+    above_prompt_tokens: u64,
+    row: Row,
+}
+
+/// One model of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The one id that stands for the model.
+    pub id: Arc<str>,
+    /// Other exact names of it.
+    pub aliases: Vec<String>,
+    /// Where its prices come from.
+    pub source: Arc<str>,
+    /// What to know about them.
+    pub note: Option<String>,
+    rows: Vec<Row>,
+    long_context: Option<LongContext>,
+    batch: Option<Ratio>,
+    fast: Option<Ratio>,
+    us_geo: Option<Ratio>,
+    regional: Option<Ratio>,
+    us_gov: Option<Ratio>,
+}
+
+/// A name from a log and the model that it means, if any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The model; `None` means unpriced.
+    pub model: Option<Arc<Model>>,
+    /// How the name was read.
+    pub trail: NameTrail,
+}
+
+/// All models and their exact names.
+#[derive(Debug, Clone)]
+pub struct PriceTable {
+    models: Vec<Arc<Model>>,
+    by_name: HashMap<String, usize>,
+    web_search: u64,
+    /// The day the built-in prices were checked.
+    pub as_of: NaiveDate,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableFile<'a> {
+    #[serde(default)]
+    schema: Option<u32>,
+    #[serde(default)]
+    as_of: Option<&'a str>,
+    #[serde(default)]
+    currency: Option<&'a str>,
+    #[serde(default)]
+    unit: Option<&'a str>,
+    #[serde(default, borrow)]
+    web_search_usd_per_1000: Option<&'a RawValue>,
+    #[serde(borrow)]
+    models: Vec<ModelFile<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelFile<'a> {
+    id: String,
+    #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(borrow)]
+    usd_per_mtok: Vec<RowFile<'a>>,
+    #[serde(default, borrow)]
+    long_context: Option<LongContextFile<'a>>,
+    #[serde(default, borrow)]
+    multipliers: MultipliersFile<'a>,
+    #[serde(default)]
+    #[allow(dead_code, reason = "kept in the data for its readers")]
+    confidence: Option<&'a str>,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RowFile<'a> {
+    #[serde(borrow)]
+    input: &'a RawValue,
+    #[serde(borrow)]
+    output: &'a RawValue,
+    #[serde(default, borrow)]
+    cache_write_5m: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    cache_write_1h: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    cache_read: Option<&'a RawValue>,
+    #[serde(default)]
+    until: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongContextFile<'a> {
+    above_prompt_tokens: u64,
+    #[serde(default)]
+    until: Option<&'a str>,
+    #[serde(borrow)]
+    usd_per_mtok: RowFile<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct MultipliersFile<'a> {
+    #[serde(default, borrow)]
+    batch: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    fast: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    us_geo: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    regional: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    us_gov: Option<&'a RawValue>,
+}
+
+impl PriceTable {
+    /// The table that is built into the program.
+    ///
+    /// # Panics
+    /// Never: a test reads the same bytes.
+    pub fn embedded() -> Self {
+        let mut table = Self {
+            models: Vec::new(),
+            by_name: HashMap::new(),
+            web_search: 0,
+            as_of: NaiveDate::default(),
+        };
+        match table.overlay(EMBEDDED, EMBEDDED_NAME) {
+            Ok(()) => table,
+            Err(e) => unreachable!("the built-in price table is read by a test: {e}"),
+        }
+    }
+
+    /// Adds the models of a price file, replacing those with the same id. `source` names the file to people.
+    ///
+    /// # Errors
+    /// If the text is not a price file; the table is then unchanged.
+    pub fn overlay(&mut self, json: &str, source: &str) -> Result<(), PriceError> {
+        let file: TableFile = serde_json::from_str(json)?;
+        let TableFile { schema: _, currency: _, unit: _, .. } = &file;
+        let source: Arc<str> = source.into();
+        let read = file.models.into_iter().map(|m| Model::read(m, &source));
+        let models = read.collect::<Result<Vec<_>, _>>()?;
+        let date = file.as_of.map(|text| parse_date("as_of", text)).transpose()?;
+        let search = file.web_search_usd_per_1000;
+        let search = search.map(|raw| price("all", "web_search_usd_per_1000", raw)).transpose()?;
+        self.as_of = date.unwrap_or(self.as_of);
+        // One dollar per thousand is 10⁹ pico-dollars each; one per million is 10⁶.
+        self.web_search = search.map_or(self.web_search, |per_mtok| per_mtok * 1000);
+        for model in models {
+            self.insert(model);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, model: Model) {
+        let index = self.by_name.get(&*model.id).copied().filter(|i| self.models[*i].id == model.id);
+        let index = index.unwrap_or(self.models.len());
+        for name in model.aliases.iter().map(String::as_str).chain([&*model.id]) {
+            self.by_name.insert(name.to_lowercase(), index);
+        }
+        let model = Arc::new(model);
+        if index == self.models.len() {
+            self.models.push(model);
+        } else {
+            self.models[index] = model;
+        }
+    }
+
+    /// All models, newest first.
+    pub fn models(&self) -> &[Arc<Model>] {
+        &self.models
+    }
+
+    /// Finds the model that a name from a log means, exactly or not at all.
+    pub fn resolve(&self, name: &str) -> Resolved {
+        let trail = trail(name, |form| self.by_name.contains_key(form));
+        let model = self.by_name.get(trail.last()).map(|i| Arc::clone(&self.models[*i]));
+        Resolved { model, trail }
+    }
+
+    /// Prices a response of `model`. `at` chooses among dated prices; `None` means the latest. `None` is returned if the
+    /// model has no price for a kind of token that was used.
+    pub fn quote(
+        &self,
+        resolved: &Resolved,
+        tokens: &Tokens,
+        terms: Terms,
+        at: Option<Time>,
+    ) -> Option<Quote> {
+        let model = resolved.model.as_ref()?;
+        let (factor, assumed_standard) = model.factor(terms, &resolved.trail);
+        let row = model.row(tokens.prompt(), at);
+        let offered = |price: Option<u64>, used: u64| price.or((used == 0).then_some(0));
+        let rates = Rates {
+            input: row.input,
+            output: row.output,
+            cache_write_5m: offered(row.cache_write_5m, tokens.cache_write_5m)?,
+            cache_write_1h: offered(row.cache_write_1h, tokens.cache_write_1h)?,
+            cache_read: offered(row.cache_read, tokens.cache_read)?,
+            factor,
+        };
+        let searches = i128::from(tokens.web_search) * i128::from(self.web_search);
+        Some(Quote { cost: rates.cost(tokens) + PicoUsd(searches), rates, assumed_standard })
+    }
+}
+
+impl Model {
+    fn read(file: ModelFile, source: &Arc<str>) -> Result<Self, PriceError> {
+        let id = file.id.as_str();
+        let read_rows = file.usd_per_mtok.iter().map(|row| Row::read(id, row, row.until));
+        let mut rows = read_rows.collect::<Result<Vec<_>, _>>()?;
+        // Rows that end come first, the earliest end leading; the one that holds for good is last.
+        rows.sort_by_key(|row| row.until.unwrap_or(NaiveDate::MAX));
+        if rows.is_empty() {
+            return Err(PriceError::Empty(id.to_owned()));
+        }
+        let long_context = file.long_context.as_ref().map(|long| {
+            let row = Row::read(id, &long.usd_per_mtok, long.until)?;
+            Ok::<_, PriceError>(LongContext { above_prompt_tokens: long.above_prompt_tokens, row })
+        });
+        let m = &file.multipliers;
+        Ok(Self {
+            rows,
+            long_context: long_context.transpose()?,
+            batch: m.batch.map(|raw| ratio(id, "batch", raw)).transpose()?,
+            fast: m.fast.map(|raw| ratio(id, "fast", raw)).transpose()?,
+            us_geo: m.us_geo.map(|raw| ratio(id, "us_geo", raw)).transpose()?,
+            regional: m.regional.map(|raw| ratio(id, "regional", raw)).transpose()?,
+            us_gov: m.us_gov.map(|raw| ratio(id, "us_gov", raw)).transpose()?,
+            id: id.into(),
+            aliases: file.aliases,
+            source: Arc::clone(source),
+            note: file.note,
+        })
+    }
+
+    /// The prices in force for a prompt of this size on that day (UTC).
+    fn row(&self, prompt_tokens: u64, at: Option<Time>) -> &Row {
+        let day = at.and_then(|t| chrono::DateTime::from_timestamp_millis(t.0)).map(|t| t.date_naive());
+        let holds = |row: &Row| match (row.until, day) {
+            (Some(until), Some(day)) => day < until,
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        self.long_context
+            .as_ref()
+            .filter(|long| prompt_tokens > long.above_prompt_tokens && holds(&long.row))
+            .map(|long| &long.row)
+            .or_else(|| self.rows.iter().find(|row| holds(row)))
+            .unwrap_or(&self.rows[self.rows.len() - 1])
+    }
+
+    /// The product of the multipliers that apply, and whether one was missing.
+    fn factor(&self, terms: Terms, trail: &NameTrail) -> (Ratio, bool) {
+        let fast = terms.speed == Speed::Fast || trail.speed == Speed::Fast;
+        let asked = [(fast, self.fast), (terms.batch, self.batch)];
+        let surcharges = [
+            (terms.us_geo, self.us_geo),
+            (trail.platform == Platform::Regional, self.regional),
+            (trail.platform == Platform::UsGov, self.us_gov),
+        ];
+        let missing = asked.iter().any(|(wanted, ratio)| *wanted && ratio.is_none());
+        let factor = asked
+            .iter()
+            .chain(&surcharges)
+            .filter(|(wanted, _)| *wanted)
+            .fold(Ratio::ONE, |product, (_, ratio)| product.times(ratio.unwrap_or(Ratio::ONE)));
+        (factor, missing)
+    }
+
+    /// The surcharge that the platform in a name brings for this model.
+    pub fn platform_factor(&self, platform: Platform) -> Ratio {
+        let ratio = match platform {
+            Platform::Global => None,
+            Platform::Regional => self.regional,
+            Platform::UsGov => self.us_gov,
+        };
+        ratio.unwrap_or(Ratio::ONE)
+    }
+
+    /// The five current prices in dollars per million tokens, as text: input, output, 5 m write, 1 h write, read.
+    pub fn price_list(&self) -> [String; 5] {
+        self.row(0, None).texts()
+    }
+
+    /// The long-prompt tier: above how many tokens, at which prices, until when.
+    pub fn long_prices(&self) -> Option<(u64, [String; 5], Option<NaiveDate>)> {
+        let long = self.long_context.as_ref()?;
+        Some((long.above_prompt_tokens, long.row.texts(), long.row.until))
+    }
+
+    /// The multipliers of the model by name, those it has.
+    pub fn multipliers(&self) -> Vec<(&'static str, Ratio)> {
+        let all = [
+            ("batch", self.batch),
+            ("fast", self.fast),
+            ("US-only inference", self.us_geo),
+            ("regional endpoint", self.regional),
+            ("US government cloud", self.us_gov),
+        ];
+        all.into_iter().filter_map(|(name, ratio)| Some((name, ratio?))).collect()
+    }
+}
+
+impl Row {
+    fn read(model: &str, file: &RowFile, until: Option<&str>) -> Result<Self, PriceError> {
+        let cache = |field, raw: Option<&RawValue>| raw.map(|raw| price(model, field, raw)).transpose();
+        Ok(Self {
+            input: price(model, "input", file.input)?,
+            output: price(model, "output", file.output)?,
+            cache_write_5m: cache("cache_write_5m", file.cache_write_5m)?,
+            cache_write_1h: cache("cache_write_1h", file.cache_write_1h)?,
+            cache_read: cache("cache_read", file.cache_read)?,
+            until: until.map(|text| parse_date(model, text)).transpose()?,
+        })
+    }
+
+    fn texts(&self) -> [String; 5] {
+        let write = (self.cache_write_5m, self.cache_write_1h);
+        [Some(self.input), Some(self.output), write.0, write.1, self.cache_read]
+            .map(|price| price.map_or_else(|| "-".to_owned(), per_mtok))
+    }
+}
+
+/// Pico-dollars per token as dollars per million tokens: at least two places.
+fn per_mtok(pico: u64) -> String {
+    let text = format!("{}.{:06}", pico / 1_000_000, pico % 1_000_000);
+    let trimmed = text.trim_end_matches('0').len().max(text.len() - 4);
+    text[..trimmed].to_owned()
+}
+
+/// Dollars per million tokens are pico-dollars per token times 10⁻⁶, so six places make it whole.
+fn price(model: &str, field: &'static str, raw: &RawValue) -> Result<u64, PriceError> {
+    decimal(model, field, raw, 6)
+}
+
+fn ratio(model: &str, field: &'static str, raw: &RawValue) -> Result<Ratio, PriceError> {
+    let thousandths = decimal(model, field, raw, 3)?;
+    match u32::try_from(thousandths) {
+        Ok(num) if num > 0 => Ok(Ratio { num, den: 1000 }.times(Ratio::ONE)),
+        _ => Err(bad_number(model, field, raw)),
+    }
+}
+
+fn decimal(model: &str, field: &'static str, raw: &RawValue, places: u32) -> Result<u64, PriceError> {
+    scaled_decimal(raw.get(), places)
+        .and_then(|n| u64::try_from(n).ok())
+        .filter(|n| *n <= 1_000_000_000_000)
+        .ok_or_else(|| bad_number(model, field, raw))
+}
+
+fn bad_number(model: &str, field: &'static str, raw: &RawValue) -> PriceError {
+    PriceError::Number { model: model.to_owned(), field, value: raw.get().to_owned() }
+}
+
+fn parse_date(model: &str, text: &str) -> Result<NaiveDate, PriceError> {
+    let error = || PriceError::Date { model: model.to_owned(), value: text.to_owned() };
+    text.parse().map_err(|_| error())
+}
