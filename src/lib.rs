@@ -20,6 +20,20 @@
 //! | [`monitor`] | the core | I/O, threads, environment, clocks, colour |
 //! | [`sink`] | notices out | sources, windows |
 
-pub mod monitor;
+pub mod cli;
+pub mod config;
+pub mod run;
+
+pub mod lab;
+
+pub mod pipeline;
+
+pub mod source;
+
 pub mod parse;
+
 pub mod price;
+
+pub mod monitor;
+
+pub mod sink;

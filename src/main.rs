@@ -1,1 +1,74 @@
-fn main(){}
+//! A table of contents: read the arguments, run the command, end with its exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+use claude_tokmon::cli::{Cli, Command, PricesArgs};
+use claude_tokmon::config::{self, NoLogs, Options};
+use claude_tokmon::lab::{self, Missing};
+use claude_tokmon::run::{self, Exit};
+use claude_tokmon::sink::{self, Outlet};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(Exit::Clean) => ExitCode::SUCCESS,
+        Ok(Exit::NoTimes) => ExitCode::from(2),
+        Ok(Exit::Unreadable) => ExitCode::from(3),
+        Ok(Exit::NoUsage) => ExitCode::from(5),
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(command: Command) -> Result<Exit> {
+    match command {
+        Command::Tail(args) => run::tail(Options::tail(&args)?),
+        Command::Replay(args) => {
+            let now = run::wall_clock();
+            let (options, span) = Options::replay(&args, now)?;
+            lab::replay(&options, &span, now)
+        }
+        Command::Rules(args) => print(&config::write_rules(&config::rules(&args)?)),
+        Command::Prices(args) => prices(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "claude-tokmon", &mut script);
+            print(&String::from_utf8(script)?)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&String::from_utf8(page)?)
+        }
+    }
+}
+
+fn prices(args: &PricesArgs) -> Result<Exit> {
+    let table = config::price_table(args.prices.as_deref())?;
+    if args.models.is_empty() {
+        return print(&sink::price_table(&table));
+    }
+    let texts: Vec<String> = args
+        .models
+        .iter()
+        .map(|name| sink::price_of(&table, name).0)
+        .collect();
+    print(&texts.join("\n"))
+}
+
+/// A reader that has seen enough is no error.
+fn print(text: &str) -> Result<Exit> {
+    match Outlet::direct(io::stdout()).write(text) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(Exit::Clean),
+    }
+}
+
+/// The one line of an error: what it is about and the next step.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let _ = Outlet::direct(io::stderr()).write(&format!("claude-tokmon: {error:#}\n"));
+    let unreadable = error.is::<NoLogs>() || error.is::<Missing>() || error.is::<io::Error>();
+    ExitCode::from(if unreadable { 3 } else { 2 })
+}

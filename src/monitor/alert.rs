@@ -192,7 +192,10 @@ impl Episode {
 
     /// Adds a request that the cache did not serve.
     pub fn add_miss(&mut self, miss: &Miss) {
-        let at = self.causes.iter().position(|tally| tally.cause == miss.cause);
+        let at = self
+            .causes
+            .iter()
+            .position(|tally| tally.cause == miss.cause);
         let at = at.unwrap_or_else(|| {
             self.causes.push(CauseTally {
                 cause: miss.cause.clone(),
@@ -223,7 +226,9 @@ impl Episode {
 
     /// The cause with the most dollars in it.
     pub fn main_cause(&self) -> Option<&CauseTally> {
-        self.causes.iter().max_by_key(|tally| (tally.cost, tally.requests))
+        self.causes
+            .iter()
+            .max_by_key(|tally| (tally.cost, tally.requests))
     }
 
     /// Fires and resolves again and again.
@@ -279,7 +284,10 @@ pub struct Alert {
 
 impl Default for Alert {
     fn default() -> Self {
-        Self { phase: Phase::Inactive, episode: None }
+        Self {
+            phase: Phase::Inactive,
+            episode: None,
+        }
     }
 }
 
@@ -291,7 +299,11 @@ impl Alert {
 
     /// The same, to change.
     pub fn open_mut(&mut self) -> Option<&mut Episode> {
-        if self.is_open() { self.episode.as_deref_mut() } else { None }
+        if self.is_open() {
+            self.episode.as_deref_mut()
+        } else {
+            None
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -299,19 +311,34 @@ impl Alert {
     }
 
     /// Moves the state by one reading. `begin` makes the episode when it starts to fire.
-    pub fn step(&mut self, now: Time, reading: Reading, rule: &Rule, begin: impl FnOnce() -> Episode) {
+    pub fn step(
+        &mut self,
+        now: Time,
+        reading: Reading,
+        rule: &Rule,
+        begin: impl FnOnce() -> Episode,
+    ) {
         use Reading::{Between, Breach, Clear, Nothing, Stale};
         let hold_ms = rule.hold_secs * 1000;
         let keep_ms = rule.keep_firing_secs * 1000;
         self.phase = match (self.phase, reading) {
-            (Phase::Inactive | Phase::Closed { .. }, Breach) if hold_ms == 0 => self.fire(now, begin),
+            (Phase::Inactive | Phase::Closed { .. }, Breach) if hold_ms == 0 => {
+                self.fire(now, begin)
+            }
             (Phase::Inactive | Phase::Closed { .. }, Breach) => Phase::Pending { since: now },
-            (Phase::Pending { since }, Breach) if now.millis_since(since) >= hold_ms => self.fire(now, begin),
+            (Phase::Pending { since }, Breach) if now.millis_since(since) >= hold_ms => {
+                self.fire(now, begin)
+            }
             (pending @ Phase::Pending { .. }, Breach) => pending,
-            (Phase::Pending { .. }, _) => self.episode.as_ref().map_or(Phase::Inactive, |_| Phase::Closed { at: now }),
+            (Phase::Pending { .. }, _) => self
+                .episode
+                .as_ref()
+                .map_or(Phase::Inactive, |_| Phase::Closed { at: now }),
             (Phase::Firing, Clear) if keep_ms == 0 => Phase::Closed { at: now },
             (Phase::Firing, Clear) => Phase::Recovering { since: now },
-            (Phase::Recovering { since }, Clear | Nothing) if now.millis_since(since) >= keep_ms => {
+            (Phase::Recovering { since }, Clear | Nothing)
+                if now.millis_since(since) >= keep_ms =>
+            {
                 Phase::Closed { at: now }
             }
             (Phase::Recovering { .. }, Breach | Between) => Phase::Firing,
@@ -336,7 +363,11 @@ impl Alert {
             episode.stale = false;
             episode.last_evidence = now;
             episode.reopenings.push_back(now);
-            while episode.reopenings.front().is_some_and(|at| now.millis_since(*at) > 60 * MINUTE_MS) {
+            while episode
+                .reopenings
+                .front()
+                .is_some_and(|at| now.millis_since(*at) > 60 * MINUTE_MS)
+            {
                 episode.reopenings.pop_front();
             }
         } else {
@@ -353,9 +384,10 @@ impl Alert {
         match (self.phase, told.at) {
             (Phase::Firing, _) if inhibited => None,
             (Phase::Firing, None) => Some(Reason::First),
-            (Phase::Firing, Some(_)) if told.over => {
-                episode.reopen_notice_at().is_none_or(|at| now >= at).then_some(Reason::Reopened)
-            }
+            (Phase::Firing, Some(_)) if told.over => episode
+                .reopen_notice_at()
+                .is_none_or(|at| now >= at)
+                .then_some(Reason::Reopened),
             (Phase::Firing, Some(at)) => {
                 let news = episode.last_evidence > at;
                 let grown = exposed > PicoUsd::DOLLAR
@@ -378,7 +410,11 @@ impl Alert {
             Phase::Firing => {
                 let episode = self.episode.as_deref()?;
                 let at = episode.told.at?;
-                if episode.told.over { episode.reopen_notice_at() } else { Some(episode.repeat_at(at)) }
+                if episode.told.over {
+                    episode.reopen_notice_at()
+                } else {
+                    Some(episode.repeat_at(at))
+                }
             }
         }
     }

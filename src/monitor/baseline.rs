@@ -61,7 +61,11 @@ impl Usual {
 
     /// A sample of an incident, cut so that it cannot become its own excuse: usual + 2 × (busy − usual).
     pub fn clip(&self, sample: Amount) -> Amount {
-        if self.samples == 0 { sample } else { sample.min(self.usual + 2 * (self.busy - self.usual)) }
+        if self.samples == 0 {
+            sample
+        } else {
+            sample.min(self.usual + 2 * (self.busy - self.usual))
+        }
     }
 }
 
@@ -78,8 +82,15 @@ impl Baseline {
     /// Adds the sample of a minute (minutes since the epoch). Blocks that have grown older than seven days are dropped.
     pub fn add(&mut self, minute: i64, sample: Amount) {
         let block = minute.div_euclid(BLOCK_MINUTES);
-        let newest = self.blocks.back().map_or(block, |(index, _)| block.max(*index));
-        while self.blocks.front().is_some_and(|(index, _)| *index <= newest - BLOCKS) {
+        let newest = self
+            .blocks
+            .back()
+            .map_or(block, |(index, _)| block.max(*index));
+        while self
+            .blocks
+            .front()
+            .is_some_and(|(index, _)| *index <= newest - BLOCKS)
+        {
             self.drop_oldest();
         }
         if block > newest - BLOCKS {
@@ -96,7 +107,9 @@ impl Baseline {
     }
 
     fn drop_oldest(&mut self) {
-        let Some((_, bins)) = self.blocks.pop_front() else { return };
+        let Some((_, bins)) = self.blocks.pop_front() else {
+            return;
+        };
         for (bin, n) in bins {
             let n = u64::from(n);
             self.samples -= n;
@@ -116,9 +129,20 @@ impl Baseline {
 
     fn summarize(&self) -> Usual {
         let usual = self.quantile(50);
-        let largest = self.merged.last_key_value().map_or(0, |(bin, _)| value_of(*bin));
-        let busy = if self.samples < MIN_FOR_PERCENTILE { largest } else { self.quantile(99) };
-        Usual { usual, busy: busy.max(usual + usual / 5), samples: self.samples }
+        let largest = self
+            .merged
+            .last_key_value()
+            .map_or(0, |(bin, _)| value_of(*bin));
+        let busy = if self.samples < MIN_FOR_PERCENTILE {
+            largest
+        } else {
+            self.quantile(99)
+        };
+        Usual {
+            usual,
+            busy: busy.max(usual + usual / 5),
+            samples: self.samples,
+        }
     }
 
     /// The value below which `percent` of the samples lie.
@@ -141,9 +165,19 @@ mod tests {
 
     #[test]
     fn a_bin_is_at_most_two_percent_wide() {
-        for value in [60, 1_000, 123_456_789, UNIT, 17 * UNIT + 5, UNIT * 9_999_999] {
+        for value in [
+            60,
+            1_000,
+            123_456_789,
+            UNIT,
+            17 * UNIT + 5,
+            UNIT * 9_999_999,
+        ] {
             let low = value_of(bin_of(value));
-            assert!(low <= value && value * 100 <= low * 102 + 100, "{value} fell to {low}");
+            assert!(
+                low <= value && value * 100 <= low * 102 + 100,
+                "{value} fell to {low}"
+            );
         }
     }
 
@@ -153,7 +187,11 @@ mod tests {
         for n in 1..=1000 {
             baseline.add(n, n as i128 * UNIT);
         }
-        let Usual { usual, busy, samples } = baseline.usual();
+        let Usual {
+            usual,
+            busy,
+            samples,
+        } = baseline.usual();
         assert_eq!(samples, 1000);
         assert!((490..=500).contains(&(usual / UNIT)), "{usual}");
         assert!((970..=990).contains(&(busy / UNIT)), "{busy}");

@@ -57,7 +57,9 @@ impl Cause {
     /// Whether the miss could have been avoided. Only such misses are waste.
     pub const fn is_waste(&self) -> bool {
         match self {
-            Self::Rewritten | Self::Dropped | Self::Partial | Self::TtlChanged | Self::Api(_) => true,
+            Self::Rewritten | Self::Dropped | Self::Partial | Self::TtlChanged | Self::Api(_) => {
+                true
+            }
             Self::Expired | Self::Compacted | Self::Concurrent | Self::ModelChanged => false,
         }
     }
@@ -203,7 +205,11 @@ impl Chance {
             _ => self.blocks.insert(position, (block, judged, affected)),
         }
         let newest = self.blocks.back().map_or(block, |(index, ..)| *index);
-        while self.blocks.front().is_some_and(|(index, ..)| *index <= newest - CHANCE_BLOCKS) {
+        while self
+            .blocks
+            .front()
+            .is_some_and(|(index, ..)| *index <= newest - CHANCE_BLOCKS)
+        {
             self.blocks.pop_front();
         }
     }
@@ -224,7 +230,11 @@ impl Odds {
     /// Share of requests that miss by themselves, at least one in a thousand, as a fraction.
     fn share(&self) -> (u128, u128) {
         let (a, j) = (u128::from(self.affected), u128::from(self.judged));
-        if a * 1000 < j { (1, 1000) } else { (a.min(j), j) }
+        if a * 1000 < j {
+            (1, 1000)
+        } else {
+            (a.min(j), j)
+        }
     }
 
     /// Parts of 10¹⁸ of a run of `length` that chance would show in thirty days, rounded up.
@@ -263,7 +273,10 @@ impl CacheTracker {
             min_prompt_tokens,
             conversations: FxHashMap::default(),
             sessions: FxHashMap::default(),
-            chance: Chance { blocks: Default::default(), last_hour: Window::new(3600, 0) },
+            chance: Chance {
+                blocks: Default::default(),
+                last_hour: Window::new(3600, 0),
+            },
         }
     }
 
@@ -273,7 +286,13 @@ impl CacheTracker {
         if prompt < self.min_prompt_tokens || record.batch {
             return Outcome::NotJudged;
         }
-        self.chance.last_hour.add(at.secs(), &Sums { requests: 1, ..Sums::default() });
+        self.chance.last_hour.add(
+            at.secs(),
+            &Sums {
+                requests: 1,
+                ..Sums::default()
+            },
+        );
         let session = session_key(&record.labels);
         let before = session.and_then(|key| self.sessions.get(&key)).cloned();
         let fresh = !self.conversations.contains_key(&record.labels.conversation);
@@ -295,7 +314,15 @@ impl CacheTracker {
             && before.is_none_or(|before| before.at <= at)
         {
             let (cached, ttl_secs) = (conversation.cached, conversation.ttl_secs);
-            self.sessions.insert(key, Session { at, conversation: record.labels.conversation, cached, ttl_secs });
+            self.sessions.insert(
+                key,
+                Session {
+                    at,
+                    conversation: record.labels.conversation,
+                    cached,
+                    ttl_secs,
+                },
+            );
         }
         outcome
     }
@@ -336,7 +363,11 @@ impl CacheTracker {
 
     /// An alert has spoken of the run of this conversation, which therefore was no chance.
     pub fn run_was_told(&mut self, conversation: u64) {
-        if let Some(run) = self.conversations.get_mut(&conversation).and_then(|c| c.run.as_mut()) {
+        if let Some(run) = self
+            .conversations
+            .get_mut(&conversation)
+            .and_then(|c| c.run.as_mut())
+        {
             run.told = true;
         }
     }
@@ -345,10 +376,19 @@ impl CacheTracker {
     pub fn odds(&mut self, now: Time) -> Odds {
         self.chance.last_hour.advance(now.secs());
         let oldest = now.secs().div_euclid(CHANCE_BLOCK_SECS) - CHANCE_BLOCKS;
-        let recent = self.chance.blocks.iter().filter(|(block, ..)| *block > oldest);
-        let (judged, affected) = recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
+        let recent = self
+            .chance
+            .blocks
+            .iter()
+            .filter(|(block, ..)| *block > oldest);
+        let (judged, affected) =
+            recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
         let last_hour = u64::try_from(self.chance.last_hour.total().requests).unwrap_or(0);
-        Odds { affected: affected + 1, judged: judged + 100, per_30_days: last_hour * 720 }
+        Odds {
+            affected: affected + 1,
+            judged: judged + 100,
+            per_30_days: last_hour * 720,
+        }
     }
 
     fn make_room(&mut self) {
@@ -383,12 +423,37 @@ fn switched_model(record: &UsageRecord, at: Time, before: Option<&Session>) -> O
     if gap_ms > before.ttl_secs * 1000 || missed * 20 <= expected {
         return Outcome::NotJudged;
     }
-    Outcome::Miss(miss(record, at, Cause::ModelChanged, missed, gap_ms, before.ttl_secs))
+    Outcome::Miss(miss(
+        record,
+        at,
+        Cause::ModelChanged,
+        missed,
+        gap_ms,
+        before.ttl_secs,
+    ))
 }
 
-fn miss(record: &UsageRecord, at: Time, cause: Cause, tokens: u64, gap_ms: i64, ttl_secs: i64) -> Miss {
-    let cost = record.rates.map(|rates| rates.miss_cost(tokens, &record.tokens)).unwrap_or_default();
-    Miss { at, cause, tokens, cost, gap_ms, ttl_secs, labels: Arc::clone(&record.labels) }
+fn miss(
+    record: &UsageRecord,
+    at: Time,
+    cause: Cause,
+    tokens: u64,
+    gap_ms: i64,
+    ttl_secs: i64,
+) -> Miss {
+    let cost = record
+        .rates
+        .map(|rates| rates.miss_cost(tokens, &record.tokens))
+        .unwrap_or_default();
+    Miss {
+        at,
+        cause,
+        tokens,
+        cost,
+        gap_ms,
+        ttl_secs,
+        labels: Arc::clone(&record.labels),
+    }
 }
 
 /// The API's reason if it names one that is known; its other types say only that it does not know.
@@ -420,7 +485,9 @@ impl Conversation {
     }
 
     fn judge(&self, record: &UsageRecord, at: Time) -> Outcome {
-        let uses_cache = self.last_read.is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
+        let uses_cache = self
+            .last_read
+            .is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
         let tokens = &record.tokens;
         if !uses_cache {
             return Outcome::NotJudged;
@@ -444,10 +511,16 @@ impl Conversation {
 
     fn cause(&self, record: &UsageRecord, at: Time, gap_ms: i64) -> Cause {
         let tokens = &record.tokens;
-        let ttl_changed = self.ttl_changed_at.is_some_and(|t| at.millis_since(t) <= TTL_CHANGE_MS);
+        let ttl_changed = self
+            .ttl_changed_at
+            .is_some_and(|t| at.millis_since(t) <= TTL_CHANGE_MS);
         let still_running = record.started.is_some_and(|started| started < self.last);
         if gap_ms > self.ttl_secs * 1000 {
-            if ttl_changed && gap_ms <= LONG_TTL * 1000 { Cause::TtlChanged } else { Cause::Expired }
+            if ttl_changed && gap_ms <= LONG_TTL * 1000 {
+                Cause::TtlChanged
+            } else {
+                Cause::Expired
+            }
         } else if self.compacted || tokens.prompt() * 2 < self.last_prompt {
             Cause::Compacted
         } else if still_running {
@@ -463,7 +536,9 @@ impl Conversation {
 
     /// Keeps the run and the odds. In a stream that may be many users interleaved, misses are noted but not claimed.
     fn count(&mut self, outcome: Outcome, at: Time, chance: &mut Chance) -> Outcome {
-        let trusted = self.history.is_none_or(|history| history.is_one_conversation());
+        let trusted = self
+            .history
+            .is_none_or(|history| history.is_one_conversation());
         match &outcome {
             Outcome::NotJudged => {}
             Outcome::Hit => {

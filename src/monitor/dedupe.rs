@@ -62,12 +62,17 @@ pub struct Dedupe {
 impl Dedupe {
     /// Remembers at most `max` responses, or all of them.
     pub fn new(max: Option<usize>) -> Self {
-        Self { max, ..Self::default() }
+        Self {
+            max,
+            ..Self::default()
+        }
     }
 
     /// Tells a new response from a copy, and remembers it.
     pub fn sight(&mut self, record: &UsageRecord) -> Sighting {
-        let Some(id) = record.id else { return Sighting::New };
+        let Some(id) = record.id else {
+            return Sighting::New;
+        };
         if let Some(counted) = self.counted.get_mut(&id) {
             return counted.grow(record);
         }
@@ -125,7 +130,10 @@ impl Counted {
         Sighting::Grown(Growth {
             first: (self.first.0 > i64::MIN).then_some(self.first),
             labels: Arc::clone(&self.labels),
-            tokens: Tokens { output: more, ..Tokens::default() },
+            tokens: Tokens {
+                output: more,
+                ..Tokens::default()
+            },
             cost,
             now_final,
         })

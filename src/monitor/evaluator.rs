@@ -106,15 +106,24 @@ struct Arrival<'a> {
 impl Evaluator {
     /// An evaluator that has seen nothing and tells nothing until [`go_live`](Self::go_live).
     pub fn new(settings: Settings) -> Self {
-        let mut rules: Vec<Arc<Rule>> =
-            settings.rules.into_iter().filter(|rule| rule.enabled).map(Arc::new).collect();
+        let mut rules: Vec<Arc<Rule>> = settings
+            .rules
+            .into_iter()
+            .filter(|rule| rule.enabled)
+            .map(Arc::new)
+            .collect();
         // What explains comes before what is explained.
         rules.sort_by_key(|rule| rank(rule.metric));
         let cache_rules = rules.iter().filter(|rule| rule.metric.is_about_cache());
-        let min_prompt = cache_rules.map(|rule| rule.min_prompt_tokens).min().unwrap_or(5000);
+        let min_prompt = cache_rules
+            .map(|rule| rule.min_prompt_tokens)
+            .min()
+            .unwrap_or(5000);
         let mut scopes: Vec<Scope> = Vec::new();
         for rule in rules {
-            let at = scopes.iter().position(|scope| scope.fits(&rule) && !is_run(scope) && !is_run_rule(&rule));
+            let at = scopes
+                .iter()
+                .position(|scope| scope.fits(&rule) && !is_run(scope) && !is_run_rule(&rule));
             let at = at.unwrap_or_else(|| {
                 scopes.push(Scope::new(&rule));
                 scopes.len() - 1
@@ -176,12 +185,27 @@ impl Evaluator {
     pub fn learning(&self) -> Vec<Learning> {
         let mut learning = Vec::new();
         for scope in &self.scopes {
-            for (slot, rule) in scope.rules.iter().enumerate().filter(|(_, r)| r.limit.is_learned()) {
-                let own = scope.keys.values().filter_map(|key| key.baselines.get(slot));
+            for (slot, rule) in scope
+                .rules
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| r.limit.is_learned())
+            {
+                let own = scope
+                    .keys
+                    .values()
+                    .filter_map(|key| key.baselines.get(slot));
                 let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
-                let most = own.chain(pooled).map(|b| b.usual().samples).max().unwrap_or(0);
+                let most = own
+                    .chain(pooled)
+                    .map(|b| b.usual().samples)
+                    .max()
+                    .unwrap_or(0);
                 if most < super::baseline::MIN_SAMPLES {
-                    learning.push(Learning { rule: Arc::clone(&rule.name), minutes: most });
+                    learning.push(Learning {
+                        rule: Arc::clone(&rule.name),
+                        minutes: most,
+                    });
                 }
             }
         }
@@ -240,7 +264,12 @@ impl Evaluator {
         }
         state.pace.add(at, record.cost.unwrap_or_default());
         let miss = miss.filter(|miss| miss.cause.is_waste());
-        let mut arrival = Arrival { record, at, miss, spoken: Spoken::default() };
+        let mut arrival = Arrival {
+            record,
+            at,
+            miss,
+            spoken: Spoken::default(),
+        };
         let mut held = false;
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             if scope.filter.matches(&record.labels) {
@@ -254,7 +283,9 @@ impl Evaluator {
 
     /// A larger copy adds its difference to the moment and the keys of the first.
     fn grow(&mut self, growth: &Growth, batch: bool) {
-        let Some(first) = growth.first.filter(|_| !batch) else { return };
+        let Some(first) = growth.first.filter(|_| !batch) else {
+            return;
+        };
         let sums = Sums {
             cost: growth.cost.unwrap_or_default(),
             fresh: signed(growth.tokens.fresh()),
@@ -268,12 +299,17 @@ impl Evaluator {
                 continue;
             }
             let id = scope.key_of(&growth.labels);
-            let Some(key) = scope.keys.get_mut(&id) else { continue };
+            let Some(key) = scope.keys.get_mut(&id) else {
+                continue;
+            };
             key.advance(state.now);
             key.add(first.secs(), &sums);
             key.names.add(first, &growth.labels, sums.cost);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
-                if let Some(episode) = alert.open_mut().filter(|e| !rule.metric.is_about_cache() && e.since <= first) {
+                if let Some(episode) = alert
+                    .open_mut()
+                    .filter(|e| !rule.metric.is_about_cache() && e.since <= first)
+                {
                     episode.exposed += sums.cost;
                 }
             }
@@ -292,7 +328,9 @@ impl Evaluator {
             .filter(|key| same(&key.labels))
             .map(|key| key.labels.conversation)
             .collect();
-        self.state.cache.compacted(|conversation| known.contains(&conversation));
+        self.state
+            .cache
+            .compacted(|conversation| known.contains(&conversation));
     }
 
     /// Runs all ticks up to a moment. Time never goes back.
@@ -328,10 +366,18 @@ impl Evaluator {
             let mut ids: Vec<u64> = self.scopes[index].keys.keys().copied().collect();
             ids.sort_unstable();
             for id in ids {
-                self.state.tell(&mut self.scopes[index], id, None, Some(Reason::StillFiring));
+                self.state
+                    .tell(&mut self.scopes[index], id, None, Some(Reason::StillFiring));
             }
         }
-        self.state.notices.sort_by(|a, b| (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode)));
+        self.state.notices.sort_by(|a, b| {
+            (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
+        });
+    }
+
+    /// Gives no notices until [`go_live`](Self::go_live) is called again.
+    pub fn mute(&mut self) {
+        self.state.live = false;
     }
 
     /// Lists what is on and has been told, as the watch ends.
@@ -342,7 +388,9 @@ impl Evaluator {
             ids.sort_unstable();
             for id in ids {
                 for slot in 0..scope.rules.len() {
-                    let open = scope.keys[&id].alerts[slot].open().is_some_and(Episode::is_told_open);
+                    let open = scope.keys[&id].alerts[slot]
+                        .open()
+                        .is_some_and(Episode::is_told_open);
                     if open && !scope.rules[slot].metric.is_announcement() {
                         let notice = self.state.notice(scope, id, slot, Reason::Stopped);
                         self.state.notices.push(notice);
@@ -350,7 +398,9 @@ impl Evaluator {
                 }
             }
         }
-        self.state.notices[first..].sort_by(|a, b| (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode)));
+        self.state.notices[first..].sort_by(|a, b| {
+            (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
+        });
     }
 }
 
@@ -379,8 +429,18 @@ fn is_run(scope: &Scope) -> bool {
 
 impl Pace {
     fn add(&mut self, at: Time, cost: PicoUsd) {
-        self.window.add(at.secs(), &Sums { cost, ..Sums::default() });
-        if self.minutes.back().is_none_or(|minute| *minute < at.minute()) {
+        self.window.add(
+            at.secs(),
+            &Sums {
+                cost,
+                ..Sums::default()
+            },
+        );
+        if self
+            .minutes
+            .back()
+            .is_none_or(|minute| *minute < at.minute())
+        {
             self.minutes.push_back(at.minute());
         }
     }
@@ -401,7 +461,12 @@ impl Pace {
 impl State {
     /// Takes a record into the windows of its key. False if no window holds its moment any more.
     fn arrive(&mut self, index: usize, scope: &mut Scope, arrival: &mut Arrival) -> bool {
-        let Arrival { record, at, miss, spoken } = arrival;
+        let Arrival {
+            record,
+            at,
+            miss,
+            spoken,
+        } = arrival;
         let id = scope.key_of(&record.labels);
         let (min_prompt, learns) = (scope.min_prompt_tokens, scope.learns);
         let key = scope.key_mut(id, &record.labels, *at);
@@ -414,7 +479,9 @@ impl State {
         }
         // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
         let told_before = spoken_for(scope, id);
-        let Some(key) = scope.keys.get_mut(&id) else { return held };
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return held;
+        };
         for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
             if let Some(episode) = alert.open_mut() {
                 accrue(episode, rule, record, *at, *miss, self.now);
@@ -440,19 +507,34 @@ impl State {
 
     /// Samples the minutes that are due, for the rules that learn.
     fn sample(&mut self, scope: &mut Scope, id: u64) {
-        let Some(key) = scope.keys.get_mut(&id) else { return };
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
         key.advance(self.now);
         while key.next_sample().is_some_and(|due| due <= self.now.secs()) {
-            let Some(minute) = key.minutes.pop_front() else { break };
-            for (slot, rule) in scope.rules.iter().enumerate().filter(|(_, r)| r.limit.is_learned()) {
-                let Some(sample) = key.sample(rule, minute) else { continue };
+            let Some(minute) = key.minutes.pop_front() else {
+                break;
+            };
+            for (slot, rule) in scope
+                .rules
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| r.limit.is_learned())
+            {
+                let Some(sample) = key.sample(rule, minute) else {
+                    continue;
+                };
                 let baseline = match &mut scope.pooled {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
                 };
                 let alert = &key.alerts[slot];
                 let minute_end = Time::from_secs(minute * 60 + 59);
-                match alert.episode.as_deref().filter(|episode| episode.since <= minute_end) {
+                match alert
+                    .episode
+                    .as_deref()
+                    .filter(|episode| episode.since <= minute_end)
+                {
                     Some(episode) => {
                         let clipped = episode.usual.unwrap_or_default().clip(sample);
                         key.held.push((slot, minute, clipped));
@@ -463,7 +545,8 @@ impl State {
         }
         // Minutes of an episode enter the baseline once it can no longer reopen.
         let over = |slot: usize| key.alerts[slot].episode.is_none();
-        let (ended, still): (Vec<_>, Vec<_>) = key.held.drain(..).partition(|(slot, ..)| over(*slot));
+        let (ended, still): (Vec<_>, Vec<_>) =
+            key.held.drain(..).partition(|(slot, ..)| over(*slot));
         key.held = still;
         for (slot, minute, sample) in ended {
             match &mut scope.pooled {
@@ -474,12 +557,20 @@ impl State {
     }
 
     /// Reads all rules of a key, moves their alerts, and gives the notices that are due.
-    fn evaluate(&mut self, index: usize, scope: &mut Scope, id: u64, arrived: Option<&Arc<Labels>>) {
+    fn evaluate(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+    ) {
         for slot in 0..scope.rules.len() {
             self.step(scope, id, slot, arrived);
         }
         self.tell(scope, id, arrived, None);
-        let Some(key) = scope.keys.get_mut(&id) else { return };
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
         if let Some(next) = key.next_change(&scope.rules, self.now.secs())
             && key.scheduled.is_none_or(|scheduled| next < scheduled)
         {
@@ -491,10 +582,15 @@ impl State {
     fn step(&mut self, scope: &mut Scope, id: u64, slot: usize, arrived: Option<&Arc<Labels>>) {
         let rule = Arc::clone(&scope.rules[slot]);
         let key_labels = |scope: &Scope, labels: &Labels| scope.key_labels(labels);
-        let Some(key) = scope.keys.get_mut(&id) else { return };
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
         key.advance(self.now);
         let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
-        let usual = pooled.or_else(|| key.baselines.get(slot)).map(Baseline::usual).unwrap_or_default();
+        let usual = pooled
+            .or_else(|| key.baselines.get(slot))
+            .map(Baseline::usual)
+            .unwrap_or_default();
         let read = match rule.metric {
             Metric::MissRun => self.read_run(key, &rule, slot),
             Metric::Unpriced => read_unpriced(key, slot, arrived.is_some()),
@@ -539,7 +635,10 @@ impl State {
             Limit::Below(_) | Limit::TimesUsual(_) | Limit::Once => u32::MAX,
         };
         let limit = open.map_or(i128::from(shortest) * UNIT, |episode| episode.limit);
-        let idle_ms = self.cache.last_request(conversation).map_or(0, |at| self.now.millis_since(at));
+        let idle_ms = self
+            .cache
+            .last_request(conversation)
+            .map_or(0, |at| self.now.millis_since(at));
         let window = rule.windows.last().copied().unwrap_or(0);
         let reading = if open.is_some() && idle_ms >= 2 * window * 1000 {
             Reading::Stale
@@ -551,11 +650,24 @@ impl State {
             Reading::Between
         };
         let odds = matches!(rule.limit, Limit::ByChance { .. }).then_some((odds, length));
-        Read { reading, value, limit, step: 0, odds }
+        Read {
+            reading,
+            value,
+            limit,
+            step: 0,
+            odds,
+        }
     }
 
     /// Makes the episode that begins with this reading.
-    fn begin(&self, key: &Key, rule: &Rule, read: &Read, usual: Usual, labels: &Arc<Labels>) -> Episode {
+    fn begin(
+        &self,
+        key: &Key,
+        rule: &Rule,
+        read: &Read,
+        usual: Usual,
+        labels: &Arc<Labels>,
+    ) -> Episode {
         let mut episode = Episode::new(0, self.now, read.limit, Arc::clone(labels));
         episode.step = read.step;
         episode.last_evidence = self.now;
@@ -568,7 +680,11 @@ impl State {
                 episode.exposed = run.waste;
                 episode.requests = i64::from(run.length);
             }
-        } else if let Some(window) = rule.windows.get(read.step).and_then(|secs| key.window(*secs)) {
+        } else if let Some(window) = rule
+            .windows
+            .get(read.step)
+            .and_then(|secs| key.window(*secs))
+        {
             let total = window.total();
             let wasteful = |sums: &Sums| sums.missed > 0;
             let first = if rule.metric.is_about_cache() {
@@ -590,22 +706,36 @@ impl State {
                 episode.add_miss(miss);
             }
             if rule.metric != Metric::MissRun {
-                episode.requests = episode.causes.iter().map(|tally| signed(tally.requests)).sum();
+                episode.requests = episode
+                    .causes
+                    .iter()
+                    .map(|tally| signed(tally.requests))
+                    .sum();
             }
         }
         episode
     }
 
     /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice.
-    fn tell(&mut self, scope: &mut Scope, id: u64, arrived: Option<&Arc<Labels>>, instead: Option<Reason>) {
+    fn tell(
+        &mut self,
+        scope: &mut Scope,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+        instead: Option<Reason>,
+    ) {
         if !self.live {
             return;
         }
         for slot in 0..scope.rules.len() {
-            let Some(key) = scope.keys.get(&id) else { return };
+            let Some(key) = scope.keys.get(&id) else {
+                return;
+            };
             let rule = Arc::clone(&scope.rules[slot]);
             let alert = &key.alerts[slot];
-            let Some(episode) = alert.episode.as_deref() else { continue };
+            let Some(episode) = alert.episode.as_deref() else {
+                continue;
+            };
             let told = episode.is_told();
             let inhibited = alert.phase == Phase::Firing && is_explained(key, &rule, episode);
             let exposed = self.exposed(&rule, episode).0;
@@ -631,7 +761,11 @@ impl State {
                 episode.was_told(reason, self.now, exposed);
             }
             if matches!(reason, Reason::First | Reason::StillFiring) {
-                *self.totals.alerts_by_rule.entry(Arc::clone(&rule.name)).or_default() += 1;
+                *self
+                    .totals
+                    .alerts_by_rule
+                    .entry(Arc::clone(&rule.name))
+                    .or_default() += 1;
             }
             let notice = self.notice(scope, id, slot, reason);
             self.notices.push(notice);
@@ -643,7 +777,11 @@ impl State {
         let now = self.now;
         for notice in &mut self.notices {
             let explains = matches!(notice.rule.metric, Metric::MissRun | Metric::CacheWaste);
-            if explains && notice.at == now && notice.rule.name != *rule && !notice.explains.contains(rule) {
+            if explains
+                && notice.at == now
+                && notice.rule.name != *rule
+                && !notice.explains.contains(rule)
+            {
                 notice.explains.push(Arc::clone(rule));
             }
         }
@@ -667,7 +805,10 @@ impl State {
         let rule = &scope.rules[slot];
         let empty = Episode::new(0, self.now, 0, Arc::clone(&key.labels));
         let episode = key.alerts[slot].episode.as_deref().unwrap_or(&empty);
-        let window = rule.windows.get(episode.step).and_then(|secs| key.window(*secs));
+        let window = rule
+            .windows
+            .get(episode.step)
+            .and_then(|secs| key.window(*secs));
         let value = match rule.metric {
             Metric::MissRun => {
                 let run = self.cache.run(key.labels.conversation);
@@ -703,7 +844,9 @@ impl State {
             usual: episode.usual,
             exposed: (!rule.metric.is_announcement()).then_some(exposed),
             exposed_is_all,
-            pace: self.pace_of(episode, exposed).filter(|_| !rule.metric.is_announcement()),
+            pace: self
+                .pace_of(episode, exposed)
+                .filter(|_| !rule.metric.is_announcement()),
             causes,
             odds: episode.odds,
             models,
@@ -743,8 +886,18 @@ struct Read {
 
 impl Read {
     fn announcement(said: bool) -> Self {
-        let reading = if said { Reading::Breach } else { Reading::Nothing };
-        Self { reading, value: Value::count(1), limit: 0, step: 0, odds: None }
+        let reading = if said {
+            Reading::Breach
+        } else {
+            Reading::Nothing
+        };
+        Self {
+            reading,
+            value: Value::count(1),
+            limit: 0,
+            step: 0,
+            odds: None,
+        }
     }
 }
 
@@ -756,7 +909,11 @@ fn read_unpriced(key: &Key, slot: usize, arrived: bool) -> Read {
 
 fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
     let on = key.alerts[slot].phase == Phase::Firing;
-    let total = rule.windows.first().and_then(|secs| key.window(*secs)).map(Window::total);
+    let total = rule
+        .windows
+        .first()
+        .and_then(|secs| key.window(*secs))
+        .map(Window::total);
     let uncached = total.is_some_and(|sums| sums.cached == 0 && sums.large >= rule.min_requests);
     Read::announcement(on || uncached)
 }
@@ -765,31 +922,61 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
     let open = key.alerts[slot].open();
     let (step, value) = key.value(rule, open.map(|episode| episode.step));
     let secs = rule.windows.get(step).copied().unwrap_or(0);
-    let total = key.window(secs).map(|window| *window.total()).unwrap_or_default();
-    let limit = open.map(|episode| episode.limit).or_else(|| rule.limit_now(usual, total.cost));
-    let nothing = |reading| Read { reading, value: Value::count(0), limit: limit.unwrap_or(0), step, odds: None };
+    let total = key
+        .window(secs)
+        .map(|window| *window.total())
+        .unwrap_or_default();
+    let limit = open
+        .map(|episode| episode.limit)
+        .or_else(|| rule.limit_now(usual, total.cost));
+    let nothing = |reading| Read {
+        reading,
+        value: Value::count(0),
+        limit: limit.unwrap_or(0),
+        step,
+        odds: None,
+    };
     let Some(value) = value else {
         let idle = now.millis_since(key.last_record) >= 2 * secs * 1000;
-        return nothing(if open.is_some() && idle { Reading::Stale } else { Reading::Nothing });
+        return nothing(if open.is_some() && idle {
+            Reading::Stale
+        } else {
+            Reading::Nothing
+        });
     };
-    let Some(limit) = limit else { return nothing(Reading::Nothing) };
+    let Some(limit) = limit else {
+        return nothing(Reading::Nothing);
+    };
     let enough_waste = total.waste >= rule.min_waste;
     let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
     let (breach, clear) = match rule.limit {
         Limit::Below(_) => (value.is_below(limit), value.is_clear_above(limit)),
-        _ => (value.is_above(limit) && enough_waste, value.is_clear_below(limit) || little_waste),
+        _ => (
+            value.is_above(limit) && enough_waste,
+            value.is_clear_below(limit) || little_waste,
+        ),
     };
     let reading = match (breach, clear) {
         (true, _) => Reading::Breach,
         (false, true) => Reading::Clear,
         (false, false) => Reading::Between,
     };
-    Read { reading, value, limit, step, odds: None }
+    Read {
+        reading,
+        value,
+        limit,
+        step,
+        odds: None,
+    }
 }
 
 /// Whether other alerts have spoken for so much of what is over the limit that this one has nothing to add.
 fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
-    let Some(window) = rule.windows.get(episode.step).and_then(|secs| key.window(*secs)) else {
+    let Some(window) = rule
+        .windows
+        .get(episode.step)
+        .and_then(|secs| key.window(*secs))
+    else {
         return false;
     };
     let total = window.total();
@@ -803,9 +990,10 @@ fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
         Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
         Metric::CacheMiss => mostly(told.0, total.waste.0),
         Metric::Cost => mostly(told.0, excess(total.cost.0)),
-        Metric::Tokens => {
-            mostly(i128::from(total.missed_told) * UNIT, excess(i128::from(total.fresh) * UNIT))
-        }
+        Metric::Tokens => mostly(
+            i128::from(total.missed_told) * UNIT,
+            excess(i128::from(total.fresh) * UNIT),
+        ),
         Metric::MissRun
         | Metric::PromptTokens
         | Metric::OutputTokens
@@ -824,9 +1012,13 @@ struct SpokenFor {
 
 fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
     let mut spoken = SpokenFor::default();
-    let Some(key) = scope.keys.get(&id).filter(|_| scope.explains) else { return spoken };
+    let Some(key) = scope.keys.get(&id).filter(|_| scope.explains) else {
+        return spoken;
+    };
     for (alert, rule) in key.alerts.iter().zip(&scope.rules) {
-        let said = alert.open().map(|e| (e.exposed, e.causes.iter().map(|tally| tally.tokens).sum()));
+        let said = alert
+            .open()
+            .map(|e| (e.exposed, e.causes.iter().map(|tally| tally.tokens).sum()));
         match rule.metric {
             Metric::MissRun => spoken.by_run = said,
             Metric::CacheWaste => spoken.by_window = said,
@@ -837,7 +1029,14 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
 }
 
 /// Adds a record to an episode that is on.
-fn accrue(episode: &mut Episode, rule: &Rule, record: &UsageRecord, at: Time, miss: Option<&Miss>, now: Time) {
+fn accrue(
+    episode: &mut Episode,
+    rule: &Rule,
+    record: &UsageRecord,
+    at: Time,
+    miss: Option<&Miss>,
+    now: Time,
+) {
     if rule.metric.is_about_cache() {
         if let Some(miss) = miss {
             episode.exposed += miss.cost;
@@ -884,7 +1083,9 @@ impl Key {
         if tokens.prompt() >= min_prompt {
             sums.large = 1;
             sums.cached = i64::from(tokens.cache_read > 0 || tokens.cache_write() > 0);
-            let uses_cache = self.last_read.is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
+            let uses_cache = self
+                .last_read
+                .is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
             if uses_cache {
                 sums.eligible = 1;
                 sums.eligible_prompt = signed(tokens.prompt());
@@ -907,7 +1108,8 @@ impl Key {
         }
         self.last_record = self.last_record.max(at);
         self.unpriced = record.cost.is_none();
-        self.names.add(at, &record.labels, record.cost.unwrap_or_default());
+        self.names
+            .add(at, &record.labels, record.cost.unwrap_or_default());
         if let Some(miss) = miss {
             self.note_miss(miss);
         }

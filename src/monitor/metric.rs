@@ -160,7 +160,7 @@ impl Metric {
 }
 
 /// Seconds of the shortest window there is.
-pub const MIN_WINDOW_SECS: i64 = BUCKETS;
+pub(super) const MIN_WINDOW_SECS: i64 = BUCKETS;
 
 fn whole(n: i64) -> Amount {
     i128::from(n) * UNIT

@@ -123,7 +123,9 @@ impl Labels {
     pub fn with_conversation(mut self) -> Self {
         let mut hasher = rustc_hash::FxHasher::default();
         match &self.session {
-            Some(session) => (session, &self.agent, self.interleaved, &self.model).hash(&mut hasher),
+            Some(session) => {
+                (session, &self.agent, self.interleaved, &self.model).hash(&mut hasher)
+            }
             None => (&self.model, &self.project).hash(&mut hasher),
         }
         self.conversation = hasher.finish();

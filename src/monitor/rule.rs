@@ -52,8 +52,13 @@ pub enum Label {
 }
 
 /// All labels by name.
-pub const LABELS: [Label; 5] =
-    [Label::Conversation, Label::Model, Label::Project, Label::Session, Label::Source];
+pub const LABELS: [Label; 5] = [
+    Label::Conversation,
+    Label::Model,
+    Label::Project,
+    Label::Session,
+    Label::Source,
+];
 
 impl Label {
     /// The name in rules and keys.
@@ -125,17 +130,22 @@ pub struct Filter {
 impl Filter {
     /// Whether the rule looks at records with these labels. Only the pattern `-` matches a label that is not there.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.patterns.iter().all(|(label, glob)| match label.of(labels) {
-            Some(value) => glob.is_match(value),
-            None => glob.glob().glob() == "-",
-        })
+        self.patterns
+            .iter()
+            .all(|(label, glob)| match label.of(labels) {
+                Some(value) => glob.is_match(value),
+                None => glob.glob().glob() == "-",
+            })
     }
 }
 
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
         let text = |f: &Self| -> Vec<(Label, String)> {
-            f.patterns.iter().map(|(label, glob)| (*label, glob.glob().glob().to_owned())).collect()
+            f.patterns
+                .iter()
+                .map(|(label, glob)| (*label, glob.glob().glob().to_owned()))
+                .collect()
         };
         text(self) == text(other)
     }
@@ -211,7 +221,8 @@ impl Rule {
         let misplaced = |field| Err(RuleError::Field(field, metric.name()));
         for secs in &self.windows {
             if *secs < MIN_WINDOW_SECS || secs % MIN_WINDOW_SECS != 0 {
-                let nearest = ((secs + MIN_WINDOW_SECS / 2) / MIN_WINDOW_SECS).max(1) * MIN_WINDOW_SECS;
+                let nearest =
+                    ((secs + MIN_WINDOW_SECS / 2) / MIN_WINDOW_SECS).max(1) * MIN_WINDOW_SECS;
                 return Err(RuleError::Window(*secs, nearest));
             }
         }
@@ -231,7 +242,10 @@ impl Rule {
             return misplaced("min_waste");
         }
         if metric == Metric::MissRun && self.by != [Label::Conversation] {
-            return Err(RuleError::Field("by (other than \"conversation\")", metric.name()));
+            return Err(RuleError::Field(
+                "by (other than \"conversation\")",
+                metric.name(),
+            ));
         }
         match self.limit {
             Limit::ByChance { .. } if metric != Metric::MissRun => misplaced("by_chance"),
@@ -259,9 +273,11 @@ impl Rule {
                 Some(limit.max(share))
             }
             Limit::Below(limit) => Some(limit),
-            Limit::TimesUsual(times) => usual
-                .is_learned()
-                .then(|| (usual.usual / 1_000_000 * (times / 1_000_000)).max(usual.busy).max(self.floor)),
+            Limit::TimesUsual(times) => usual.is_learned().then(|| {
+                (usual.usual / 1_000_000 * (times / 1_000_000))
+                    .max(usual.busy)
+                    .max(self.floor)
+            }),
             Limit::ByChance { .. } | Limit::Once => None,
         }
     }

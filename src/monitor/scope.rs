@@ -25,6 +25,9 @@ const LOOKBACK_SECS: i64 = SAMPLE_DELAY_SECS + 120;
 /// Misses remembered for naming the cause of a windowed alert.
 const RECENT_MISSES: usize = 32;
 
+/// The most keys a scope keeps.
+const MAX_KEYS: usize = 10_000;
+
 /// The most names that are weighed for "who" at once.
 const MAX_NAMES: usize = 256;
 
@@ -69,7 +72,10 @@ pub(super) struct Key {
 
 impl Scope {
     pub(super) fn new(rule: &Arc<Rule>) -> Self {
-        let pooled = rule.by.iter().any(|l| matches!(l, Label::Session | Label::Conversation));
+        let pooled = rule
+            .by
+            .iter()
+            .any(|l| matches!(l, Label::Session | Label::Conversation));
         Self {
             by: rule.by.clone(),
             filter: rule.filter.clone(),
@@ -124,11 +130,22 @@ impl Scope {
     }
 
     pub(super) fn key_mut(&mut self, id: u64, labels: &Arc<Labels>, at: Time) -> &mut Key {
+        if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&id) {
+            self.make_room();
+        }
         let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
-        let own = if self.pooled.is_none() { self.rules.len() } else { 0 };
+        let own = if self.pooled.is_none() {
+            self.rules.len()
+        } else {
+            0
+        };
         self.keys.entry(id).or_insert_with(|| Key {
             labels: Arc::clone(labels),
-            windows: self.window_secs.iter().map(|secs| Window::new(*secs, lookback)).collect(),
+            windows: self
+                .window_secs
+                .iter()
+                .map(|secs| Window::new(*secs, lookback))
+                .collect(),
             alerts: vec![Alert::default(); self.rules.len()],
             baselines: vec![Baseline::default(); own],
             held: Vec::new(),
@@ -140,6 +157,29 @@ impl Scope {
             minutes: VecDeque::new(),
             scheduled: None,
         })
+    }
+
+    /// Forgets the least recent tenth of the keys that have nothing on.
+    fn make_room(&mut self) {
+        let idle = |key: &Key| {
+            key.alerts
+                .iter()
+                .all(|alert| alert.phase == Phase::Inactive)
+        };
+        let mut times: Vec<Time> = self
+            .keys
+            .values()
+            .filter(|k| idle(k))
+            .map(|k| k.last_record)
+            .collect();
+        if times.is_empty() {
+            return;
+        }
+        let tenth = times.len() / 10;
+        let (_, cut, _) = times.select_nth_unstable(tenth);
+        let cut = *cut;
+        self.keys
+            .retain(|_, key| !idle(key) || key.last_record > cut);
     }
 
     /// The labels of a key with their values, for people and for the identity of an episode.
@@ -159,14 +199,19 @@ impl Scope {
     /// announced, are kept.
     pub(super) fn may_forget(&self, key: &Key) -> bool {
         let remembers = |rule: &Arc<Rule>| {
-            rule.metric == Metric::CacheMiss || rule.metric.is_announcement() || rule.limit.is_learned()
+            rule.metric == Metric::CacheMiss
+                || rule.metric.is_announcement()
+                || rule.limit.is_learned()
         };
         !self.by.is_empty()
             && (self.pooled.is_some() || !self.rules.iter().any(remembers))
             && key.minutes.is_empty()
             && key.held.is_empty()
             && key.windows.iter().all(Window::is_empty)
-            && key.alerts.iter().all(|alert| alert.phase == Phase::Inactive)
+            && key
+                .alerts
+                .iter()
+                .all(|alert| alert.phase == Phase::Inactive)
     }
 }
 
@@ -174,7 +219,11 @@ impl Scope {
 fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
     let mut parts = vec![(Label::Model, labels.model.to_string())];
     if let Some(session) = &labels.session {
-        let agent = labels.agent.as_ref().map(|agent| format!("/{agent}")).unwrap_or_default();
+        let agent = labels
+            .agent
+            .as_ref()
+            .map(|agent| format!("/{agent}"))
+            .unwrap_or_default();
         parts.push((Label::Session, format!("{session}{agent}")));
     } else if let Some(project) = &labels.project {
         parts.push((Label::Project, project.to_string()));
@@ -243,7 +292,9 @@ impl Key {
 
     /// The next minute that is due to be sampled.
     pub(super) fn next_sample(&self) -> Option<i64> {
-        self.minutes.front().map(|minute| minute * 60 + 59 + SAMPLE_DELAY_SECS)
+        self.minutes
+            .front()
+            .map(|minute| minute * 60 + 59 + SAMPLE_DELAY_SECS)
     }
 
     pub(super) fn note_miss(&mut self, miss: &Miss) {
@@ -261,7 +312,11 @@ impl Key {
             // Ticks are whole seconds: the first one that is not before the moment.
             Some(at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0))
         });
-        expiry.chain(alerts).chain(self.next_sample()).filter(|second| *second > now).min()
+        expiry
+            .chain(alerts)
+            .chain(self.next_sample())
+            .filter(|second| *second > now)
+            .min()
     }
 }
 
@@ -282,7 +337,11 @@ impl Names {
         let epoch = at.secs().div_euclid(STRETCH_SECS);
         if epoch > self.epoch {
             let last = std::mem::take(&mut self.now);
-            self.before = if epoch == self.epoch + 1 { last } else { Weights::default() };
+            self.before = if epoch == self.epoch + 1 {
+                last
+            } else {
+                Weights::default()
+            };
             self.epoch = epoch;
         }
         let names = [Some(&labels.model), labels.session.as_ref()];
@@ -314,5 +373,9 @@ pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
     weights.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     weights.truncate(3);
     let percent = |weight: i128| u8::try_from(weight * 100 / whole.max(1)).unwrap_or(100);
-    weights.into_iter().filter(|(_, w)| *w > 0).map(|(name, w)| (name, percent(w))).collect()
+    weights
+        .into_iter()
+        .filter(|(_, w)| *w > 0)
+        .map(|(name, w)| (name, percent(w)))
+        .collect()
 }

@@ -82,7 +82,10 @@ pub struct Totals {
 impl Totals {
     /// Empty sums for a span that begins at `from`, or with the first record.
     pub fn since(from: Option<Time>) -> Self {
-        Self { from, ..Self::default() }
+        Self {
+            from,
+            ..Self::default()
+        }
     }
 
     fn covers(&self, at: Option<Time>) -> bool {
@@ -148,7 +151,9 @@ impl Totals {
     /// Counts a copy, and what it adds if it has grown.
     pub fn count_copy(&mut self, growth: Option<&Growth>) {
         self.duplicates += 1;
-        let Some(growth) = growth.filter(|growth| self.covers(growth.first)) else { return };
+        let Some(growth) = growth.filter(|growth| self.covers(growth.first)) else {
+            return;
+        };
         self.understated = self.understated.saturating_sub(u64::from(growth.now_final));
         self.tokens.add(&growth.tokens);
         self.cost += growth.cost.unwrap_or_default();
@@ -170,7 +175,11 @@ impl Totals {
 
     /// Dollars paid again that could have been avoided.
     pub fn waste(&self) -> PicoUsd {
-        self.by_cause.iter().filter(|(cause, _)| cause.is_waste()).map(|(_, total)| total.cost).sum()
+        self.by_cause
+            .iter()
+            .filter(|(cause, _)| cause.is_waste())
+            .map(|(_, total)| total.cost)
+            .sum()
     }
 
     /// The cost is not the whole: some of it has no price, or a placeholder for its output.

@@ -152,7 +152,11 @@ impl Window {
             self.total.subtract(&bucket.sums);
             self.live -= 1;
         }
-        while self.buckets.front().is_some_and(|bucket| bucket.index < oldest - self.kept) {
+        while self
+            .buckets
+            .front()
+            .is_some_and(|bucket| bucket.index < oldest - self.kept)
+        {
             self.buckets.pop_front();
         }
     }
@@ -209,7 +213,9 @@ impl Window {
     /// The first second of the oldest bucket in the window for which `pick` holds.
     pub fn first_second(&self, pick: impl Fn(&Sums) -> bool) -> Option<i64> {
         let live = self.buckets.iter().skip(self.buckets.len() - self.live);
-        live.into_iter().find(|bucket| pick(&bucket.sums)).map(|bucket| bucket.index * self.bucket_secs)
+        live.into_iter()
+            .find(|bucket| pick(&bucket.sums))
+            .map(|bucket| bucket.index * self.bucket_secs)
     }
 
     /// The second at which the oldest bucket leaves the window.
@@ -224,7 +230,10 @@ mod tests {
     use super::*;
 
     fn requests(n: i64) -> Sums {
-        Sums { requests: n, ..Sums::default() }
+        Sums {
+            requests: n,
+            ..Sums::default()
+        }
     }
 
     #[test]

@@ -18,12 +18,17 @@ pub(super) struct Object<'a> {
 impl<'a> Object<'a> {
     /// Reads an object; `None` if the text is anything else.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
+        text.trim_start()
+            .starts_with('{')
+            .then(|| serde_json::from_str(text).ok())
+            .flatten()
     }
 
     /// The members, duplicates included.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.entries.iter().map(|(key, value)| (key.as_ref(), *value))
+        self.entries
+            .iter()
+            .map(|(key, value)| (key.as_ref(), *value))
     }
 
     /// The value of a key, unless it is null.
@@ -65,7 +70,10 @@ pub(super) fn elements(raw: &RawValue) -> Vec<&RawValue> {
 /// The JSON text in a string value that starts with `{`, decoded once.
 pub(super) fn embedded_object(raw: &RawValue) -> Option<String> {
     let inner = raw.get().strip_prefix('"')?;
-    if !inner.trim_start_matches(['\\', 'n', 't', 'r', ' ']).starts_with(['{', 'u']) {
+    if !inner
+        .trim_start_matches(['\\', 'n', 't', 'r', ' '])
+        .starts_with(['{', 'u'])
+    {
         return None;
     }
     let decoded: String = serde_json::from_str(raw.get()).ok()?;
@@ -132,10 +140,15 @@ impl std::str::FromStr for Pointer {
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') {
             let guess = text.replace('.', "/");
-            return Err(format!("a JSON Pointer starts with \"/\"; did you mean \"/{guess}\"?"));
+            return Err(format!(
+                "a JSON Pointer starts with \"/\"; did you mean \"/{guess}\"?"
+            ));
         }
         let unescape = |step: &str| step.replace("~1", "/").replace("~0", "~");
-        Ok(Self { text: text.to_owned(), steps: text[1..].split('/').map(unescape).collect() })
+        Ok(Self {
+            text: text.to_owned(),
+            steps: text[1..].split('/').map(unescape).collect(),
+        })
     }
 }
 
@@ -165,7 +178,11 @@ fn descend(json: &str, steps: &[String]) -> Option<String> {
         descend(items.get(step.parse::<usize>().ok()?)?.get(), rest)
     } else if json.starts_with('"') {
         let inner: String = serde_json::from_str(json).ok()?;
-        inner.trim_start().starts_with(['{', '[']).then(|| descend(&inner, steps)).flatten()
+        inner
+            .trim_start()
+            .starts_with(['{', '['])
+            .then(|| descend(&inner, steps))
+            .flatten()
     } else {
         None
     }

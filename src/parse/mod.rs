@@ -38,6 +38,8 @@ pub struct ParseOptions {
 pub struct Usage<'a> {
     /// Response id.
     pub id: Option<Cow<'a, str>>,
+    /// The user named the place of the id, so it is one whatever it looks like.
+    pub id_is_named: bool,
     /// Request id, which some logs carry instead.
     pub request_id: Option<Cow<'a, str>>,
     /// Session or conversation id.
@@ -112,7 +114,9 @@ impl Skipped {
             Self::StreamEvent => "stream events, which this version does not read",
             Self::Synthetic => "synthetic messages without usage",
             Self::ApiError => "API errors",
-            Self::OtherDialect => "usage objects without input_tokens or output_tokens, which this version does not read",
+            Self::OtherDialect => {
+                "usage objects without input_tokens or output_tokens, which this version does not read"
+            }
         }
     }
 }
@@ -141,7 +145,10 @@ pub enum Verdict {
 
 enum Found<'a> {
     Usage(Box<Usage<'a>>),
-    CompactBoundary { session: Option<Cow<'a, str>>, agent: Option<Cow<'a, str>> },
+    CompactBoundary {
+        session: Option<Cow<'a, str>>,
+        agent: Option<Cow<'a, str>>,
+    },
     Skipped(Skipped),
     Bad(String),
     Nothing,
@@ -197,7 +204,9 @@ pub fn parse_line(
 
 /// Whether the bytes are one or more whole JSON objects, so that no further byte can change them.
 pub fn is_complete(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
     let mut objects = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
     text.trim_start().starts_with('{')
         && text.trim_end().ends_with('}')
@@ -205,7 +214,11 @@ pub fn is_complete(bytes: &[u8]) -> bool {
 }
 
 fn bad(column: usize, reason: String, items: u32) -> Verdict {
-    Verdict::Bad { column, reason, items }
+    Verdict::Bad {
+        column,
+        reason,
+        items,
+    }
 }
 
 /// The kind of a JSON error. The library's own message may quote the text.

@@ -51,18 +51,31 @@ struct Frame<'s> {
 
 /// Looks for a response in the object that a line holds.
 pub(super) fn find(line: &Object, options: &ParseOptions, clock: Clock) -> Found<'static> {
-    let frame = Frame { object: line, outer: None };
+    let frame = Frame {
+        object: line,
+        outer: None,
+    };
     if let Some(pointer) = &options.usage_field {
-        let Some(json) = pointer.find(line) else { return Found::Nothing };
+        let Some(json) = pointer.find(line) else {
+            return Found::Nothing;
+        };
         let json = serde_json::from_str::<String>(&json).unwrap_or(json);
-        let Some(usage) = Object::parse(&json) else { return Found::Nothing };
+        let Some(usage) = Object::parse(&json) else {
+            return Found::Nothing;
+        };
         return frame.respond(&usage, options, clock);
     }
     frame.search(options, clock, MAX_DEPTH, MAX_DECODES)
 }
 
 impl<'s> Frame<'s> {
-    fn search(&self, options: &ParseOptions, clock: Clock, depth: u8, decodes: u8) -> Found<'static> {
+    fn search(
+        &self,
+        options: &ParseOptions,
+        clock: Clock,
+        depth: u8,
+        decodes: u8,
+    ) -> Found<'static> {
         match classify(self.object) {
             Kind::Skip(reason) => return Found::Skipped(reason),
             Kind::Boundary => {
@@ -78,14 +91,21 @@ impl<'s> Frame<'s> {
         }
         let mut other = Found::Nothing;
         for key in WRAPPERS {
-            let Some(value) = self.object.get(key) else { continue };
+            let Some(value) = self.object.get(key) else {
+                continue;
+            };
             let found = if value.get().starts_with('{') && depth > 0 {
-                Object::parse(value.get())
-                    .map(|inner| self.inside(&inner).search(options, clock, depth - 1, decodes))
+                Object::parse(value.get()).map(|inner| {
+                    self.inside(&inner)
+                        .search(options, clock, depth - 1, decodes)
+                })
             } else if decodes > 0 {
                 embedded_object(value).and_then(|json| {
                     let inner = Object::parse(&json)?;
-                    Some(self.inside(&inner).search(options, clock, depth, decodes - 1))
+                    Some(
+                        self.inside(&inner)
+                            .search(options, clock, depth, decodes - 1),
+                    )
                 })
             } else {
                 None
@@ -103,7 +123,10 @@ impl<'s> Frame<'s> {
     where
         's: 't,
     {
-        Frame { object: inner, outer: Some(self) }
+        Frame {
+            object: inner,
+            outer: Some(self),
+        }
     }
 
     /// The response if this very object carries its usage, as an object or as a string that holds one.
@@ -120,7 +143,9 @@ impl<'s> Frame<'s> {
         let model = match &options.model_field {
             Some(pointer) => self.point(pointer),
             None => {
-                let model = self.find_text(&["model"]).or_else(|| self.requested_model());
+                let model = self
+                    .find_text(&["model"])
+                    .or_else(|| self.requested_model());
                 model.map(Cow::into_owned)
             }
         };
@@ -141,6 +166,7 @@ impl<'s> Frame<'s> {
                 Some(pointer) => self.point(pointer).map(Cow::Owned),
                 None => owned(self.find_text(&["id"])),
             },
+            id_is_named: options.id_field.is_some(),
             request_id: owned(self.find_text(&["requestId", "request_id"])),
             session: match &options.session_field {
                 Some(pointer) => self.point(pointer).map(Cow::Owned),
@@ -148,7 +174,10 @@ impl<'s> Frame<'s> {
             },
             agent: owned(self.find_text(&AGENT_KEYS)),
             project: owned(self.find_text(&["project", "cwd"])),
-            sidechain: self.outermost().get("isSidechain").is_some_and(|raw| raw.get() == "true"),
+            sidechain: self
+                .outermost()
+                .get("isSidechain")
+                .is_some_and(|raw| raw.get() == "true"),
             model: model.map(Cow::Owned),
             stamp,
             started,
@@ -160,7 +189,10 @@ impl<'s> Frame<'s> {
             miss_reason: self.miss_reason(),
             output_understated: self.is_unfinished(),
             not_billed: stop_reason.as_deref() == Some("refusal")
-                && self.object.get("content").is_some_and(|raw| raw.get() == "[]"),
+                && self
+                    .object
+                    .get("content")
+                    .is_some_and(|raw| raw.get() == "[]"),
         }))
     }
 
@@ -186,7 +218,8 @@ impl<'s> Frame<'s> {
 
     /// Some wrappers name the model only in the request beside the response.
     fn requested_model(&self) -> Option<Cow<'_, str>> {
-        self.outward().find_map(|object| object.object("request")?.text("model"))
+        self.outward()
+            .find_map(|object| object.object("request")?.text("model"))
     }
 
     /// The text or number at a place the user named, seen from the line.
@@ -212,10 +245,12 @@ impl<'s> Frame<'s> {
         let mut started = None;
         for object in self.outward() {
             if started.is_none() {
-                started = START_KEYS.iter().find_map(|key| match clock.read(object.get(key)?)? {
-                    Stamp::At(time) => Some(time),
-                    _ => None,
-                });
+                started = START_KEYS
+                    .iter()
+                    .find_map(|key| match clock.read(object.get(key)?)? {
+                        Stamp::At(time) => Some(time),
+                        _ => None,
+                    });
             }
             match best_time(object, clock) {
                 Some(at @ Stamp::At(_)) => {
@@ -236,20 +271,26 @@ impl<'s> Frame<'s> {
             .find_map(|object| object.object("diagnostics"))?
             .object("cache_miss_reason")?;
         let kind = reason.text("type")?.into_owned();
-        let missed = reason.get("cache_missed_input_tokens").and_then(|raw| raw.get().parse().ok());
+        let missed = reason
+            .get("cache_missed_input_tokens")
+            .and_then(|raw| raw.get().parse().ok());
         Some((kind, missed))
     }
 
     /// A message that says `stop_reason: null` was written before its stream ended.
     fn is_unfinished(&self) -> bool {
-        self.object.entries().any(|(key, raw)| key == "stop_reason" && raw.get() == "null")
+        self.object
+            .entries()
+            .any(|(key, raw)| key == "stop_reason" && raw.get() == "null")
     }
 
     /// `custom_id` beside `result.type` is the shape of batch results, which need not say so in their usage.
     fn is_batch_result(&self) -> bool {
         self.outward().any(|object| {
             object.get("custom_id").is_some()
-                && object.object("result").is_some_and(|result| result.get("type").is_some())
+                && object
+                    .object("result")
+                    .is_some_and(|result| result.get("type").is_some())
         })
     }
 }
@@ -303,20 +344,34 @@ enum Kind {
 }
 
 fn classify(object: &Object) -> Kind {
-    let flagged = |key| object.get(key).is_some_and(|raw: &RawValue| raw.get() == "true");
+    let flagged = |key| {
+        object
+            .get(key)
+            .is_some_and(|raw: &RawValue| raw.get() == "true")
+    };
     match object.text("type").as_deref() {
         // Copies of the lines of a sub-agent's own file.
         Some("progress") => Kind::Skip(Skipped::Progress),
         Some("error") if object.get("error").is_some() => Kind::Skip(Skipped::ApiError),
         Some(
-            "message_start" | "message_delta" | "message_stop" | "content_block_start"
-            | "content_block_delta" | "content_block_stop" | "stream_event" | "ping",
+            "message_start"
+            | "message_delta"
+            | "message_stop"
+            | "content_block_start"
+            | "content_block_delta"
+            | "content_block_stop"
+            | "stream_event"
+            | "ping",
         ) => Kind::Skip(Skipped::StreamEvent),
         // The closing line of a `claude -p` run repeats the usage of its lines.
-        Some("result") if object.get("num_turns").is_some() || object.get("modelUsage").is_some() => {
+        Some("result")
+            if object.get("num_turns").is_some() || object.get("modelUsage").is_some() =>
+        {
             Kind::Skip(Skipped::RunResult)
         }
-        Some("system") if object.text("subtype").as_deref() == Some("compact_boundary") => Kind::Boundary,
+        Some("system") if object.text("subtype").as_deref() == Some("compact_boundary") => {
+            Kind::Boundary
+        }
         _ if flagged("isApiErrorMessage") => Kind::Skip(Skipped::ApiError),
         _ => Kind::Open,
     }

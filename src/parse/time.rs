@@ -71,14 +71,21 @@ fn moment_in<Tz: TimeZone>(zone: &Tz, wall: NaiveDateTime, near: Time) -> Time {
     let distance = |ms: &i64| (ms - near.0).abs();
     let time = match zone.from_local_datetime(&wall) {
         LocalResult::Single(t) => millis(t),
-        LocalResult::Ambiguous(a, b) => {
-            [millis(a), millis(b)].into_iter().min_by_key(distance).unwrap_or_default()
-        }
+        LocalResult::Ambiguous(a, b) => [millis(a), millis(b)]
+            .into_iter()
+            .min_by_key(distance)
+            .unwrap_or_default(),
         // The clocks jumped over this time. An hour before it they had not, which gives the offset then in force.
         LocalResult::None => {
             let before = wall - TimeDelta::hours(3);
-            let offset = zone.from_local_datetime(&before).earliest().map(|t| t.timestamp_millis());
-            offset.map_or_else(|| wall.and_utc().timestamp_millis(), |ms| ms + 3 * 3_600_000)
+            let offset = zone
+                .from_local_datetime(&before)
+                .earliest()
+                .map(|t| t.timestamp_millis());
+            offset.map_or_else(
+                || wall.and_utc().timestamp_millis(),
+                |ms| ms + 3 * 3_600_000,
+            )
         }
     };
     Time(time)
@@ -129,7 +136,8 @@ impl Clock {
                 return exponent(digits).and_then(|ms| self.possible(Time(ms)));
             }
             let thousandths = format!("{:0<3}", &fraction[..fraction.len().min(3)]);
-            n.checked_mul(1000)?.checked_add(thousandths.parse().ok()?)?
+            n.checked_mul(1000)?
+                .checked_add(thousandths.parse().ok()?)?
         } else if n < 100_000_000_000 {
             n.checked_mul(1000)?
         } else if n < 100_000_000_000_000 {
@@ -156,9 +164,14 @@ impl Clock {
             }
         }
         let text = text.replacen(',', ".", 1);
-        let text = text.strip_suffix(" UTC").or(text.strip_suffix('Z')).map_or((text.as_str(), false), |t| (t, true));
+        let text = text
+            .strip_suffix(" UTC")
+            .or(text.strip_suffix('Z'))
+            .map_or((text.as_str(), false), |t| (t, true));
         let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
-        let wall = formats.iter().find_map(|f| NaiveDateTime::parse_from_str(text.0, f).ok())?;
+        let wall = formats
+            .iter()
+            .find_map(|f| NaiveDateTime::parse_from_str(text.0, f).ok())?;
         if text.1 {
             return Some(Time(Utc.from_utc_datetime(&wall).timestamp_millis()));
         }
@@ -186,7 +199,9 @@ fn zulu(text: &str) -> Option<Time> {
         return None;
     }
     let number = |range: std::ops::Range<usize>| {
-        b[range].iter().try_fold(0_i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
+        b[range].iter().try_fold(0_i64, |n, d| {
+            d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0'))
+        })
     };
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
@@ -195,18 +210,37 @@ fn zulu(text: &str) -> Option<Time> {
         [b'.', digits @ ..] if !digits.is_empty() && digits.len() <= 9 => {
             let n = number(20..b.len() - 1)?;
             let places = u32::try_from(digits.len()).ok()?;
-            if places <= 3 { n * 10_i64.pow(3 - places) } else { n / 10_i64.pow(places - 3) }
+            if places <= 3 {
+                n * 10_i64.pow(3 - places)
+            } else {
+                n / 10_i64.pow(places - 3)
+            }
         }
         _ => return None,
     };
     let in_range = (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
-    let length = [31, 28 + i64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let length = [
+        31,
+        28 + i64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
     let month_index = usize::try_from(month - 1).ok()?;
     if !in_range || day < 1 || day > *length.get(month_index)? {
         return None;
     }
     let days = days_from_civil(year, month, day);
-    Some(Time(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis))
+    Some(Time(
+        ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis,
+    ))
 }
 
 const fn leap(year: i64) -> bool {
@@ -232,7 +266,12 @@ mod tests {
 
     fn read_in(zone: &str, json: &str) -> Option<Stamp> {
         let raw: &RawValue = serde_json::from_str(json).unwrap();
-        Clock { now: NOW, previous: None, zone: zone.parse().unwrap() }.read(raw)
+        Clock {
+            now: NOW,
+            previous: None,
+            zone: zone.parse().unwrap(),
+        }
+        .read(raw)
     }
 
     fn read(json: &str) -> Option<Stamp> {
@@ -264,7 +303,17 @@ mod tests {
 
     #[test]
     fn a_number_out_of_range_is_not_a_time_and_a_date_out_of_range_is_impossible() {
-        for json in ["0.53", "12", "-5", "1e400", "99999999999", r#""""#, r#""soon""#, "true", "{}"] {
+        for json in [
+            "0.53",
+            "12",
+            "-5",
+            "1e400",
+            "99999999999",
+            r#""""#,
+            r#""soon""#,
+            "true",
+            "{}",
+        ] {
             assert_eq!(read(json), None, "{json}");
         }
         assert_eq!(read(r#""2019-01-01T00:00:00Z""#), Some(Stamp::Impossible));
@@ -284,10 +333,21 @@ mod tests {
         let zone = "Europe/Berlin".parse().unwrap();
         let read = |previous: &str| {
             let previous = zulu(previous);
-            Clock { now: NOW, previous, zone }.read(raw)
+            Clock {
+                now: NOW,
+                previous,
+                zone,
+            }
+            .read(raw)
         };
-        assert_eq!(read("2026-10-25T00:29:00Z"), zulu("2026-10-25T00:30:00Z").map(Stamp::At));
-        assert_eq!(read("2026-10-25T01:29:00Z"), zulu("2026-10-25T01:30:00Z").map(Stamp::At));
+        assert_eq!(
+            read("2026-10-25T00:29:00Z"),
+            zulu("2026-10-25T00:30:00Z").map(Stamp::At)
+        );
+        assert_eq!(
+            read("2026-10-25T01:29:00Z"),
+            zulu("2026-10-25T01:30:00Z").map(Stamp::At)
+        );
     }
 
     #[test]

@@ -39,7 +39,11 @@ pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refuse
     let mut counts = Counts {
         tokens: tokens(usage)?,
         terms: Terms {
-            speed: if usage.text("speed").as_deref() == Some("fast") { Speed::Fast } else { Speed::Standard },
+            speed: if usage.text("speed").as_deref() == Some("fast") {
+                Speed::Fast
+            } else {
+                Speed::Standard
+            },
             batch: usage.text("service_tier").as_deref() == Some("batch"),
             us_geo: usage.text("inference_geo").as_deref() == Some("us"),
         },
@@ -100,7 +104,9 @@ fn split_writes(total: Option<u64>, written_5m: u64, written_1h: u64) -> (u64, u
 
 /// A count: a whole number, also as `12.0` or `"12"`. Absent and null are `None`.
 fn count(object: &Object, key: &'static str) -> Result<Option<u64>, Refused> {
-    let Some(raw) = object.get(key) else { return Ok(None) };
+    let Some(raw) = object.get(key) else {
+        return Ok(None);
+    };
     let text = raw.get().trim_matches('"').trim();
     let whole = text.strip_suffix(".0").unwrap_or(text);
     match whole.parse::<u64>() {
@@ -114,7 +120,11 @@ fn count(object: &Object, key: &'static str) -> Result<Option<u64>, Refused> {
 fn shown(raw: &RawValue) -> &str {
     let json = raw.get();
     let harmless = json.len() <= 40 && !json.contains(|c: char| c.is_whitespace() || c == '\\');
-    if harmless && json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) { json } else { "not a whole number" }
+    if harmless && json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        json
+    } else {
+        "not a whole number"
+    }
 }
 
 #[cfg(test)]
@@ -139,11 +149,38 @@ mod tests {
         };
         assert_eq!(usage("100", "null"), (100, 0));
         assert_eq!(usage("100", "{}"), (100, 0));
-        assert_eq!(usage("100", r#"{"ephemeral_1h_input_tokens":100}"#), (0, 100));
-        assert_eq!(usage("100", r#"{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":60}"#), (40, 60));
-        assert_eq!(usage("100", r#"{"ephemeral_5m_input_tokens":90,"ephemeral_1h_input_tokens":60}"#), (40, 60));
-        assert_eq!(usage("100", r#"{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0}"#), (100, 0));
-        assert_eq!(usage("null", r#"{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":4}"#), (3, 4));
+        assert_eq!(
+            usage("100", r#"{"ephemeral_1h_input_tokens":100}"#),
+            (0, 100)
+        );
+        assert_eq!(
+            usage(
+                "100",
+                r#"{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":60}"#
+            ),
+            (40, 60)
+        );
+        assert_eq!(
+            usage(
+                "100",
+                r#"{"ephemeral_5m_input_tokens":90,"ephemeral_1h_input_tokens":60}"#
+            ),
+            (40, 60)
+        );
+        assert_eq!(
+            usage(
+                "100",
+                r#"{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0}"#
+            ),
+            (100, 0)
+        );
+        assert_eq!(
+            usage(
+                "null",
+                r#"{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":4}"#
+            ),
+            (3, 4)
+        );
     }
 
     #[test]
@@ -154,9 +191,18 @@ mod tests {
         };
         assert_eq!(refused(r#"{"input_tokens":-5}"#), "input_tokens is -5");
         assert_eq!(refused(r#"{"output_tokens":1.5}"#), "output_tokens is 1.5");
-        assert_eq!(refused(r#"{"output_tokens":99999999999999}"#), "output_tokens is 99999999999999");
-        assert_eq!(refused(r#"{"output_tokens":"my secret"}"#), "output_tokens is not a whole number");
-        assert_eq!(read_json(r#"{"prompt_tokens":5}"#), Err(Refused::OtherDialect));
+        assert_eq!(
+            refused(r#"{"output_tokens":99999999999999}"#),
+            "output_tokens is 99999999999999"
+        );
+        assert_eq!(
+            refused(r#"{"output_tokens":"my secret"}"#),
+            "output_tokens is not a whole number"
+        );
+        assert_eq!(
+            read_json(r#"{"prompt_tokens":5}"#),
+            Err(Refused::OtherDialect)
+        );
     }
 
     #[test]
@@ -167,9 +213,15 @@ mod tests {
             {"type":"advisor_message","model":"claude-sonnet-4-6","input_tokens":7,"output_tokens":8},
             {"type":"message","model":"claude-fable-5","input_tokens":9,"output_tokens":2}]}"#;
         let counts = read_json(json).unwrap();
-        let extra: Vec<_> =
-            counts.extra.iter().map(|(m, t)| (m.as_deref(), t.input, t.output)).collect();
-        assert_eq!(extra, [(None, 60385, 592), (Some("claude-sonnet-4-6"), 7, 8)]);
+        let extra: Vec<_> = counts
+            .extra
+            .iter()
+            .map(|(m, t)| (m.as_deref(), t.input, t.output))
+            .collect();
+        assert_eq!(
+            extra,
+            [(None, 60385, 592), (Some("claude-sonnet-4-6"), 7, 8)]
+        );
         assert_eq!((counts.tokens.input, counts.declined_hops), (682, 1));
     }
 }

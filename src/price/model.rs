@@ -151,7 +151,9 @@ fn dots_to_dashes_without_date(trail: &mut NameTrail) -> Option<String> {
 /// `claude-4-5-sonnet` becomes `claude-sonnet-4-5`; generation 3 keeps its number first.
 fn family_before_version(trail: &mut NameTrail) -> Option<String> {
     let (version, family) = trail.last().strip_prefix("claude-")?.rsplit_once('-')?;
-    let is_version = version.split('-').all(|part| part.len() <= 2 && part.parse::<u8>().is_ok());
+    let is_version = version
+        .split('-')
+        .all(|part| part.len() <= 2 && part.parse::<u8>().is_ok());
     let is_family = family.bytes().all(|b| b.is_ascii_lowercase());
     let modern = !version.starts_with('3') && !version.starts_with('2');
     (is_version && is_family && modern).then(|| format!("claude-{family}-{version}"))

@@ -43,7 +43,11 @@ impl fmt::Display for PicoUsd {
             if trimmed.trim_start_matches('-') == "0" {
                 "<$0.000001".to_owned()
             } else {
-                format!("{}${}", if self.0 < 0 { "-" } else { "" }, trimmed.trim_start_matches('-'))
+                format!(
+                    "{}${}",
+                    if self.0 < 0 { "-" } else { "" },
+                    trimmed.trim_start_matches('-')
+                )
             }
         } else {
             let sign = if cents < 0 { "-" } else { "" };
@@ -98,7 +102,10 @@ impl Ratio {
         let den = u64::from(self.den) * u64::from(other.den);
         let divisor = gcd(num, den);
         let reduce = |n: u64| u32::try_from(n / divisor).unwrap_or(u32::MAX);
-        Self { num: reduce(num), den: reduce(den) }
+        Self {
+            num: reduce(num),
+            den: reduce(den),
+        }
     }
 }
 
@@ -128,7 +135,11 @@ pub fn scaled_decimal(text: &str, places: u32) -> Option<i128> {
     let fraction = fraction.trim_end_matches('0');
     let missing = places.checked_sub(u32::try_from(fraction.len()).ok()?)?;
     let whole: i128 = whole.parse().ok()?;
-    let fraction: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let fraction: i128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
     Some(whole * 10_i128.pow(places) + fraction * 10_i128.pow(missing))
 }
 
@@ -188,7 +199,10 @@ mod tests {
 
     #[test]
     fn halves_go_to_the_even_neighbour() {
-        assert_eq!([-3, -1, 1, 3, 5].map(|n| div_half_even(n, 2)), [-2, 0, 0, 2, 2]);
+        assert_eq!(
+            [-3, -1, 1, 3, 5].map(|n| div_half_even(n, 2)),
+            [-2, 0, 0, 2, 2]
+        );
     }
 
     #[test]

@@ -67,7 +67,12 @@ impl Rates {
             (tokens.cache_write_1h, self.cache_write_1h),
             (tokens.cache_read, self.cache_read),
         ];
-        self.scaled(kinds.iter().map(|(n, price)| i128::from(*n) * i128::from(*price)).sum())
+        self.scaled(
+            kinds
+                .iter()
+                .map(|(n, price)| i128::from(*n) * i128::from(*price))
+                .sum(),
+        )
     }
 
     /// What a cache miss cost beyond reading the same tokens from the cache: those written anew at the price of writing,
@@ -76,9 +81,8 @@ impl Rates {
         let written_5m = missed.min(tokens.cache_write_5m);
         let written_1h = (missed - written_5m).min(tokens.cache_write_1h);
         let plain = (missed - written_5m - written_1h).min(tokens.input);
-        let excess = |n: u64, price: u64| {
-            i128::from(n) * (i128::from(price) - i128::from(self.cache_read))
-        };
+        let excess =
+            |n: u64, price: u64| i128::from(n) * (i128::from(price) - i128::from(self.cache_read));
         let sum = excess(written_5m, self.cache_write_5m)
             + excess(written_1h, self.cache_write_1h)
             + excess(plain, self.input);
@@ -86,7 +90,10 @@ impl Rates {
     }
 
     fn scaled(&self, pico: i128) -> PicoUsd {
-        PicoUsd(div_half_even(pico * i128::from(self.factor.num), i128::from(self.factor.den)))
+        PicoUsd(div_half_even(
+            pico * i128::from(self.factor.num),
+            i128::from(self.factor.den),
+        ))
     }
 }
 
@@ -108,7 +115,9 @@ pub enum PriceError {
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
     /// A number that is not an exact price.
-    #[error("model \"{model}\": {field} is {value}; give US dollars per million tokens as a plain decimal with at most six places")]
+    #[error(
+        "model \"{model}\": {field} is {value}; give US dollars per million tokens as a plain decimal with at most six places"
+    )]
     Number {
         /// Id of the model.
         model: String,
@@ -191,12 +200,18 @@ pub struct PriceTable {
 #[serde(deny_unknown_fields)]
 struct TableFile<'a> {
     #[serde(default)]
+    #[allow(
+        dead_code,
+        reason = "one schema so far; kept in the data so that another can come"
+    )]
     schema: Option<u32>,
     #[serde(default)]
     as_of: Option<&'a str>,
     #[serde(default)]
+    #[allow(dead_code, reason = "kept in the data for its readers")]
     currency: Option<&'a str>,
     #[serde(default)]
+    #[allow(dead_code, reason = "kept in the data for its readers")]
     unit: Option<&'a str>,
     #[serde(default, borrow)]
     web_search_usd_per_1000: Option<&'a RawValue>,
@@ -289,13 +304,17 @@ impl PriceTable {
     /// If the text is not a price file; the table is then unchanged.
     pub fn overlay(&mut self, json: &str, source: &str) -> Result<(), PriceError> {
         let file: TableFile = serde_json::from_str(json)?;
-        let TableFile { schema: _, currency: _, unit: _, .. } = &file;
         let source: Arc<str> = source.into();
         let read = file.models.into_iter().map(|m| Model::read(m, &source));
         let models = read.collect::<Result<Vec<_>, _>>()?;
-        let date = file.as_of.map(|text| parse_date("as_of", text)).transpose()?;
+        let date = file
+            .as_of
+            .map(|text| parse_date("as_of", text))
+            .transpose()?;
         let search = file.web_search_usd_per_1000;
-        let search = search.map(|raw| price("all", "web_search_usd_per_1000", raw)).transpose()?;
+        let search = search
+            .map(|raw| price("all", "web_search_usd_per_1000", raw))
+            .transpose()?;
         self.as_of = date.unwrap_or(self.as_of);
         // One dollar per thousand is 10⁹ pico-dollars each; one per million is 10⁶.
         self.web_search = search.map_or(self.web_search, |per_mtok| per_mtok * 1000);
@@ -306,7 +325,11 @@ impl PriceTable {
     }
 
     fn insert(&mut self, model: Model) {
-        let index = self.by_name.get(&*model.id).copied().filter(|i| self.models[*i].id == model.id);
+        let index = self
+            .by_name
+            .get(&*model.id)
+            .copied()
+            .filter(|i| self.models[*i].id == model.id);
         let index = index.unwrap_or(self.models.len());
         for name in model.aliases.iter().map(String::as_str).chain([&*model.id]) {
             self.by_name.insert(name.to_lowercase(), index);
@@ -327,7 +350,10 @@ impl PriceTable {
     /// Finds the model that a name from a log means, exactly or not at all.
     pub fn resolve(&self, name: &str) -> Resolved {
         let trail = trail(name, |form| self.by_name.contains_key(form));
-        let model = self.by_name.get(trail.last()).map(|i| Arc::clone(&self.models[*i]));
+        let model = self
+            .by_name
+            .get(trail.last())
+            .map(|i| Arc::clone(&self.models[*i]));
         Resolved { model, trail }
     }
 
@@ -353,14 +379,21 @@ impl PriceTable {
             factor,
         };
         let searches = i128::from(tokens.web_search) * i128::from(self.web_search);
-        Some(Quote { cost: rates.cost(tokens) + PicoUsd(searches), rates, assumed_standard })
+        Some(Quote {
+            cost: rates.cost(tokens) + PicoUsd(searches),
+            rates,
+            assumed_standard,
+        })
     }
 }
 
 impl Model {
     fn read(file: ModelFile, source: &Arc<str>) -> Result<Self, PriceError> {
         let id = file.id.as_str();
-        let read_rows = file.usd_per_mtok.iter().map(|row| Row::read(id, row, row.until));
+        let read_rows = file
+            .usd_per_mtok
+            .iter()
+            .map(|row| Row::read(id, row, row.until));
         let mut rows = read_rows.collect::<Result<Vec<_>, _>>()?;
         // Rows that end come first, the earliest end leading; the one that holds for good is last.
         rows.sort_by_key(|row| row.until.unwrap_or(NaiveDate::MAX));
@@ -369,7 +402,10 @@ impl Model {
         }
         let long_context = file.long_context.as_ref().map(|long| {
             let row = Row::read(id, &long.usd_per_mtok, long.until)?;
-            Ok::<_, PriceError>(LongContext { above_prompt_tokens: long.above_prompt_tokens, row })
+            Ok::<_, PriceError>(LongContext {
+                above_prompt_tokens: long.above_prompt_tokens,
+                row,
+            })
         });
         let m = &file.multipliers;
         Ok(Self {
@@ -378,7 +414,10 @@ impl Model {
             batch: m.batch.map(|raw| ratio(id, "batch", raw)).transpose()?,
             fast: m.fast.map(|raw| ratio(id, "fast", raw)).transpose()?,
             us_geo: m.us_geo.map(|raw| ratio(id, "us_geo", raw)).transpose()?,
-            regional: m.regional.map(|raw| ratio(id, "regional", raw)).transpose()?,
+            regional: m
+                .regional
+                .map(|raw| ratio(id, "regional", raw))
+                .transpose()?,
             us_gov: m.us_gov.map(|raw| ratio(id, "us_gov", raw)).transpose()?,
             id: id.into(),
             aliases: file.aliases,
@@ -389,7 +428,9 @@ impl Model {
 
     /// The prices in force for a prompt of this size on that day (UTC).
     fn row(&self, prompt_tokens: u64, at: Option<Time>) -> &Row {
-        let day = at.and_then(|t| chrono::DateTime::from_timestamp_millis(t.0)).map(|t| t.date_naive());
+        let day = at
+            .and_then(|t| chrono::DateTime::from_timestamp_millis(t.0))
+            .map(|t| t.date_naive());
         let holds = |row: &Row| match (row.until, day) {
             (Some(until), Some(day)) => day < until,
             (Some(_), None) => false,
@@ -406,18 +447,25 @@ impl Model {
     /// The product of the multipliers that apply, and whether one was missing.
     fn factor(&self, terms: Terms, trail: &NameTrail) -> (Ratio, bool) {
         let fast = terms.speed == Speed::Fast || trail.speed == Speed::Fast;
-        let asked = [(fast, self.fast), (terms.batch, self.batch)];
-        let surcharges = [
+        let asked = [
+            (fast, self.fast),
+            (terms.batch, self.batch),
             (terms.us_geo, self.us_geo),
+        ];
+        let surcharges = [
             (trail.platform == Platform::Regional, self.regional),
             (trail.platform == Platform::UsGov, self.us_gov),
         ];
-        let missing = asked.iter().any(|(wanted, ratio)| *wanted && ratio.is_none());
+        let missing = asked
+            .iter()
+            .any(|(wanted, ratio)| *wanted && ratio.is_none());
         let factor = asked
             .iter()
             .chain(&surcharges)
             .filter(|(wanted, _)| *wanted)
-            .fold(Ratio::ONE, |product, (_, ratio)| product.times(ratio.unwrap_or(Ratio::ONE)));
+            .fold(Ratio::ONE, |product, (_, ratio)| {
+                product.times(ratio.unwrap_or(Ratio::ONE))
+            });
         (factor, missing)
     }
 
@@ -451,13 +499,16 @@ impl Model {
             ("regional endpoint", self.regional),
             ("US government cloud", self.us_gov),
         ];
-        all.into_iter().filter_map(|(name, ratio)| Some((name, ratio?))).collect()
+        all.into_iter()
+            .filter_map(|(name, ratio)| Some((name, ratio?)))
+            .collect()
     }
 }
 
 impl Row {
     fn read(model: &str, file: &RowFile, until: Option<&str>) -> Result<Self, PriceError> {
-        let cache = |field, raw: Option<&RawValue>| raw.map(|raw| price(model, field, raw)).transpose();
+        let cache =
+            |field, raw: Option<&RawValue>| raw.map(|raw| price(model, field, raw)).transpose();
         Ok(Self {
             input: price(model, "input", file.input)?,
             output: price(model, "output", file.output)?,
@@ -470,8 +521,14 @@ impl Row {
 
     fn texts(&self) -> [String; 5] {
         let write = (self.cache_write_5m, self.cache_write_1h);
-        [Some(self.input), Some(self.output), write.0, write.1, self.cache_read]
-            .map(|price| price.map_or_else(|| "-".to_owned(), per_mtok))
+        [
+            Some(self.input),
+            Some(self.output),
+            write.0,
+            write.1,
+            self.cache_read,
+        ]
+        .map(|price| price.map_or_else(|| "-".to_owned(), per_mtok))
     }
 }
 
@@ -495,7 +552,12 @@ fn ratio(model: &str, field: &'static str, raw: &RawValue) -> Result<Ratio, Pric
     }
 }
 
-fn decimal(model: &str, field: &'static str, raw: &RawValue, places: u32) -> Result<u64, PriceError> {
+fn decimal(
+    model: &str,
+    field: &'static str,
+    raw: &RawValue,
+    places: u32,
+) -> Result<u64, PriceError> {
     scaled_decimal(raw.get(), places)
         .and_then(|n| u64::try_from(n).ok())
         .filter(|n| *n <= 1_000_000_000_000)
@@ -503,10 +565,17 @@ fn decimal(model: &str, field: &'static str, raw: &RawValue, places: u32) -> Res
 }
 
 fn bad_number(model: &str, field: &'static str, raw: &RawValue) -> PriceError {
-    PriceError::Number { model: model.to_owned(), field, value: raw.get().to_owned() }
+    PriceError::Number {
+        model: model.to_owned(),
+        field,
+        value: raw.get().to_owned(),
+    }
 }
 
 fn parse_date(model: &str, text: &str) -> Result<NaiveDate, PriceError> {
-    let error = || PriceError::Date { model: model.to_owned(), value: text.to_owned() };
+    let error = || PriceError::Date {
+        model: model.to_owned(),
+        value: text.to_owned(),
+    };
     text.parse().map_err(|_| error())
 }

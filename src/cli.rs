@@ -1,0 +1,270 @@
+//! Flags and their help. Nothing else: what they mean is decided in [`config`](crate::config).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Says within a second, in dollars, that a Claude API bill has started to run away, and why.
+#[derive(Debug, Parser)]
+#[command(
+    name = "claude-tokmon",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(after_help = "\
+Examples:
+  claude-tokmon tail app.log                     follow a log, alert on stderr
+  claude-tokmon tail                             follow your Claude Code sessions
+  claude-tokmon replay app.log                   what would have been said about this log?
+  claude-tokmon replay --cost-rate 0.50 logs/    try another threshold on history
+  claude-tokmon tail --exec 'notify-send \"$CLAUDE_TOKMON_MESSAGE\"' app.log
+
+Costs are list prices, an estimate and no invoice. Nothing leaves this machine; prompt text is never read into any output.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow logs as they grow and alert when something is wrong
+    #[command(after_help = TAIL_EXAMPLES)]
+    Tail(TailArgs),
+    /// Run the same rules over history and report what they would have said
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
+    /// Print the rules that are in force, as TOML
+    #[command(after_help = RULES_EXAMPLES)]
+    Rules(RuleArgs),
+    /// Print the price table, or which price a model name gets and why
+    #[command(after_help = PRICES_EXAMPLES)]
+    Prices(PricesArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  claude-tokmon tail app.log                          one file; it may come later, rotate or be truncated
+  claude-tokmon tail logs/ '/var/log/app-*.log'       a directory with all below it, a pattern
+  docker logs -f api 2>&1 | claude-tokmon tail -      a pipe
+  claude-tokmon tail                                  your Claude Code sessions
+  claude-tokmon tail --json app.log | jq .message     alerts as JSON, one object a line
+  claude-tokmon tail --exec ./page-me.sh app.log      run a command for each notice
+
+Records of the last 7 days are read silently first, so that rules know what is usual. Alerts go to stderr.
+Exit status: 0 ended cleanly, 2 wrong usage, 3 nothing can be read.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  claude-tokmon replay app.log                        alerts as they would have come, then a report
+  claude-tokmon replay --since 2026-11-01 logs/       a part of history; what lies before it is only learned from
+  claude-tokmon replay --cost-rate 0.5 --json app.log | jq 'select(.event==\"alert\")'
+  zcat old.log.gz | claude-tokmon replay -
+
+Alerts go to stderr, the report to stdout. No hook runs unless you say --run-hooks.
+Exit status: 0 done, 2 wrong usage or no record with a time, 3 something cannot be read, 5 no usage record.";
+
+const RULES_EXAMPLES: &str = "\
+Examples:
+  claude-tokmon rules
+  claude-tokmon rules --set cost-rate.above=0.50 --set cache-waste.enabled=false";
+
+const PRICES_EXAMPLES: &str = "\
+Examples:
+  claude-tokmon prices                                          the whole table
+  claude-tokmon prices us.anthropic.claude-sonnet-4-5-20250929-v1:0    which price this name gets, and why";
+
+/// Thresholds and rules.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Thresholds")]
+pub struct RuleArgs {
+    /// Alert above this many dollars per minute [default: 2.00]
+    #[arg(long, value_name = "USD")]
+    pub cost_rate: Option<String>,
+
+    /// Alert when more than this share of large prompts misses the cache [default: 0.50]
+    #[arg(long, value_name = "SHARE")]
+    pub cache_miss: Option<String>,
+
+    /// Alert when a conversation pays more than this again in ten minutes [default: 0.50]
+    #[arg(long, value_name = "USD")]
+    pub cache_waste: Option<String>,
+
+    /// Alert at this many times the usual tokens per minute [default: 3.0]
+    #[arg(long, value_name = "TIMES")]
+    pub token_spike: Option<String>,
+
+    /// Judge no window with fewer requests than this [default: each rule's own]
+    #[arg(long, value_name = "N")]
+    pub min_requests: Option<u32>,
+
+    /// Window of cost-rate and token-spike, and the shortest of cache-miss [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub window: Option<String>,
+
+    /// Change any field of any rule, such as cost-rate.above=0.50 (see `claude-tokmon rules`)
+    #[arg(long, value_name = "RULE.FIELD=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// How lines are read.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Reading lines")]
+pub struct LogArgs {
+    /// Where the usage object stands, as a JSON Pointer: /payload/llm/usage
+    #[arg(long, value_name = "POINTER")]
+    pub usage_field: Option<String>,
+
+    /// Where the model name stands
+    #[arg(long, value_name = "POINTER")]
+    pub model_field: Option<String>,
+
+    /// Where the time stands
+    #[arg(long, value_name = "POINTER")]
+    pub time_field: Option<String>,
+
+    /// Where the response id stands
+    #[arg(long, value_name = "POINTER")]
+    pub id_field: Option<String>,
+
+    /// Where the id of the session or conversation stands
+    #[arg(long, value_name = "POINTER")]
+    pub session_field: Option<String>,
+
+    /// Zone of times in the log that name none: local, UTC, +02:00, Europe/Berlin [default: local]
+    #[arg(long, value_name = "ZONE")]
+    pub assume_tz: Option<String>,
+
+    /// Prices that add to or replace the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+
+    /// How late records may come [default: 2s]
+    #[arg(long, value_name = "TIME")]
+    pub lateness: Option<String>,
+
+    /// How much history is read silently first, to learn what is usual [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub backfill: Option<String>,
+}
+
+/// What is put out, and how.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Write JSON to stdout, one object a line
+    #[arg(long)]
+    pub json: bool,
+
+    /// No start and exit lines
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
+    pub color: ColorArg,
+
+    /// Zone of the times that are shown: local, UTC, +02:00, Europe/Berlin [default: local]
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<String>,
+
+    /// Run a shell command for each notice: data in $CLAUDE_TOKMON_* and as JSON on its stdin
+    #[arg(long, value_name = "CMD", conflicts_with = "exec_argv")]
+    pub exec: Option<String>,
+
+    /// The same without a shell; ends at the end of the line or at a lone `;`
+    #[arg(long, value_name = "PROG ARG…", num_args = 1.., allow_hyphen_values = true, value_terminator = ";")]
+    pub exec_argv: Option<Vec<String>>,
+}
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// `tail`.
+#[derive(Debug, Clone, Args)]
+pub struct TailArgs {
+    /// Files, directories, patterns, or - for standard input [default: Claude Code sessions]
+    pub paths: Vec<PathBuf>,
+    /// Thresholds.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Reading.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Output.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// Files (also .gz and .zst), directories, patterns, or - for standard input [default: Claude Code sessions]
+    pub paths: Vec<PathBuf>,
+
+    /// Begin here: 2026-11-01, 2026-11-01T12:00:00Z, or -2h
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub since: Option<String>,
+
+    /// End here, in the same forms
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub until: Option<String>,
+
+    /// Give records without a time one, so far apart
+    #[arg(long, value_name = "TIME")]
+    pub assume_interval: Option<String>,
+
+    /// Run the hook for the alerts of history too
+    #[arg(long)]
+    pub run_hooks: bool,
+
+    /// Thresholds.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Reading.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Output.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `prices`.
+#[derive(Debug, Clone, Args)]
+pub struct PricesArgs {
+    /// Model names as they stand in a log
+    pub models: Vec<String>,
+
+    /// Prices that add to or replace the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

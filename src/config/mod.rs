@@ -1,0 +1,265 @@
+//! Flags and environment → options that are typed, checked and complete.
+//!
+//! After this nothing is left to a default, and nobody else sees a flag.
+
+mod rules;
+mod units;
+
+use std::env;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+pub use rules::{rules, write_rules};
+pub use units::{duration, write_duration};
+
+use crate::cli::{ColorArg, LogArgs, OutputArgs, ReplayArgs, RuleArgs, TailArgs};
+use crate::monitor::{Settings, Time};
+use crate::parse::{ParseOptions, Pointer, Zone};
+use crate::price::PriceTable;
+use crate::sink::{Clock, HookCommand, Style};
+use crate::source::{Input, claude_code_folders, inputs};
+
+/// Responses that `tail` remembers for telling copies apart.
+const MAX_RESPONSES: usize = 500_000;
+
+const DEFAULT_LATENESS_SECS: i64 = 2;
+const DEFAULT_BACKFILL_SECS: i64 = 7 * 86_400;
+
+/// Where a log is and how it is read: what both commands need.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What is read.
+    pub inputs: Vec<Input>,
+    /// How lines are read.
+    pub parse: ParseOptions,
+    /// What tokens cost.
+    pub prices: PriceTable,
+    /// Rules and bounds.
+    pub settings: Settings,
+    /// History that is read silently, in seconds.
+    pub backfill_secs: i64,
+    /// What is put out.
+    pub output: Output,
+}
+
+/// What is put out, and how.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// JSON on stdout.
+    pub json: bool,
+    /// Without start and exit lines.
+    pub quiet: bool,
+    /// How text on stderr looks.
+    pub stderr: Style,
+    /// How text on stdout looks.
+    pub stdout: Style,
+    /// What is run for each notice.
+    pub hook: Option<HookCommand>,
+}
+
+/// What only `replay` needs.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// First moment of the report.
+    pub since: Option<Time>,
+    /// First moment after it.
+    pub until: Option<Time>,
+    /// Milliseconds between records that have no time.
+    pub assume_interval_ms: Option<i64>,
+    /// Run hooks for the alerts of history.
+    pub run_hooks: bool,
+}
+
+/// No path was given and there are no Claude Code sessions.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no log was named and there is no Claude Code folder ({0}); name a file: claude-tokmon tail app.log"
+)]
+pub struct NoLogs(String);
+
+impl Options {
+    /// The options of `tail`.
+    ///
+    /// # Errors
+    /// If a flag cannot be meant.
+    pub fn tail(args: &TailArgs) -> Result<Self> {
+        let settings = settings(&args.rules, &args.log, Some(MAX_RESPONSES))?;
+        Self::resolve(&args.paths, settings, &args.log, &args.output)
+    }
+
+    /// The options of `replay`. `now` is what relative times are seen from.
+    ///
+    /// # Errors
+    /// If a flag cannot be meant.
+    pub fn replay(args: &ReplayArgs, now: Time) -> Result<(Self, Span)> {
+        let settings = settings(&args.rules, &args.log, None)?;
+        let options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        let zone = options.output.stderr.clock.zone;
+        let moment = |flag: &str, text: &Option<String>| {
+            let time = text.as_deref().map(|text| units::moment(text, now, zone));
+            time.transpose().map_err(|e| anyhow!("{flag}: {e}"))
+        };
+        let since = moment("--since", &args.since)?;
+        let until = moment("--until", &args.until)?;
+        if since
+            .zip(until)
+            .is_some_and(|(since, until)| since >= until)
+        {
+            bail!("--since is not before --until; the span is empty");
+        }
+        let interval = seconds("--assume-interval", args.assume_interval.as_deref())?;
+        let assume_interval_ms = interval.map(|secs| secs * 1000);
+        Ok((
+            options,
+            Span {
+                since,
+                until,
+                assume_interval_ms,
+                run_hooks: args.run_hooks,
+            },
+        ))
+    }
+
+    fn resolve(
+        paths: &[PathBuf],
+        settings: Settings,
+        log: &LogArgs,
+        output: &OutputArgs,
+    ) -> Result<Self> {
+        let inputs = if paths.is_empty() {
+            claude_code()?
+        } else {
+            inputs(paths)?
+        };
+        Ok(Self {
+            inputs,
+            parse: parse_options(log)?,
+            prices: price_table(log.prices.as_deref())?,
+            backfill_secs: seconds("--backfill", log.backfill.as_deref())?
+                .unwrap_or(DEFAULT_BACKFILL_SECS),
+            settings,
+            output: Output::resolve(output)?,
+        })
+    }
+
+    /// The history that the rules need, which may be more than was asked for.
+    pub fn history_secs(&self) -> i64 {
+        let windows = self.settings.rules.iter().flat_map(|rule| &rule.windows);
+        windows.copied().max().unwrap_or(0).max(self.backfill_secs)
+    }
+}
+
+fn claude_code() -> Result<Vec<Input>> {
+    let dirs = env::var("CLAUDE_CONFIG_DIR").ok();
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let folders = claude_code_folders(dirs.as_deref(), home.as_deref());
+    if folders.is_empty() {
+        let searched =
+            dirs.unwrap_or_else(|| "~/.claude/projects, ~/.config/claude/projects".to_owned());
+        return Err(NoLogs(searched).into());
+    }
+    Ok(folders.into_iter().map(Input::Dir).collect())
+}
+
+fn settings(args: &RuleArgs, log: &LogArgs, max_responses: Option<usize>) -> Result<Settings> {
+    let lateness = seconds("--lateness", log.lateness.as_deref())?;
+    Ok(Settings {
+        rules: rules(args)?,
+        lateness_secs: lateness.unwrap_or(DEFAULT_LATENESS_SECS),
+        max_responses,
+    })
+}
+
+fn seconds(flag: &str, text: Option<&str>) -> Result<Option<i64>> {
+    text.map(duration)
+        .transpose()
+        .map_err(|e| anyhow!("{flag}: {e}"))
+}
+
+fn zone(flag: &str, text: Option<&str>) -> Result<Zone> {
+    let zone = text
+        .map(str::parse)
+        .transpose()
+        .map_err(|e: String| anyhow!("{flag}: {e}"))?;
+    Ok(zone.unwrap_or_default())
+}
+
+fn parse_options(log: &LogArgs) -> Result<ParseOptions> {
+    let pointer = |flag: &str, text: &Option<String>| -> Result<Option<Pointer>> {
+        text.as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|e: String| anyhow!("{flag}: {e}"))
+    };
+    Ok(ParseOptions {
+        usage_field: pointer("--usage-field", &log.usage_field)?,
+        model_field: pointer("--model-field", &log.model_field)?,
+        time_field: pointer("--time-field", &log.time_field)?,
+        id_field: pointer("--id-field", &log.id_field)?,
+        session_field: pointer("--session-field", &log.session_field)?,
+        zone: zone("--assume-tz", log.assume_tz.as_deref())?,
+    })
+}
+
+/// The built-in prices, with those of a file over them.
+///
+/// # Errors
+/// If the file cannot be read or is not a price file.
+pub fn price_table(file: Option<&Path>) -> Result<PriceTable> {
+    let mut table = PriceTable::embedded();
+    if let Some(path) = file {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        table
+            .overlay(&text, &path.display().to_string())
+            .with_context(|| {
+                format!(
+                    "{} is not a price file (see `claude-tokmon prices --help` and the README)",
+                    path.display()
+                )
+            })?;
+    }
+    Ok(table)
+}
+
+impl Output {
+    fn resolve(args: &OutputArgs) -> Result<Self> {
+        let clock = Clock {
+            zone: zone("--timezone", args.timezone.as_deref())?,
+        };
+        let style = |is_terminal: bool| Style {
+            colour: wants_colour(args.color, is_terminal),
+            detail: is_terminal,
+            clock,
+        };
+        let hook = match (&args.exec, &args.exec_argv) {
+            (Some(line), _) if line.trim().is_empty() => bail!("--exec: the command is empty"),
+            (Some(line), _) => Some(HookCommand::Shell(line.clone())),
+            (None, Some(argv)) => Some(HookCommand::Argv(argv.clone())),
+            (None, None) => None,
+        };
+        Ok(Self {
+            json: args.json,
+            quiet: args.quiet,
+            stderr: style(std::io::stderr().is_terminal()),
+            stdout: style(std::io::stdout().is_terminal()),
+            hook,
+        })
+    }
+}
+
+/// The flag decides; then `NO_COLOR`, then `FORCE_COLOR` and `CLICOLOR_FORCE`; then whether it is a terminal that can.
+fn wants_colour(flag: ColorArg, is_terminal: bool) -> bool {
+    let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let forced = |name: &str| set(name) && env::var_os(name).is_some_and(|value| value != "0");
+    match flag {
+        ColorArg::Always => true,
+        ColorArg::Never => false,
+        ColorArg::Auto if set("NO_COLOR") => false,
+        ColorArg::Auto if forced("FORCE_COLOR") || forced("CLICOLOR_FORCE") => true,
+        ColorArg::Auto => is_terminal && env::var_os("TERM").is_none_or(|term| term != "dumb"),
+    }
+}

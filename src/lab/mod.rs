@@ -1,0 +1,290 @@
+//! `replay`: the same engine over history, as fast as it can be read.
+//!
+//! Reads no clock: "now" is an argument, and time is that of the records.
+
+mod report;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::config::{Options, Span};
+use crate::monitor::{Stamp, Time};
+use crate::pipeline::{Event, Pipeline, Undated};
+use crate::run::{Exit, Sinks};
+use crate::sink::{Mode, Outlet, Summary, SummaryFields};
+use crate::source::{Decode, HistoryFile, Input, Line, Names, discover, merge};
+use report::{Coverage, Episodes, Report};
+
+/// Hooks of a replay may go on for so long after its end.
+const HOOK_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Runs the rules over history: alerts on stderr, the report on stdout.
+///
+/// # Errors
+/// If a named input is missing or not one record has a time.
+pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
+    let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
+    let (files, mut unreadable) = open_all(&options.inputs, &mut sinks)?;
+    let n_files = files.len();
+    let pipeline = Pipeline::new(
+        options.parse.clone(),
+        options.prices.clone(),
+        options.settings.clone(),
+    );
+    let start = options
+        .prices
+        .as_of
+        .and_time(chrono::NaiveTime::MIN)
+        .and_utc()
+        .timestamp_millis();
+    let oldest = span
+        .since
+        .map(|since| since.plus_secs(-options.history_secs()));
+    let mut replay = Replay {
+        pipeline,
+        sinks: &mut sinks,
+        span: span.clone(),
+        now,
+        oldest,
+        made_up_start: start,
+        made_up: HashMap::new(),
+        live: false,
+        episodes: Episodes::default(),
+    };
+    if span.since.is_none() {
+        replay.pipeline.evaluator.go_live();
+        replay.live = true;
+    }
+    for file in merge(files, &mut replay, |_| {}) {
+        if let Some(error) = file.error {
+            unreadable += 1;
+            replay.sinks.printer.line(&format!(
+                "cannot read {} to its end: {error}",
+                file.info.name
+            ));
+        }
+    }
+    let Replay {
+        mut pipeline,
+        live,
+        mut episodes,
+        ..
+    } = replay;
+    if !live && let Some(since) = span.since {
+        // Nothing lies in the span.
+        pipeline.evaluator.begin_span(Some(since));
+    }
+    pipeline.evaluator.stop();
+    let stopped = pipeline.take_notices();
+    episodes.note(&stopped);
+    sinks.tell(&stopped, None);
+    let exit = conclude(options, span, &pipeline, &episodes, n_files, &mut sinks)?;
+    sinks.finish(HOOK_PATIENCE);
+    Ok(if unreadable > 0 && exit == Exit::Clean {
+        Exit::Unreadable
+    } else {
+        exit
+    })
+}
+
+/// Opens what the inputs name. A name that leads nowhere ends the replay; one bad file among many does not.
+fn open_all(inputs: &[Input], sinks: &mut Sinks) -> Result<(Vec<HistoryFile>, usize)> {
+    let mut files = Vec::new();
+    let (found, _, mut errors) = discover(inputs, Names::Compressed);
+    for input in inputs {
+        match input {
+            Input::Stdin => files.push(HistoryFile::stdin()),
+            Input::Pipe(path) => files.push(HistoryFile::pipe(path)?),
+            Input::File(path) if !path.exists() => {
+                bail!(Missing(format!(
+                    "cannot read {}: there is no such file",
+                    path.display()
+                )));
+            }
+            Input::Glob {
+                pattern, matcher, ..
+            } => {
+                let any = found.iter().any(|file| {
+                    let plain = file.path.strip_prefix("./").unwrap_or(&file.path);
+                    matcher.is_match(&file.path) || matcher.is_match(plain)
+                });
+                if !any {
+                    bail!(Missing(format!("no file matches \"{pattern}\"")));
+                }
+            }
+            Input::File(_) | Input::Dir(_) => {}
+        }
+    }
+    for file in &found {
+        match HistoryFile::whole(file) {
+            Ok(file) => files.push(file),
+            Err(e) => errors.push((file.path.clone(), e)),
+        }
+    }
+    for (path, error) in &errors {
+        let reason = error.to_string();
+        let reason = reason
+            .split(" (os error")
+            .next()
+            .unwrap_or(&reason)
+            .to_lowercase();
+        sinks
+            .printer
+            .line(&format!("cannot read {}: {reason}", path.display()));
+    }
+    if files.is_empty() && !errors.is_empty() {
+        bail!(Missing("nothing could be read".to_owned()));
+    }
+    Ok((files, errors.len()))
+}
+
+/// An input that is not there or cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(String);
+
+/// Feeds history to the pipeline, in time order.
+struct Replay<'a> {
+    pipeline: Pipeline,
+    sinks: &'a mut Sinks,
+    span: Span,
+    now: Time,
+    /// Records before this are old.
+    oldest: Option<Time>,
+    /// Where made-up times begin.
+    made_up_start: i64,
+    /// The last time of each source, for records without one.
+    made_up: HashMap<Arc<str>, i64>,
+    /// The span has begun.
+    live: bool,
+    episodes: Episodes,
+}
+
+impl Decode for Replay<'_> {
+    type Item = Event;
+
+    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
+        let Self {
+            pipeline,
+            made_up,
+            made_up_start,
+            span,
+            ..
+        } = self;
+        pipeline.intake.line(line, self.now, |mut event| {
+            if let (Some(interval), Event::Record(record)) = (span.assume_interval_ms, &mut event) {
+                let last = made_up
+                    .entry(Arc::clone(&line.source.name))
+                    .or_insert(*made_up_start - interval);
+                match record.stamp {
+                    Stamp::At(time) => *last = time.0,
+                    Stamp::Undated | Stamp::Impossible => {
+                        *last += interval;
+                        record.stamp = Stamp::At(Time(*last));
+                    }
+                }
+            }
+            out.push((event.time().map(|time| time.0), event));
+        });
+    }
+
+    fn probe(&self, line: Line<'_>) -> Option<i64> {
+        self.pipeline
+            .intake
+            .probe(line, self.now)
+            .map(|time| time.0)
+    }
+
+    fn take(&mut self, time: Option<i64>, event: Event) {
+        let time = time.map(Time);
+        if self
+            .span
+            .until
+            .is_some_and(|until| time.is_some_and(|time| time >= until))
+        {
+            return;
+        }
+        if let Some(since) = self
+            .span
+            .since
+            .filter(|since| !self.live && time.is_some_and(|time| time >= *since))
+        {
+            self.pipeline.tick(since);
+            self.pipeline.evaluator.begin_span(Some(since));
+            self.pipeline.evaluator.go_live();
+            self.live = true;
+        }
+        self.pipeline.feed(event, Undated::TotalsOnly, self.oldest);
+        let notices = self.pipeline.take_notices();
+        if !notices.is_empty() {
+            self.episodes.note(&notices);
+            self.sinks.tell(&notices, None);
+        }
+    }
+}
+
+/// Says what came of it: the report, or why there is none.
+fn conclude(
+    options: &Options,
+    span: &Span,
+    pipeline: &Pipeline,
+    episodes: &Episodes,
+    n_files: usize,
+    sinks: &mut Sinks,
+) -> Result<Exit> {
+    let totals = pipeline.evaluator.totals();
+    let counts = pipeline.intake.counts();
+    let fields = SummaryFields {
+        files: n_files,
+        lines: counts.lines,
+        bad_lines: counts.bad,
+    };
+    if let Some(json) = &mut sinks.json {
+        ignore_closed(json.summary(&Summary {
+            totals,
+            fields: &fields,
+        }))?;
+    }
+    let coverage = Coverage {
+        options,
+        span,
+        counts,
+        n_files,
+        learning: pipeline.evaluator.learning(),
+    };
+    if totals.records == 0 {
+        for line in report::no_data(&coverage, totals) {
+            sinks.printer.line(&line);
+        }
+        return Ok(Exit::NoUsage);
+    }
+    if totals.undated + totals.bad_time == totals.records {
+        sinks.printer.line(&format!(
+            "none of the {} responses names a time, so no rule could be tried; name its place with --time-field /where/it/stands, or make times up with --assume-interval 1s",
+            totals.records
+        ));
+        return Ok(Exit::NoTimes);
+    }
+    if !options.output.json {
+        let report = Report {
+            coverage,
+            totals,
+            episodes,
+            style: options.output.stdout,
+        };
+        ignore_closed(Outlet::direct(io::stdout()).write(&report.to_string()))?;
+    }
+    Ok(Exit::Clean)
+}
+
+/// A reader that has seen enough is no error.
+fn ignore_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,452 @@
+//! The report of a replay: coverage first, then dollars, then alerts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use owo_colors::OwoColorize;
+
+use crate::config::{Options, Span};
+use crate::monitor::{Learning, Notice, Reason, Time, Tokens, Totals};
+use crate::pipeline::LineCounts;
+use crate::price::PicoUsd;
+use crate::sink::{Clock, Style, count, duration, quantity};
+
+/// What was told of one episode.
+#[derive(Debug, Clone)]
+struct Told {
+    rule: Arc<str>,
+    since: Time,
+    last: Time,
+    exposed: Option<PicoUsd>,
+    open: bool,
+    notices: u64,
+}
+
+/// The episodes of a replay, as told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Episodes(BTreeMap<u64, Told>);
+
+impl Episodes {
+    /// Remembers notices.
+    pub(super) fn note(&mut self, notices: &[Notice]) {
+        for notice in notices {
+            let told = self.0.entry(notice.episode).or_insert_with(|| Told {
+                rule: Arc::clone(&notice.rule.name),
+                since: notice.since,
+                last: notice.at,
+                exposed: None,
+                open: true,
+                notices: 0,
+            });
+            told.last = notice.at;
+            told.exposed = notice.exposed;
+            told.open = notice.reason != Reason::Resolved;
+            told.notices += u64::from(notice.reason != Reason::Stopped);
+        }
+    }
+}
+
+/// What the replay looked at.
+pub(super) struct Coverage<'a> {
+    pub(super) options: &'a Options,
+    pub(super) span: &'a Span,
+    pub(super) counts: &'a LineCounts,
+    pub(super) n_files: usize,
+    pub(super) learning: Vec<Learning>,
+}
+
+/// All of it.
+pub(super) struct Report<'a> {
+    pub(super) coverage: Coverage<'a>,
+    pub(super) totals: &'a Totals,
+    pub(super) episodes: &'a Episodes,
+    pub(super) style: Style,
+}
+
+/// Why there is nothing to report.
+pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
+    let Coverage {
+        options,
+        span,
+        counts,
+        n_files,
+        ..
+    } = coverage;
+    let mut lines = Vec::new();
+    if *n_files == 0 {
+        lines.push("NO DATA: there is no .jsonl, .ndjson or .log file there (rotated and compressed ones count too)".to_owned());
+        return lines;
+    }
+    let files = if *n_files == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{} files", count(*n_files as u64))
+    };
+    let lines_read = count(counts.lines);
+    let files_and_lines = format!("{lines_read} lines of {files}");
+    if counts.lines == 0 {
+        lines.push(format!("NO DATA: {files}, and not one line in it"));
+    } else if span.since.is_some() || span.until.is_some() {
+        lines.push(format!(
+            "NO DATA: no usage record in the span, in {files_and_lines}"
+        ));
+    } else if let Some(pointer) = &options.parse.usage_field {
+        lines.push(format!(
+            "NO DATA: --usage-field {pointer} leads to no usage object in any of {files_and_lines}"
+        ));
+    } else {
+        lines.push(format!(
+            "NO DATA: no usage record in {files_and_lines}; if there are some, name their place with --usage-field /where/it/stands"
+        ));
+    }
+    lines.extend(what_lines_were(counts));
+    if totals.old > 0 {
+        lines.push(format!(
+            "{} records are older than what --since and --backfill ask for",
+            count(totals.old)
+        ));
+    }
+    lines
+}
+
+/// Lines that are not counted, and why; the first bad ones by place.
+fn what_lines_were(counts: &LineCounts) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (reason, n) in &counts.skipped {
+        lines.push(format!("not counted: {} {}", count(*n), reason.describe()));
+    }
+    if counts.bad > 0 {
+        lines.push(format!("not readable: {} lines", count(counts.bad)));
+        for bad in &counts.bad_shown {
+            lines.push(format!(
+                "  {}:{}:{}: {}",
+                crate::sink::clean(&bad.source),
+                bad.number,
+                bad.column,
+                bad.reason
+            ));
+        }
+    }
+    lines
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.coverage(f)?;
+        self.models(f)?;
+        self.causes(f)?;
+        self.alerts(f)
+    }
+}
+
+impl Report<'_> {
+    fn heading(&self, f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+        if self.style.colour {
+            writeln!(f, "{}", text.bold())
+        } else {
+            writeln!(f, "{text}")
+        }
+    }
+
+    fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { span, .. } = self.totals;
+        let clock = self.style.clock;
+        writeln!(f)?;
+        if let Some((first, last)) = span {
+            let length = duration(last.millis_since(*first) / 1000);
+            self.heading(
+                f,
+                &format!("{} to {} ({length})", clock.full(*first), clock.full(*last)),
+            )?;
+        }
+        let files = self.coverage.n_files as u64;
+        let copies = self.totals.duplicates;
+        let copies = if copies > 0 {
+            format!(", {} copies counted once", count(copies))
+        } else {
+            String::new()
+        };
+        let files = if files == 1 {
+            "1 file".to_owned()
+        } else {
+            format!("{} files", count(files))
+        };
+        writeln!(
+            f,
+            "{} responses in {} lines of {files}{copies}",
+            count(self.totals.records),
+            count(self.coverage.counts.lines),
+        )?;
+        for line in self.caveats() {
+            writeln!(f, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// What keeps the sums from being whole or the rules from having seen all.
+    fn caveats(&self) -> Vec<String> {
+        let totals = self.totals;
+        let known = [
+            (
+                totals.unpriced,
+                "responses without a price: their dollars are in no sum (claude-tokmon prices MODEL; --prices FILE)",
+            ),
+            (
+                totals.understated,
+                "responses whose output count is a placeholder: the cost is a lower bound",
+            ),
+            (
+                totals.undated,
+                "responses without a time: in the totals only (--time-field, --assume-interval 1s)",
+            ),
+            (
+                totals.bad_time,
+                "responses with an impossible time: in the totals only",
+            ),
+            (
+                totals.too_late,
+                "responses too late for any window: in the totals only",
+            ),
+            (
+                totals.priority,
+                "responses of the priority tier, valued at standard rates",
+            ),
+            (
+                totals.assumed_standard,
+                "responses valued at standard rates for want of a known multiplier",
+            ),
+            (totals.not_billed, "refusals, not billed"),
+            (
+                totals.declined_hops,
+                "declined hops of fallbacks, not charged",
+            ),
+        ];
+        let mut lines: Vec<String> = known
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, text)| format!("{} {text}", count(*n)))
+            .collect();
+        lines.extend(what_lines_were(self.coverage.counts));
+        for learning in &self.coverage.learning {
+            lines.push(format!(
+                "rule {} was still learning: {} of 60 active minutes",
+                learning.rule, learning.minutes
+            ));
+        }
+        lines
+    }
+
+    fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![row(&[
+            "model",
+            "responses",
+            "input",
+            "output",
+            "cache write",
+            "cache read",
+            "cost",
+        ])];
+        for (model, total) in &self.totals.by_model {
+            let bound = if total.unpriced > 0 { "≥ " } else { "" };
+            let cost = if total.unpriced == total.records && total.records > 0 {
+                "no price".to_owned()
+            } else {
+                format!("{bound}{}", total.cost)
+            };
+            rows.push(token_row(
+                &crate::sink::clean(model),
+                total.records,
+                &total.tokens,
+                cost,
+            ));
+        }
+        let bound = if self.totals.is_lower_bound() {
+            "≥ "
+        } else {
+            ""
+        };
+        rows.push(token_row(
+            "all",
+            self.totals.records,
+            &self.totals.tokens,
+            format!("{bound}{}", self.totals.cost),
+        ));
+        writeln!(f)?;
+        self.table(f, &rows)?;
+        if let Some(per_mille) = self.totals.cache_read_per_mille() {
+            writeln!(
+                f,
+                "{}.{} % of all prompt tokens came from the cache; costs are list prices of {}",
+                per_mille / 10,
+                per_mille % 10,
+                self.coverage.options.prices.as_of
+            )?;
+        }
+        Ok(())
+    }
+
+    fn causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.totals.by_cause.is_empty() {
+            return Ok(());
+        }
+        let mut rows = vec![row(&[
+            "cache missed because",
+            "requests",
+            "tokens",
+            "paid again",
+            "",
+        ])];
+        for (cause, total) in &self.totals.by_cause {
+            rows.push(vec![
+                crate::sink::clean(cause.name()).into_owned(),
+                count(total.requests),
+                quantity(total.tokens),
+                total.cost.to_string(),
+                if cause.is_waste() {
+                    "avoidable"
+                } else {
+                    "in the nature of things"
+                }
+                .to_owned(),
+            ]);
+        }
+        writeln!(f)?;
+        self.table(f, &rows)?;
+        writeln!(f, "{} could have been avoided", self.totals.waste())
+    }
+
+    fn alerts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = &self.coverage.options.settings.rules;
+        let mut rows = vec![row(&[
+            "rule", "alerts", "a day", "notices", "exposed", "longest", "",
+        ])];
+        for rule in rules.iter().filter(|rule| rule.enabled) {
+            let told: Vec<&Told> = self
+                .episodes
+                .0
+                .values()
+                .filter(|told| told.rule == rule.name)
+                .collect();
+            if !told.is_empty() {
+                rows.push(self.alert_row(&rule.name, &told));
+            }
+        }
+        writeln!(f)?;
+        if rows.len() == 1 {
+            let n = rules.iter().filter(|rule| rule.enabled).count();
+            return writeln!(f, "no alert: none of the {n} rules fired");
+        }
+        self.table(f, &rows)?;
+        let quiet: Vec<&str> = rules
+            .iter()
+            .filter(|rule| {
+                rule.enabled && !self.episodes.0.values().any(|told| told.rule == rule.name)
+            })
+            .map(|rule| &*rule.name)
+            .collect();
+        if !quiet.is_empty() {
+            writeln!(f, "quiet: {}", quiet.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn alert_row(&self, rule: &str, told: &[&Told]) -> Vec<String> {
+        let exposed: Option<PicoUsd> = told.iter().map(|told| told.exposed).sum();
+        let longest = told
+            .iter()
+            .max_by_key(|told| told.last.millis_since(told.since));
+        let longest = longest.map(|told| {
+            format!(
+                "{} from {}",
+                duration(told.last.millis_since(told.since) / 1000),
+                self.clock().full(told.since)
+            )
+        });
+        let open = told
+            .iter()
+            .filter(|told| told.open && told.exposed.is_some())
+            .count();
+        vec![
+            rule.to_owned(),
+            count(told.len() as u64),
+            self.per_day(told.len() as u64),
+            count(told.iter().map(|told| told.notices).sum()),
+            exposed.map_or_else(String::new, |exposed| exposed.to_string()),
+            longest.filter(|_| exposed.is_some()).unwrap_or_default(),
+            if open > 0 {
+                format!("{open} still on")
+            } else {
+                String::new()
+            },
+        ]
+    }
+
+    fn clock(&self) -> Clock {
+        self.style.clock
+    }
+
+    /// Alerts a day over the span, with one decimal; only for spans of a day or more.
+    fn per_day(&self, n: u64) -> String {
+        let Some((first, last)) = self.totals.span else {
+            return String::new();
+        };
+        let ms = u64::try_from(last.millis_since(first)).unwrap_or(0);
+        if ms < 86_400_000 {
+            return "-".to_owned();
+        }
+        let tenths = (n * 864_000_000 + ms / 2) / ms;
+        format!("{}.{}", tenths / 10, tenths % 10)
+    }
+
+    /// The first column to the left, the others to the right; text in the last ones to the left too.
+    fn table(&self, f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+        let columns = rows.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for (i, row) in rows.iter().enumerate() {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let pad = " ".repeat(widths[column] - cell.chars().count());
+                let left = column == 0
+                    || (column + 1 == columns && widths[column] > 0 && row[column].contains(' '));
+                if column > 0 {
+                    line.push_str("  ");
+                }
+                line.push_str(&if left {
+                    format!("{cell}{pad}")
+                } else {
+                    format!("{pad}{cell}")
+                });
+            }
+            let line = line.trim_end();
+            if i == 0 {
+                self.heading(f, line)?
+            } else {
+                writeln!(f, "{line}")?
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn token_row(name: &str, records: u64, tokens: &Tokens, cost: String) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        count(records),
+        quantity(tokens.input),
+        quantity(tokens.output),
+        quantity(tokens.cache_write()),
+        quantity(tokens.cache_read),
+        cost,
+    ]
+}

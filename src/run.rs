@@ -1,0 +1,604 @@
+//! `tail`: the live loop. The only place that reads the wall clock.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Options, Output, write_duration};
+use crate::monitor::{Notice, Time, Totals};
+use crate::parse::is_complete;
+use crate::pipeline::{Event, Pipeline, Undated};
+use crate::sink::{
+    Hook, JsonSink, Mode, Outlet, Printer, Sink, Told, count, duration, stdout_is_gone,
+};
+use crate::source::{
+    Decode, Follower, HistoryFile, Input, Line, Names, Note, NotifyWake, PipeSource, Progress,
+    Resume, Source, WakeHandle, discover, merge,
+};
+
+/// A record younger than this on a pipe shows that it has caught up with the present.
+const YOUNG_MS: i64 = 60_000;
+
+/// A pipe that is quiet for so long has caught up.
+const PIPE_QUIET: Duration = Duration::from_secs(2);
+
+/// Records without a time that come on a pipe later than this after the start are new.
+const PIPE_BACKLOG: Duration = Duration::from_secs(10);
+
+/// How long hooks may go on after the end, when their input ended and when we were asked to end.
+const HOOK_PATIENCE: Duration = Duration::from_secs(12);
+const HOOK_PATIENCE_ON_SIGNAL: Duration = Duration::from_millis(1500);
+
+/// The present.
+pub fn wall_clock() -> Time {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// As it should.
+    Clean,
+    /// The input has no usable time.
+    NoTimes,
+    /// Something, or everything, could not be read.
+    Unreadable,
+    /// The input holds no usage record.
+    NoUsage,
+}
+
+/// All ways out of the program.
+pub struct Sinks {
+    /// Text for people.
+    pub printer: Printer,
+    /// JSON on stdout.
+    pub json: Option<JsonSink>,
+    hook: Option<Hook>,
+    stdout: Outlet,
+    mode: Mode,
+}
+
+impl Sinks {
+    /// The sinks that the options ask for. Live output never waits; that of a replay does.
+    pub fn new(output: &Output, mode: Mode, hooks: bool) -> Self {
+        let (stderr, stdout) = match mode {
+            Mode::Tail => (Outlet::queued(io::stderr()), Outlet::queued(io::stdout())),
+            Mode::Replay => (
+                Outlet::direct(io::stderr()),
+                Outlet::direct(io::BufWriter::new(io::stdout())),
+            ),
+        };
+        let hook = output.hook.clone().filter(|_| hooks);
+        Self {
+            printer: Printer::new(stderr.clone(), output.stderr),
+            json: output.json.then(|| JsonSink::new(stdout.clone())),
+            hook: hook.map(|command| Hook::new(command, stderr)),
+            stdout,
+            mode,
+        }
+    }
+
+    /// Tells notices everywhere. One way that is closed does not close the others.
+    pub fn tell(&mut self, notices: &[Notice], emitted_at: Option<Time>) {
+        for notice in notices {
+            let told = Told {
+                notice,
+                mode: self.mode,
+                emitted_at: emitted_at.unwrap_or(notice.at),
+            };
+            let _ = self.printer.emit(told);
+            if let Some(json) = &mut self.json {
+                let _ = json.emit(told);
+            }
+            if let Some(hook) = &mut self.hook {
+                let _ = hook.emit(told);
+            }
+        }
+    }
+
+    /// Whether the reader of our JSON has gone.
+    fn is_json_closed(&self) -> bool {
+        self.json.is_some() && (self.stdout.is_closed() || stdout_is_gone())
+    }
+
+    /// Lets go of all that is under way. Hooks get so long to end.
+    pub fn finish(&mut self, hook_patience: Duration) {
+        if let Some(hook) = &mut self.hook {
+            hook.finish_within(hook_patience);
+        }
+        if let Some(json) = &mut self.json {
+            let _ = json.finish();
+        }
+        self.printer.drain();
+    }
+}
+
+/// Signals as flags.
+#[derive(Clone, Default)]
+struct Flags {
+    stops: Arc<AtomicU8>,
+    continued: Arc<AtomicBool>,
+}
+
+/// Follows logs until they end or we are asked to end.
+///
+/// # Errors
+/// If the source as a whole is lost or signals cannot be taken.
+pub fn tail(options: Options) -> Result<Exit> {
+    let mut sinks = Sinks::new(&options.output, Mode::Tail, true);
+    let pipeline = Pipeline::new(
+        options.parse.clone(),
+        options.prices.clone(),
+        options.settings.clone(),
+    );
+    if options
+        .inputs
+        .iter()
+        .any(|input| matches!(input, Input::Stdin))
+    {
+        if options.inputs.len() > 1 {
+            anyhow::bail!(
+                "\"-\" cannot be followed together with other paths; run a second claude-tokmon for it"
+            );
+        }
+        let source = PipeSource::stdin().context("cannot read standard input")?;
+        let wake = WakeHandle::default();
+        let mut tail = Tail::new(options, pipeline, &mut sinks, wake)?;
+        let pipe = source.is_pipe();
+        tail.start_pipe(&source, pipe);
+        return Ok(tail.follow(source));
+    }
+    if let Some(Input::Pipe(path)) = options
+        .inputs
+        .iter()
+        .find(|input| matches!(input, Input::Pipe(_)))
+    {
+        anyhow::bail!(
+            "{0} is a pipe; follow it as standard input: claude-tokmon tail - < {0}",
+            path.display()
+        );
+    }
+    let wake = NotifyWake::default();
+    let handle = crate::source::Wake::handle(&wake);
+    let mut tail = Tail::new(options, pipeline, &mut sinks, handle)?;
+    let (files, resume, unreadable) = tail.backfill();
+    if unreadable > 0 && files == 0 {
+        tail.sinks.finish(Duration::ZERO);
+        return Ok(Exit::Unreadable);
+    }
+    let source = Follower::new(
+        tail.options.inputs.clone(),
+        &resume,
+        wake,
+        is_complete,
+        Instant::now(),
+    );
+    tail.go_live();
+    tail.say_start(files);
+    Ok(tail.follow(source))
+}
+
+/// What the loop carries from turn to turn.
+struct Tail<'a> {
+    options: Options,
+    pipeline: Pipeline,
+    sinks: &'a mut Sinks,
+    flags: Flags,
+    started: Instant,
+    /// Records before this are old.
+    oldest: Time,
+    /// Notices are given.
+    live: bool,
+    /// The source is a pipe, which tells by its records when it has caught up.
+    pipe: bool,
+    last_line: Instant,
+    alerts: u64,
+}
+
+/// Feeds the silent history to the pipeline.
+struct Backfill<'a> {
+    pipeline: &'a mut Pipeline,
+    now: Time,
+    oldest: Time,
+}
+
+impl Decode for Backfill<'_> {
+    type Item = Event;
+
+    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
+        self.pipeline.intake.line(line, self.now, |event| {
+            out.push((event.time().map(|t| t.0), event))
+        });
+    }
+
+    fn probe(&self, line: Line<'_>) -> Option<i64> {
+        self.pipeline
+            .intake
+            .probe(line, self.now)
+            .map(|time| time.0)
+    }
+
+    fn take(&mut self, _time: Option<i64>, event: Event) {
+        self.pipeline
+            .feed(event, Undated::TotalsOnly, Some(self.oldest));
+    }
+}
+
+impl<'a> Tail<'a> {
+    fn new(
+        options: Options,
+        pipeline: Pipeline,
+        sinks: &'a mut Sinks,
+        wake: WakeHandle,
+    ) -> Result<Self> {
+        let flags = Flags::default();
+        take_signals(flags.clone(), wake)?;
+        let now = Instant::now();
+        let oldest = wall_clock().plus_secs(-options.history_secs());
+        Ok(Self {
+            options,
+            pipeline,
+            sinks,
+            flags,
+            started: now,
+            oldest,
+            live: false,
+            pipe: false,
+            last_line: now,
+            alerts: 0,
+        })
+    }
+
+    /// Reads what is on disk, silently and in time order. Gives the number of files, where to go on, and how many cannot be
+    /// read.
+    fn backfill(&mut self) -> (usize, Vec<Resume>, usize) {
+        let (found, _, mut errors) = discover(&self.options.inputs, Names::Rotated);
+        let (live, ..) = discover(&self.options.inputs, Names::Live);
+        let mut files = Vec::new();
+        let mut resume = Vec::new();
+        for file in &found {
+            // Nothing in a file that was last written before the history begins can be of interest.
+            if file.modified_ms < self.oldest.0 {
+                resume.push(Resume {
+                    key: file.key,
+                    offset: file.size,
+                });
+                continue;
+            }
+            match HistoryFile::up_to_now(file) {
+                Ok(history) => files.push(history),
+                Err(e) => errors.push((file.path.clone(), e)),
+            }
+        }
+        let mut decoder = Backfill {
+            pipeline: &mut self.pipeline,
+            now: wall_clock(),
+            oldest: self.oldest,
+        };
+        for file in merge(files, &mut decoder, |_| {}) {
+            resume.extend(file.key.map(|key| Resume {
+                key,
+                offset: file.committed,
+            }));
+            if let Some(error) = file.error {
+                errors.push((file.info.name.as_ref().into(), error));
+            }
+        }
+        for (path, error) in &errors {
+            self.sinks
+                .printer
+                .line(&format!("cannot read {}: {error}", path.display()));
+        }
+        (
+            live.len().saturating_sub(errors.len().min(live.len())),
+            resume,
+            errors.len(),
+        )
+    }
+
+    fn start_pipe(&mut self, source: &PipeSource, pipe: bool) {
+        self.pipe = true;
+        if !self.options.output.quiet {
+            let what = if pipe {
+                "standard input"
+            } else {
+                "the file on standard input"
+            };
+            let rules = self.rules_line();
+            self.sinks
+                .printer
+                .line(&format!("watching {what} · {rules}"));
+        }
+        debug_assert_eq!(source.n_files(), 1);
+    }
+
+    /// From now on notices are given. What is firing is told as it is.
+    fn go_live(&mut self) {
+        self.live = true;
+        self.pipeline.tick(self.engine_time());
+        self.pipeline.evaluator.go_live();
+        self.tell();
+    }
+
+    /// The wall clock less the lateness: what ticks follow.
+    fn engine_time(&self) -> Time {
+        wall_clock().plus_secs(-self.options.settings.lateness_secs)
+    }
+
+    fn tell(&mut self) {
+        let notices = self.pipeline.take_notices();
+        if !notices.is_empty() {
+            self.sinks.tell(&notices, Some(wall_clock()));
+        }
+    }
+
+    fn say_start(&mut self, files: usize) {
+        let totals = self.pipeline.evaluator.begin_span(None);
+        self.alerts = 0;
+        if self.options.output.quiet {
+            return;
+        }
+        let history = write_duration(self.options.history_secs());
+        let rules = self.rules_line();
+        let sum = if totals.records == 0 {
+            "nothing yet".to_owned()
+        } else {
+            spent(&totals)
+        };
+        let files = files_line(files);
+        self.sinks.printer.line(&format!(
+            "watching {files} · last {history}: {sum} · {rules}"
+        ));
+        if totals.undated > 0 {
+            let n = count(totals.undated);
+            self.sinks.printer.line(&format!(
+                "{n} of these responses name no time and are in these totals only; new ones count from their arrival (--time-field names a place for it)"
+            ));
+        }
+        self.say_bad_lines();
+    }
+
+    fn rules_line(&self) -> String {
+        let evaluator = &self.pipeline.evaluator;
+        let n = evaluator.n_rules();
+        let rules = if n == 1 {
+            "1 rule".to_owned()
+        } else {
+            format!("{n} rules")
+        };
+        match evaluator.learning().as_slice() {
+            [] => rules,
+            [one] => format!("{rules}, 1 learning ({} of 60 active minutes)", one.minutes),
+            several => format!("{rules}, {} learning", several.len()),
+        }
+    }
+
+    /// Turns until the source ends or we are asked to.
+    fn follow(mut self, mut source: impl Source) -> Exit {
+        let mut failure = None;
+        loop {
+            let turn = self.turn(&mut source);
+            for note in source.take_notes() {
+                self.note(&note);
+            }
+            match turn {
+                Ok(Progress::Ended) => break,
+                Ok(_)
+                    if self.flags.stops.load(Ordering::Relaxed) > 0
+                        || self.sinks.is_json_closed() =>
+                {
+                    break;
+                }
+                Ok(Progress::More) => {}
+                Ok(Progress::CaughtUp) => source.wait(self.until_next_tick()),
+                Err(e) => {
+                    failure = Some(e);
+                    break;
+                }
+            }
+        }
+        self.end(&source, failure)
+    }
+
+    fn turn(&mut self, source: &mut impl Source) -> io::Result<Progress> {
+        if self.flags.continued.swap(false, Ordering::Relaxed) {
+            // We were stopped: catch up in silence first.
+            self.live = false;
+            self.pipeline.evaluator.mute();
+        }
+        let now = Instant::now();
+        let wall = wall_clock();
+        let undated = self.undated(now, wall);
+        let Self {
+            pipeline,
+            sinks,
+            last_line,
+            oldest,
+            ..
+        } = self;
+        let progress = source.read(now, &mut |line| {
+            *last_line = now;
+            pipeline.line(line, wall, undated, Some(*oldest));
+            let notices = pipeline.take_notices();
+            if !notices.is_empty() {
+                sinks.tell(&notices, Some(wall_clock()));
+            }
+        })?;
+        if !self.live && self.has_caught_up(now, wall, progress) {
+            self.go_live();
+        }
+        if self.live && progress != Progress::More {
+            self.pipeline.tick(self.engine_time());
+        }
+        self.tell();
+        Ok(progress)
+    }
+
+    /// Files have caught up at their end; a pipe when its records are young or it is quiet.
+    fn has_caught_up(&self, now: Instant, wall: Time, progress: Progress) -> bool {
+        if !self.pipe {
+            return progress != Progress::More;
+        }
+        let young = wall.millis_since(self.pipeline.evaluator.now()) < YOUNG_MS;
+        let quiet = now.duration_since(self.last_line.max(self.started)) >= PIPE_QUIET;
+        young || quiet || progress == Progress::Ended
+    }
+
+    /// A record without a time that came while we watched happened when it came.
+    fn undated(&self, now: Instant, wall: Time) -> Undated {
+        let backlog = self.pipe && !self.live && now.duration_since(self.started) < PIPE_BACKLOG;
+        if backlog {
+            Undated::TotalsOnly
+        } else {
+            Undated::Arrived(wall)
+        }
+    }
+
+    fn until_next_tick(&self) -> Duration {
+        let into = u64::try_from(self.engine_time().0.rem_euclid(1000)).unwrap_or(0);
+        Duration::from_millis(1000 - into)
+    }
+
+    fn note(&mut self, note: &Note) {
+        let text = match note {
+            Note::Waiting(path) => format!("waiting for {path} (not there yet)"),
+            Note::Appeared(path) => format!("{path} is there now"),
+            Note::Truncated(path) => {
+                format!("{path} was truncated or rewritten; reading it from its beginning")
+            }
+            Note::Unreadable { path, reason } => {
+                format!("cannot read {path}: {reason}; trying again")
+            }
+            Note::Polling(dir) => {
+                format!("no file events for {dir}; looking every two seconds instead")
+            }
+        };
+        self.sinks.printer.line(&text);
+    }
+
+    fn say_bad_lines(&mut self) {
+        let counts = self.pipeline.intake.take_counts();
+        if let Some(first) = counts.bad_shown.first() {
+            self.sinks.printer.line(&format!(
+                "{} of {} lines could not be read; the first: {}:{}:{}: {}",
+                count(counts.bad),
+                count(counts.lines),
+                first.source,
+                first.number,
+                first.column,
+                first.reason
+            ));
+        }
+    }
+
+    fn end(mut self, source: &impl Source, failure: Option<io::Error>) -> Exit {
+        self.pipeline.evaluator.stop();
+        self.tell();
+        let asked = self.flags.stops.load(Ordering::Relaxed) > 0;
+        if !self.options.output.quiet {
+            self.say_end(source);
+        }
+        if let Some(error) = &failure {
+            self.sinks.printer.line(&format!("reading ended: {error}"));
+        }
+        self.sinks.finish(if asked {
+            HOOK_PATIENCE_ON_SIGNAL
+        } else {
+            HOOK_PATIENCE
+        });
+        if failure.is_some() {
+            Exit::Unreadable
+        } else {
+            Exit::Clean
+        }
+    }
+
+    fn say_end(&mut self, source: &impl Source) {
+        let watched = duration(i64::try_from(self.started.elapsed().as_secs()).unwrap_or(0));
+        let what = if self.pipe {
+            "standard input".to_owned()
+        } else {
+            files_line(source.n_files())
+        };
+        let totals = self.pipeline.evaluator.totals().clone();
+        let alerts: u64 = totals.alerts_by_rule.values().sum();
+        let alerts = if alerts == 1 {
+            "1 alert".to_owned()
+        } else {
+            format!("{} alerts", count(alerts))
+        };
+        self.sinks.printer.line(&format!(
+            "watched {what} for {watched}: {} · {alerts}",
+            spent(&totals)
+        ));
+        if totals.old > 0 {
+            let history = write_duration(self.options.history_secs());
+            self.sinks.printer.line(&format!(
+                "{} responses were older than {history} and are in no sum",
+                count(totals.old)
+            ));
+        }
+        self.say_bad_lines();
+        if self.pipe {
+            self.say_past(&totals);
+        }
+    }
+
+    /// A pipe that held only the past was meant for replay.
+    fn say_past(&mut self, totals: &Totals) {
+        let zone = self.options.output.stderr.clock;
+        let last = totals.span.map(|(_, last)| last);
+        if let Some(last) = last.filter(|last| wall_clock().millis_since(*last) > YOUNG_MS) {
+            let last = zone.full(last);
+            self.sinks.printer.line(&format!(
+                "these records end at {last}; to test rules on history use: claude-tokmon replay -"
+            ));
+        } else if totals.records > 0 && totals.undated == totals.records {
+            self.sinks.printer.line("these records name no time; to test rules on history use: claude-tokmon replay --assume-interval 1s -");
+        }
+    }
+}
+
+/// `10,337 responses, ≥ $615.05 at list price`.
+fn spent(totals: &Totals) -> String {
+    let bound = if totals.is_lower_bound() { "≥ " } else { "" };
+    let responses = if totals.records == 1 {
+        "1 response".to_owned()
+    } else {
+        format!("{} responses", count(totals.records))
+    };
+    format!("{responses}, {bound}{} at list price", totals.cost)
+}
+
+fn files_line(n: usize) -> String {
+    match n {
+        0 => "0 files (none there yet)".to_owned(),
+        1 => "1 file".to_owned(),
+        n => format!("{} files", count(n as u64)),
+    }
+}
+
+/// The first signal to end lets us end well, the second ends us at once.
+fn take_signals(flags: Flags, wake: WakeHandle) -> Result<()> {
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCONT]).context("cannot take signals")?;
+    std::thread::spawn(move || {
+        for signal in &mut signals {
+            if signal == SIGCONT {
+                flags.continued.store(true, Ordering::Relaxed);
+            } else if flags.stops.fetch_add(1, Ordering::Relaxed) > 0 {
+                std::process::exit(128 + signal);
+            }
+            wake.wake();
+        }
+    });
+    Ok(())
+}

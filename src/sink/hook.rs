@@ -1,0 +1,305 @@
+//! A command of the user's, run once for each notice.
+//!
+//! Data goes to it through the environment and standard input only; nothing from a log becomes part of a command. One worker
+//! runs hooks in order, each in a process group of its own; reading and evaluating never wait for it.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::json::{alert_text, decimal, episode, rfc3339};
+use super::outlet::Outlet;
+use super::text::{clean, headline, unit};
+use super::{Sink, Told};
+use crate::monitor::{Notice, Reason};
+use crate::price::PicoUsd;
+
+/// Notices that may wait for the worker.
+const QUEUE: usize = 64;
+
+/// How long a hook may run, and how long it has to end once asked to.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Bytes of one environment variable.
+const MAX_VARIABLE: usize = 1024;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookCommand {
+    /// A line for `/bin/sh -c`.
+    Shell(String),
+    /// A program and its arguments, without a shell.
+    Argv(Vec<String>),
+}
+
+/// Runs a command for each notice.
+pub struct Hook {
+    shared: Arc<Shared>,
+    worker: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    dropped: u64,
+    /// No more jobs come: what is under way must be over by then.
+    deadline: Option<Instant>,
+    done: bool,
+}
+
+struct Job {
+    rule: String,
+    repeat: bool,
+    variables: Vec<(&'static str, String)>,
+    json: String,
+}
+
+impl Hook {
+    /// A hook whose troubles are told on `messages`.
+    pub fn new(command: HookCommand, messages: Outlet) -> Self {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let theirs = Arc::clone(&shared);
+        let worker = std::thread::spawn(move || work(&theirs, &command, &messages));
+        Self {
+            shared,
+            worker: Some(worker),
+        }
+    }
+
+    /// Lets hooks that are waiting or running go on for so long, then ends them.
+    pub fn finish_within(&mut self, patience: Duration) {
+        let mut queue = self.shared.lock();
+        queue.deadline = Some(Instant::now() + patience);
+        self.shared.changed.notify_all();
+        drop(queue);
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Sink for Hook {
+    /// Queues the notice. A repeat makes room before a first or a resolved does. The end of the watch is no news for a hook:
+    /// a restart must not page anybody.
+    fn emit(&mut self, told: Told<'_>) -> io::Result<()> {
+        if told.notice.reason == Reason::Stopped {
+            return Ok(());
+        }
+        let job = Job {
+            rule: told.notice.rule.name.to_string(),
+            repeat: told.notice.reason == Reason::Repeat,
+            variables: variables(told),
+            json: alert_text(told),
+        };
+        let mut queue = self.shared.lock();
+        if queue.jobs.len() >= QUEUE {
+            queue.dropped += 1;
+            let repeat = queue.jobs.iter().position(|job| job.repeat);
+            match repeat {
+                Some(at) => {
+                    queue.jobs.remove(at);
+                }
+                None => return Ok(()),
+            }
+        }
+        queue.jobs.push_back(job);
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.finish_within(TIMEOUT + GRACE);
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job; `None` when there will be none.
+    fn next(&self) -> Option<(Job, u64)> {
+        let mut queue = self.lock();
+        loop {
+            let late = queue
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline);
+            if late {
+                return None;
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some((job, std::mem::take(&mut queue.dropped)));
+            }
+            if queue.deadline.is_some() {
+                queue.done = true;
+                return None;
+            }
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The moment by which a hook that starts now must be over.
+    fn deadline(&self) -> Instant {
+        let own = Instant::now() + TIMEOUT;
+        self.lock().deadline.map_or(own, |end| end.min(own))
+    }
+}
+
+fn work(shared: &Shared, command: &HookCommand, messages: &Outlet) {
+    while let Some((job, dropped)) = shared.next() {
+        let say = |text: String| {
+            let _ = messages.write(&format!("claude-tokmon: {text}\n"));
+        };
+        if dropped > 0 {
+            say(format!(
+                "the hook is too slow: {dropped} notices did not fit its queue"
+            ));
+        }
+        match run(command, &job, || shared.deadline()) {
+            Ok(status) if status.success() => {}
+            Ok(status) => say(format!(
+                "the hook for {} failed: {status}",
+                clean(&job.rule)
+            )),
+            Err(e) => say(format!(
+                "the hook for {} could not run: {e}",
+                clean(&job.rule)
+            )),
+        }
+    }
+}
+
+fn run(command: &HookCommand, job: &Job, deadline: impl Fn() -> Instant) -> io::Result<ExitStatus> {
+    let mut process = match command {
+        HookCommand::Shell(line) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.arg("-c").arg(line);
+            shell
+        }
+        HookCommand::Argv(argv) => {
+            let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+            let mut process = Command::new(program);
+            process.args(args);
+            process
+        }
+    };
+    // Its output is our stderr itself: there is no pipe that a grandchild could keep open.
+    process
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(io::stderr())
+        .stderr(io::stderr());
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLAUDE_TOKMON_"))
+    {
+        process.env_remove(name);
+    }
+    for (name, value) in &job.variables {
+        process.env(name, value);
+    }
+    let mut child = process.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook need not read what it is given.
+        let _ = stdin.write_all(job.json.as_bytes());
+    }
+    wait(&mut child, deadline)
+}
+
+/// Waits for the process, not for its output. Past the deadline its whole group is asked to end, then made to.
+fn wait(child: &mut Child, deadline: impl Fn() -> Instant) -> io::Result<ExitStatus> {
+    let started = Instant::now();
+    let limit = || deadline().min(started + TIMEOUT);
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(status) = wait_until(child, limit)? {
+        return Ok(status);
+    }
+    let signal = |signal| group.map(|group| kill_process_group(group, signal));
+    signal(Signal::TERM);
+    let ended = wait_until(child, || started.max(limit()) + GRACE)?;
+    signal(Signal::KILL);
+    match ended {
+        Some(status) => Ok(status),
+        None => child.wait(),
+    }
+}
+
+fn wait_until(child: &mut Child, deadline: impl Fn() -> Instant) -> io::Result<Option<ExitStatus>> {
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline() {
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn variables(told: Told<'_>) -> Vec<(&'static str, String)> {
+    let notice = told.notice;
+    let cause = notice.causes.first().map_or("", |tally| tally.cause.name());
+    let all = [
+        ("CLAUDE_TOKMON_EVENT", "alert".to_owned()),
+        ("CLAUDE_TOKMON_REASON", notice.reason.name().to_owned()),
+        ("CLAUDE_TOKMON_RULE", notice.rule.name.to_string()),
+        (
+            "CLAUDE_TOKMON_SEVERITY",
+            notice.rule.severity.name().to_owned(),
+        ),
+        ("CLAUDE_TOKMON_KEY", key(notice)),
+        ("CLAUDE_TOKMON_EPISODE", episode(notice)),
+        ("CLAUDE_TOKMON_VALUE", decimal(notice.value)),
+        ("CLAUDE_TOKMON_LIMIT", decimal(notice.limit)),
+        ("CLAUDE_TOKMON_UNIT", unit(notice)),
+        ("CLAUDE_TOKMON_AT", rfc3339(notice.at)),
+        ("CLAUDE_TOKMON_SINCE", rfc3339(notice.since)),
+        (
+            "CLAUDE_TOKMON_EXPOSED_USD",
+            notice.exposed.map(PicoUsd::to_decimal).unwrap_or_default(),
+        ),
+        ("CLAUDE_TOKMON_CAUSE", cause.to_owned()),
+        ("CLAUDE_TOKMON_MESSAGE", headline(notice)),
+        ("CLAUDE_TOKMON_MODE", told.mode.name().to_owned()),
+        ("CLAUDE_TOKMON_SCHEMA", "1".to_owned()),
+    ];
+    all.into_iter()
+        .map(|(name, value)| (name, tame(&value)))
+        .collect()
+}
+
+/// `model=claude-opus-4-7,session=7f3a`.
+fn key(notice: &Notice) -> String {
+    let parts: Vec<String> = notice
+        .key
+        .iter()
+        .map(|(label, value)| format!("{}={value}", label.name()))
+        .collect();
+    parts.join(",")
+}
+
+/// A variable without control characters, and not too long.
+fn tame(value: &str) -> String {
+    let value = clean(value);
+    value[..value.floor_char_boundary(MAX_VARIABLE)].to_owned()
+}

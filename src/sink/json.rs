@@ -1,0 +1,400 @@
+//! Notices and totals as JSON, one object a line. The shape is a promise: `schema` counts its versions.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::outlet::Outlet;
+use super::text::{headline, unit};
+use super::{Sink, Told};
+use crate::monitor::{Amount, Notice, Share, Time, Tokens, Totals, UNIT};
+use crate::price::PicoUsd;
+
+/// Version of the shape of all objects.
+const SCHEMA: u32 = 1;
+
+/// Writes each notice as a line of JSON.
+pub struct JsonSink {
+    outlet: Outlet,
+}
+
+impl JsonSink {
+    /// A sink on a stream.
+    pub fn new(outlet: Outlet) -> Self {
+        Self { outlet }
+    }
+
+    /// Writes the totals of a replay.
+    ///
+    /// # Errors
+    /// If nobody reads the stream any more.
+    pub fn summary(&mut self, summary: &Summary<'_>) -> io::Result<()> {
+        self.write(&summary.object())
+    }
+
+    fn write(&self, object: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_string(object)?;
+        line.push('\n');
+        self.outlet.write(&line)
+    }
+}
+
+impl Sink for JsonSink {
+    fn emit(&mut self, told: Told<'_>) -> io::Result<()> {
+        self.write(&alert(told))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.outlet.drain();
+        Ok(())
+    }
+}
+
+/// The object of a notice as text: what the hook reads on its standard input.
+pub(super) fn alert_text(told: Told<'_>) -> String {
+    serde_json::to_string(&alert(told)).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Alert<'a> {
+    schema: u32,
+    event: &'static str,
+    mode: &'static str,
+    reason: &'static str,
+    rule: &'a str,
+    severity: &'static str,
+    key: BTreeMap<&'static str, &'a str>,
+    episode: String,
+    at: String,
+    since: String,
+    value: Number,
+    lower_bound: bool,
+    limit: Number,
+    unit: String,
+    window: Option<i64>,
+    requests: i64,
+    usual: Option<Number>,
+    busy: Option<Number>,
+    exposed_usd: Option<Number>,
+    exposed_is_all: bool,
+    pace_usd_per_hour: Option<Number>,
+    cause: Option<&'a str>,
+    causes: Vec<CauseObject<'a>>,
+    top: Top<'a>,
+    source: &'a str,
+    explains: Vec<&'a str>,
+    flapping: bool,
+    message: String,
+    emitted_at: String,
+}
+
+#[derive(Serialize)]
+struct CauseObject<'a> {
+    cause: &'a str,
+    requests: u64,
+    tokens: u64,
+    cost_usd: Number,
+    gap_ms: i64,
+    ttl_s: i64,
+}
+
+#[derive(Serialize)]
+struct Top<'a> {
+    models: Vec<TopEntry<'a>>,
+    sessions: Vec<TopEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct TopEntry<'a> {
+    name: &'a str,
+    percent: u8,
+}
+
+fn alert<'a>(told: Told<'a>) -> Alert<'a> {
+    let Notice { rule, .. } = told.notice;
+    let notice = told.notice;
+    let top = |shares: &'a [Share]| {
+        shares
+            .iter()
+            .map(|(name, percent)| TopEntry {
+                name,
+                percent: *percent,
+            })
+            .collect()
+    };
+    Alert {
+        schema: SCHEMA,
+        event: "alert",
+        mode: told.mode.name(),
+        reason: notice.reason.name(),
+        rule: &rule.name,
+        severity: rule.severity.name(),
+        key: notice
+            .key
+            .iter()
+            .map(|(label, value)| (label.name(), value.as_str()))
+            .collect(),
+        episode: episode(notice),
+        at: rfc3339(notice.at),
+        since: rfc3339(notice.since),
+        value: amount(notice.value),
+        lower_bound: notice.at_least,
+        limit: amount(notice.limit),
+        unit: unit(notice),
+        window: notice.window_secs,
+        requests: notice.requests,
+        usual: notice.usual.map(|usual| amount(usual.usual)),
+        busy: notice.usual.map(|usual| amount(usual.busy)),
+        exposed_usd: notice.exposed.map(usd),
+        exposed_is_all: notice.exposed_is_all,
+        pace_usd_per_hour: notice.pace.map(usd),
+        cause: notice.causes.first().map(|tally| tally.cause.name()),
+        causes: notice
+            .causes
+            .iter()
+            .map(|tally| CauseObject {
+                cause: tally.cause.name(),
+                requests: tally.requests,
+                tokens: tally.tokens,
+                cost_usd: usd(tally.cost),
+                gap_ms: tally.gap_ms,
+                ttl_s: tally.ttl_secs,
+            })
+            .collect(),
+        top: Top {
+            models: top(&notice.models),
+            sessions: top(&notice.sessions),
+        },
+        source: &notice.labels.source,
+        explains: notice.explains.iter().map(AsRef::as_ref).collect(),
+        flapping: notice.flapping,
+        message: headline(notice),
+        emitted_at: rfc3339(told.emitted_at),
+    }
+}
+
+/// The identity of an episode as text.
+pub(super) fn episode(notice: &Notice) -> String {
+    format!("{:016x}", notice.episode)
+}
+
+/// UTC with milliseconds.
+pub(super) fn rfc3339(time: Time) -> String {
+    let utc: DateTime<Utc> = DateTime::from_timestamp_millis(time.0).unwrap_or_default();
+    utc.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A JSON number that was never a binary fraction.
+type Number = Box<RawValue>;
+
+fn number(text: String) -> Number {
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn usd(amount: PicoUsd) -> Number {
+    number(amount.to_decimal())
+}
+
+fn amount(amount: Amount) -> Number {
+    number(decimal(amount))
+}
+
+/// An amount with as many places as it needs, six at most.
+pub(super) fn decimal(amount: Amount) -> String {
+    let micros = PicoUsd(amount).to_micros();
+    if micros % 1_000_000 == 0 {
+        return (micros / 1_000_000).to_string();
+    }
+    PicoUsd(micros * (UNIT / 1_000_000))
+        .to_decimal()
+        .trim_end_matches('0')
+        .to_owned()
+}
+
+/// Figures of a replay that are not sums of records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SummaryFields {
+    /// Files and pipes read.
+    pub files: usize,
+    /// Lines that are not blank.
+    pub lines: u64,
+    /// Lines that could not be read.
+    pub bad_lines: u64,
+}
+
+/// The totals of a replay.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary<'a> {
+    /// Sums over records.
+    pub totals: &'a Totals,
+    /// The rest.
+    pub fields: &'a SummaryFields,
+}
+
+#[derive(Serialize)]
+struct SummaryObject<'a> {
+    schema: u32,
+    event: &'static str,
+    span: Option<[String; 2]>,
+    files: usize,
+    lines: u64,
+    records: u64,
+    duplicates: u64,
+    bad_lines: u64,
+    undated: u64,
+    bad_time: u64,
+    late: u64,
+    too_late: u64,
+    unpriced: u64,
+    output_understated: u64,
+    priority_at_standard_rates: u64,
+    assumed_standard: u64,
+    not_billed: u64,
+    declined_hops: u64,
+    lower_bound: bool,
+    tokens: TokenObject,
+    cost_usd: Number,
+    cost_pusd: String,
+    cache_waste_usd: Number,
+    cache_waste_pusd: String,
+    cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
+    by_model: BTreeMap<&'a str, ModelObject>,
+    alerts_by_rule: BTreeMap<&'a str, u64>,
+}
+
+#[derive(Serialize)]
+struct TokenObject {
+    input: u64,
+    output: u64,
+    cache_write_5m: u64,
+    cache_write_1h: u64,
+    cache_read: u64,
+    web_search: u64,
+}
+
+#[derive(Serialize)]
+struct CauseTotalObject {
+    requests: u64,
+    tokens: u64,
+    cost_usd: Number,
+    cost_pusd: String,
+    waste: bool,
+}
+
+#[derive(Serialize)]
+struct ModelObject {
+    records: u64,
+    tokens: TokenObject,
+    cost_usd: Number,
+    cost_pusd: String,
+    unpriced: u64,
+}
+
+fn pusd(amount: PicoUsd) -> String {
+    amount.0.to_string()
+}
+
+impl From<Tokens> for TokenObject {
+    fn from(tokens: Tokens) -> Self {
+        let Tokens {
+            input,
+            output,
+            cache_write_5m,
+            cache_write_1h,
+            cache_read,
+            web_search,
+        } = tokens;
+        Self {
+            input,
+            output,
+            cache_write_5m,
+            cache_write_1h,
+            cache_read,
+            web_search,
+        }
+    }
+}
+
+impl<'a> Summary<'a> {
+    fn object(&self) -> SummaryObject<'a> {
+        let totals = self.totals;
+        SummaryObject {
+            schema: SCHEMA,
+            event: "summary",
+            span: totals
+                .span
+                .map(|(first, last)| [rfc3339(first), rfc3339(last)]),
+            files: self.fields.files,
+            lines: self.fields.lines,
+            records: totals.records,
+            duplicates: totals.duplicates,
+            bad_lines: self.fields.bad_lines,
+            undated: totals.undated,
+            bad_time: totals.bad_time,
+            late: totals.late,
+            too_late: totals.too_late,
+            unpriced: totals.unpriced,
+            output_understated: totals.understated,
+            priority_at_standard_rates: totals.priority,
+            assumed_standard: totals.assumed_standard,
+            not_billed: totals.not_billed,
+            declined_hops: totals.declined_hops,
+            lower_bound: totals.is_lower_bound(),
+            tokens: totals.tokens.into(),
+            cost_usd: usd(totals.cost),
+            cost_pusd: pusd(totals.cost),
+            cache_waste_usd: usd(totals.waste()),
+            cache_waste_pusd: pusd(totals.waste()),
+            cost_by_cause: totals
+                .by_cause
+                .iter()
+                .map(|(cause, total)| {
+                    let object = CauseTotalObject {
+                        requests: total.requests,
+                        tokens: total.tokens,
+                        cost_usd: usd(total.cost),
+                        cost_pusd: pusd(total.cost),
+                        waste: cause.is_waste(),
+                    };
+                    (cause.name(), object)
+                })
+                .collect(),
+            by_model: totals
+                .by_model
+                .iter()
+                .map(|(id, total)| {
+                    let object = ModelObject {
+                        records: total.records,
+                        tokens: total.tokens.into(),
+                        cost_usd: usd(total.cost),
+                        cost_pusd: pusd(total.cost),
+                        unpriced: total.unpriced,
+                    };
+                    (&**id, object)
+                })
+                .collect(),
+            alerts_by_rule: totals
+                .alerts_by_rule
+                .iter()
+                .map(|(rule, n)| (&**rule, *n))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        let show = |amount| decimal(amount);
+        assert_eq!(show(3 * UNIT), "3");
+        assert_eq!(show(UNIT / 2), "0.5");
+        assert_eq!(show(862_500_000_000), "0.8625");
+        assert_eq!(show(1), "0");
+    }
+}

@@ -1,0 +1,68 @@
+//! Notices out: to people on stderr, to programs as JSON on stdout, to a command of the user's.
+//!
+//! Knows how to say things. Does not know where records come from or how a notice was decided.
+
+mod hook;
+mod json;
+mod listing;
+mod outlet;
+mod printer;
+mod text;
+
+use std::io;
+
+pub use hook::{Hook, HookCommand};
+pub use json::{JsonSink, Summary, SummaryFields};
+pub use listing::{price_of, price_table};
+pub use outlet::{Outlet, stdout_is_gone};
+pub use printer::{Printer, Style};
+pub use text::{Clock, clean, count, duration, headline, percent, quantity};
+
+use crate::monitor::{Notice, Time};
+
+/// Which command gives a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Following a log.
+    Tail,
+    /// Going through history.
+    Replay,
+}
+
+impl Mode {
+    /// The name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tail => "tail",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// A notice on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// What is told.
+    pub notice: &'a Notice,
+    /// Which command tells it.
+    pub mode: Mode,
+    /// The wall clock when it is told. In replay the notice's own time.
+    pub emitted_at: Time,
+}
+
+/// A way out for notices.
+pub trait Sink {
+    /// Tells a notice.
+    ///
+    /// # Errors
+    /// If it cannot be told here any more.
+    fn emit(&mut self, told: Told<'_>) -> io::Result<()>;
+
+    /// Lets go of what is still under way.
+    ///
+    /// # Errors
+    /// If something could not be told.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Alerts for people: one line, and detail below it on a terminal.
+
+use std::fmt::Write;
+use std::io;
+
+use chrono::NaiveDate;
+use owo_colors::OwoColorize;
+
+use super::outlet::Outlet;
+use super::text::{Clock, clean, details, headline, who};
+use super::{Sink, Told};
+use crate::monitor::{Reason, Severity, Time};
+
+/// How text for people looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// With colour.
+    pub colour: bool,
+    /// With detail below each alert.
+    pub detail: bool,
+    /// Whose clock.
+    pub clock: Clock,
+}
+
+/// Prints notices and lines for people.
+pub struct Printer {
+    outlet: Outlet,
+    style: Style,
+    date: Option<NaiveDate>,
+}
+
+impl Printer {
+    /// A printer on a stream.
+    pub fn new(outlet: Outlet, style: Style) -> Self {
+        Self {
+            outlet,
+            style,
+            date: None,
+        }
+    }
+
+    /// Prints a line of text that is not an alert. Trouble with the stream is not the caller's.
+    pub fn line(&mut self, text: &str) {
+        let _ = self
+            .outlet
+            .write(&format!("{}\n", self.plain(&text.dimmed().to_string())));
+    }
+
+    /// Waits until all is written, but not for ever.
+    pub fn drain(&self) {
+        self.outlet.drain();
+    }
+
+    fn plain(&self, styled: &str) -> String {
+        if self.style.colour {
+            styled.to_owned()
+        } else {
+            anstream::adapter::strip_str(styled).to_string()
+        }
+    }
+
+    /// The date, when it is another than that of the line before.
+    fn new_date(&mut self, at: Time) -> Option<NaiveDate> {
+        let date = self.style.clock.date(at);
+        let new = self.date != Some(date);
+        self.date = Some(date);
+        new.then_some(date)
+    }
+}
+
+impl Sink for Printer {
+    fn emit(&mut self, told: Told<'_>) -> io::Result<()> {
+        let notice = told.notice;
+        let mut text = String::new();
+        if let Some(date) = self.new_date(notice.at) {
+            let _ = writeln!(text, "{}", date.format("%Y-%m-%d").dimmed());
+        }
+        let label = label(notice.reason, notice.rule.severity);
+        let mut line = format!(
+            "{} {label} {}  {}",
+            self.style.clock.time(notice.at).dimmed(),
+            clean(&notice.rule.name).bold(),
+            headline(notice),
+        );
+        for part in who(notice) {
+            let _ = write!(line, " · {part}");
+        }
+        let _ = writeln!(text, "{line}");
+        if self.style.detail && notice.reason != Reason::Stopped {
+            for detail in details(notice, self.style.clock) {
+                let _ = writeln!(text, "         {detail}");
+            }
+        }
+        self.outlet.write(&self.plain(&text))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.drain();
+        Ok(())
+    }
+}
+
+/// The word before the rule, in the colour of its severity.
+fn label(reason: Reason, severity: Severity) -> String {
+    match (reason, severity) {
+        (Reason::Resolved, _) => "RESOLVED".green().bold().to_string(),
+        (Reason::Stopped, _) => "STILL ON".yellow().bold().to_string(),
+        (_, Severity::Critical) => "CRITICAL".red().bold().to_string(),
+        (_, Severity::Warning) => "WARNING ".yellow().bold().to_string(),
+        (_, Severity::Info) => "INFO    ".cyan().bold().to_string(),
+    }
+}

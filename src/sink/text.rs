@@ -1,0 +1,459 @@
+//! The words of notices: what is wrong, what it costs, why, and what to look at next.
+//!
+//! Shared by the terminal, the JSON and the hook, so that all say the same. Numbers are exact or say what they are.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use chrono::{NaiveDate, Timelike};
+
+use crate::monitor::{
+    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Time, UNIT, Unit,
+};
+use crate::parse::Zone;
+use crate::price::{PicoUsd, thousands};
+
+/// Says times as a clock on the wall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// Whose wall.
+    pub zone: Zone,
+}
+
+impl Clock {
+    /// `02:01:23`.
+    pub fn time(self, time: Time) -> String {
+        self.zone.wall_clock(time).format("%H:%M:%S").to_string()
+    }
+
+    /// `02:01`.
+    pub fn minute(self, time: Time) -> String {
+        let wall = self.zone.wall_clock(time);
+        format!("{:02}:{:02}", wall.hour(), wall.minute())
+    }
+
+    /// The day.
+    pub fn date(self, time: Time) -> NaiveDate {
+        self.zone.wall_clock(time).date()
+    }
+
+    /// `2026-11-23 02:01:23`.
+    pub fn full(self, time: Time) -> String {
+        self.zone
+            .wall_clock(time)
+            .format("%Y-%m-%d %H:%M:%S")
+            .to_string()
+    }
+}
+
+/// Text from a log without anything a terminal or a shell could take for more than text.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let odd = |c: char| {
+        c.is_control()
+            || ('\u{200e}'..='\u{202e}').contains(&c)
+            || ('\u{2066}'..='\u{2069}').contains(&c)
+    };
+    if !text.contains(odd) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(
+        text.chars()
+            .map(|c| if odd(c) { '\u{fffd}' } else { c })
+            .collect(),
+    )
+}
+
+/// A whole number for people: `12,345`.
+pub fn count(n: u64) -> String {
+    thousands(u128::from(n))
+}
+
+/// A large number in short: `300`, `45.2k`, `1.31M`.
+pub fn quantity(n: u64) -> String {
+    match n {
+        0..10_000 => count(n),
+        10_000..1_000_000 => format!("{}.{}k", n / 1000, n % 1000 / 100),
+        1_000_000..1_000_000_000 => format!("{}.{:02}M", n / 1_000_000, n % 1_000_000 / 10_000),
+        _ => format!(
+            "{}.{:02}G",
+            n / 1_000_000_000,
+            n % 1_000_000_000 / 10_000_000
+        ),
+    }
+}
+
+/// `36s`, `12m 10s`, `3h 05m`, `2d 4h`.
+pub fn duration(secs: i64) -> String {
+    let secs = secs.max(0);
+    match secs {
+        0..60 => format!("{secs}s"),
+        60..3600 if secs % 60 == 0 => format!("{}m", secs / 60),
+        60..3600 => format!("{}m {:02}s", secs / 60, secs % 60),
+        3600..86_400 if secs % 3600 < 60 => format!("{}h", secs / 3600),
+        3600..86_400 => format!("{}h {:02}m", secs / 3600, secs % 3600 / 60),
+        _ => format!("{}d {}h", secs / 86_400, secs % 86_400 / 3600),
+    }
+}
+
+/// A share in per cent with one decimal at most: `62 %`, `0.5 %`.
+pub fn percent(share: Amount) -> String {
+    let tenths = (share * 1000 + UNIT / 2) / UNIT;
+    if tenths % 10 == 0 || tenths > 100 {
+        format!("{} %", (tenths + 5) / 10)
+    } else {
+        format!("{}.{} %", tenths / 10, tenths % 10)
+    }
+}
+
+/// A value in the unit of its metric, as people read it.
+pub(super) fn value(notice: &Notice, amount: Amount) -> String {
+    let metric = notice.rule.metric;
+    let per = match notice.rule.per_secs {
+        Some(60) => "/min".to_owned(),
+        Some(secs) => format!(" per {}", duration(secs)),
+        None => String::new(),
+    };
+    let whole = u64::try_from(amount / UNIT).unwrap_or(0);
+    match metric.unit() {
+        Unit::Usd => format!("{}{per}", PicoUsd(amount)),
+        Unit::Tokens => format!("{} tokens{per}", quantity(whole)),
+        Unit::Requests => format!("{} requests{per}", count(whole)),
+        Unit::Share => percent(amount),
+    }
+}
+
+/// What a notice says in one line, without time, severity and rule.
+pub fn headline(notice: &Notice) -> String {
+    let exposed = notice.exposed.unwrap_or_default();
+    let since = duration(notice.at.millis_since(notice.since) / 1000);
+    match notice.reason {
+        Reason::Resolved if notice.stale => format!(
+            "no traffic any more, closed after {since}{}",
+            total(notice, exposed)
+        ),
+        Reason::Resolved => format!("resolved after {since}{}", total(notice, exposed)),
+        Reason::Stopped => format!(
+            "still on at the end, for {since} now{}",
+            total(notice, exposed)
+        ),
+        Reason::First => state(notice, exposed),
+        Reason::StillFiring => format!("already on since {since}: {}", state(notice, exposed)),
+        Reason::Repeat => format!("still on after {since}: {}", state(notice, exposed)),
+        Reason::Reopened => format!("back again: {}", state(notice, exposed)),
+    }
+}
+
+fn total(notice: &Notice, exposed: PicoUsd) -> String {
+    match notice.rule.metric {
+        metric if metric.is_about_cache() => {
+            format!(": {exposed} paid again over {} requests", notice.requests)
+        }
+        metric if metric.is_announcement() => String::new(),
+        _ if notice.exposed_is_all => format!(": {exposed} spent meanwhile"),
+        _ => format!(": {exposed} above the usual"),
+    }
+}
+
+fn state(notice: &Notice, exposed: PicoUsd) -> String {
+    let metric = notice.rule.metric;
+    let now = value(notice, notice.value);
+    let at_least = if notice.at_least && metric.unit() == Unit::Usd {
+        "≥ "
+    } else {
+        ""
+    };
+    let limit = value(notice, notice.limit);
+    let window = notice.window_secs.map(duration).unwrap_or_default();
+    let below = matches!(notice.rule.limit, Limit::Below(_));
+    let side = if below { "below" } else { "limit" };
+    match metric {
+        Metric::MissRun => {
+            let n = if notice.reason == Reason::First {
+                notice.value / UNIT
+            } else {
+                i128::from(notice.requests)
+            };
+            format!("{n} requests in a row missed the cache: {exposed} paid again")
+        }
+        Metric::CacheMiss => {
+            format!(
+                "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
+            )
+        }
+        Metric::CacheWaste => {
+            format!("{now} paid again in {window} for what the cache had, {side} {limit}")
+        }
+        Metric::Unpriced => format!(
+            "no price for model \"{}\": its cost is missing from every sum; add it with --prices FILE",
+            clean(&notice.labels.model)
+        ),
+        Metric::NoCache => format!(
+            "{} large prompts in {window} and none used the prompt cache (model {})",
+            notice.value / UNIT,
+            clean(&notice.labels.model)
+        ),
+        Metric::Cost
+        | Metric::Tokens
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests => {
+            let usual = notice.usual.filter(|_| notice.rule.limit.is_learned());
+            let usual = usual.filter(|usual| usual.usual > 0).map(|usual| {
+                let tenths = notice.value * 10 / usual.usual;
+                format!(
+                    ", {}.{} times the usual {}",
+                    tenths / 10,
+                    tenths % 10,
+                    value(notice, usual.usual)
+                )
+            });
+            format!(
+                "{at_least}{now} over {window}, {side} {limit}{}",
+                usual.unwrap_or_default()
+            )
+        }
+    }
+}
+
+/// Who: the key, or the largest model and session of the whole stream.
+pub(super) fn who(notice: &Notice) -> Vec<String> {
+    if notice.rule.metric.is_announcement() {
+        return Vec::new();
+    }
+    let mut parts: Vec<String> = notice
+        .key
+        .iter()
+        .map(|(label, value)| named(*label, value))
+        .collect();
+    let keyed = |label| notice.key.iter().any(|(known, _)| *known == label);
+    let share = |(name, percent): &(std::sync::Arc<str>, u8)| match percent {
+        95.. => String::new(),
+        percent => format!(" {percent} %{}", if name.is_empty() { "?" } else { "" }),
+    };
+    if !keyed(Label::Model)
+        && let Some(top) = notice.models.first()
+    {
+        parts.push(format!("{}{}", clean(&top.0), share(top)));
+    }
+    if !keyed(Label::Session)
+        && let Some(top) = notice.sessions.first()
+    {
+        parts.push(format!("session {}{}", short(&clean(&top.0)), share(top)));
+    }
+    parts
+}
+
+fn named(label: Label, value: &str) -> String {
+    let value = clean(value);
+    match label {
+        Label::Model | Label::Conversation => value.into_owned(),
+        Label::Session => format!("session {}", short(&value)),
+        Label::Project | Label::Source => format!("{} {value}", label.name()),
+    }
+}
+
+/// The first group of a UUID, which tells sessions apart for people. Other names are kept, and so is the name of an agent.
+fn short(session: &str) -> String {
+    let (id, agent) = session.split_once('/').unwrap_or((session, ""));
+    let is_uuid = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let id = if is_uuid { &id[..8] } else { id };
+    if agent.is_empty() {
+        id.to_owned()
+    } else {
+        format!("{id} agent {agent}")
+    }
+}
+
+/// The lines below the first: cause, dollars, what to look at.
+pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
+    let mut lines = Vec::new();
+    let ending = matches!(notice.reason, Reason::Resolved | Reason::Stopped);
+    if let Some(main) = notice.causes.first() {
+        let mut line = format!("cause: {}", cause(main));
+        if let Some(other) = notice.causes.get(1) {
+            let _ = write!(
+                line,
+                "; also {} ({})",
+                clean(other.cause.name()),
+                other.cost
+            );
+        }
+        if let Some((odds, length)) = notice.odds.filter(|_| !ending) {
+            let _ = write!(line, "; {}", chance(odds, length));
+        }
+        lines.push(line);
+    }
+    if notice.rule.metric.is_announcement() {
+        lines.extend(advice(notice, clock).map(|advice| format!("look at: {advice}")));
+        return lines;
+    }
+    let mut parts = Vec::new();
+    if !ending && let Some(exposed) = notice.exposed {
+        let mark = if notice.exposed_is_all { "~" } else { "" };
+        parts.push(format!(
+            "exposed {mark}{exposed} since {}",
+            clock.time(notice.since)
+        ));
+        if let Some(pace) = notice.pace {
+            parts.push(format!("{mark}{pace}/h at this pace"));
+        }
+    }
+    parts.push(clean(&notice.labels.source).into_owned());
+    if let Some(advice) = advice(notice, clock).filter(|_| !ending) {
+        parts.push(format!("look at: {advice}"));
+    }
+    lines.push(parts.join(" · "));
+    if !notice.explains.is_empty() {
+        lines.push(format!(
+            "explains and silences: {}",
+            notice.explains.join(", ")
+        ));
+    }
+    if notice.flapping {
+        lines.push("flapping: it comes and goes; repeats come half as often".to_owned());
+    }
+    lines
+}
+
+fn cause(tally: &CauseTally) -> String {
+    let tokens = count(tally.tokens);
+    let gap = duration(tally.gap_ms / 1000);
+    let ttl = duration(tally.ttl_secs);
+    match &tally.cause {
+        Cause::Rewritten => format!(
+            "rewritten ({tokens} tokens written anew that were in the cache; pause {gap}, TTL {ttl})"
+        ),
+        Cause::Dropped => {
+            format!("dropped ({tokens} tokens neither read nor written: cache_control is gone)")
+        }
+        Cause::Partial => format!(
+            "partial ({tokens} tokens of the cached prompt were not read; pause {gap}, TTL {ttl})"
+        ),
+        Cause::TtlChanged => format!(
+            "ttl-changed ({tokens} tokens expired: one-hour cache entries became five-minute entries; pause {gap})"
+        ),
+        Cause::Api(kind) => format!("{} ({tokens} tokens; the API's own diagnosis)", clean(kind)),
+        Cause::Expired | Cause::Compacted | Cause::Concurrent | Cause::ModelChanged => {
+            format!("{} ({tokens} tokens)", tally.cause.name())
+        }
+    }
+}
+
+/// `at your usual 0.5 % by chance once in 9 years`.
+fn chance(odds: Odds, length: u32) -> String {
+    let share = i128::from(odds.affected) * UNIT / i128::from(odds.judged.max(1));
+    // Parts of 10¹⁸ in thirty days.
+    let expected = odds.expected_per_30_days(length).max(1);
+    let days = 30 * 1_000_000_000_000_000_000 / expected;
+    let often = match days {
+        0..=1 => "once a day or more".to_owned(),
+        2..=59 => format!("once in {days} days"),
+        60..=729 => format!("once in {} months", days / 30),
+        730..=364_999 => format!("once in {} years", days / 365),
+        _ => "less than once in 1,000 years".to_owned(),
+    };
+    format!(
+        "with {} of requests missing by themselves, chance shows this {often}",
+        percent(share)
+    )
+}
+
+/// What the reader would do next.
+fn advice(notice: &Notice, clock: Clock) -> Option<String> {
+    let at = clock.minute(notice.since);
+    let biggest = || {
+        let who = notice.sessions.first().map(|(name, share)| {
+            format!("session {} ({share} % of the cost)", short(&clean(name)))
+        });
+        who.or_else(|| {
+            notice
+                .models
+                .first()
+                .map(|(name, share)| format!("{} ({share} % of the cost)", clean(name)))
+        })
+    };
+    match notice.rule.metric {
+        Metric::Unpriced => None,
+        Metric::NoCache => {
+            Some("cache_control on the part of the prompt that stays the same".to_owned())
+        }
+        metric if metric.is_about_cache() => {
+            notice.causes.first().map(|tally| match &tally.cause {
+                Cause::Rewritten => format!("what changed in the system prompt or tools at {at}"),
+                Cause::Dropped => format!("the change that removed cache_control at {at}"),
+                Cause::Partial => format!("what has been editing earlier messages since {at}"),
+                Cause::TtlChanged => "the ttl of cache_control, which was 1h".to_owned(),
+                Cause::Api(kind) if kind.starts_with("system") => {
+                    format!("the system prompt, changed at {at}")
+                }
+                Cause::Api(kind) if kind.starts_with("tools") => {
+                    format!("the list of tools, changed at {at}")
+                }
+                Cause::Api(kind) if kind.starts_with("messages") => {
+                    format!("what rewrites earlier messages since {at}")
+                }
+                Cause::Api(_)
+                | Cause::Expired
+                | Cause::Compacted
+                | Cause::Concurrent
+                | Cause::ModelChanged => {
+                    format!("what changed at {at}")
+                }
+            })
+        }
+        _ => biggest(),
+    }
+}
+
+/// Name of a unit in JSON: `usd/min`, `tokens`, `share`.
+pub(super) fn unit(notice: &Notice) -> String {
+    let unit = match notice.rule.metric.unit() {
+        Unit::Usd => "usd",
+        Unit::Tokens => "tokens",
+        Unit::Requests => "requests",
+        Unit::Share => "share",
+    };
+    match notice.rule.per_secs {
+        Some(60) => format!("{unit}/min"),
+        Some(secs) => format!("{unit}/{}", duration(secs).replace(' ', "")),
+        None => unit.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_times_are_plain() {
+        assert_eq!(
+            [999, 45_230, 1_310_000].map(quantity),
+            ["999", "45.2k", "1.31M"]
+        );
+        assert_eq!(
+            [36, 60, 730, 3600, 11_100, 187_200].map(duration),
+            ["36s", "1m", "12m 10s", "1h", "3h 05m", "2d 4h"]
+        );
+        assert_eq!(
+            [UNIT / 200, UNIT * 62 / 100, UNIT].map(percent),
+            ["0.5 %", "62 %", "100 %"]
+        );
+    }
+
+    #[test]
+    fn control_characters_of_a_log_do_not_reach_a_terminal() {
+        assert_eq!(
+            clean("a\u{1b}[31mb\nc\u{202e}d"),
+            "a\u{fffd}[31mb\u{fffd}c\u{fffd}d"
+        );
+    }
+
+    #[test]
+    fn a_session_is_shown_by_the_first_group_of_its_uuid() {
+        assert_eq!(
+            short("7f3a0b1c-0000-4000-8000-000000000000/x1"),
+            "7f3a0b1c agent x1"
+        );
+        assert_eq!(short("nightly-job"), "nightly-job");
+    }
+}

@@ -1,0 +1,636 @@
+//! Growing files as one perpetual stream of lines.
+//!
+//! Polling is the truth: active files are looked at every quarter of a second, idle ones and directories every two seconds.
+//! File events only make it faster. [`Follower::reconcile`] is the one place that reads, and it asks the file system what is so
+//! rather than trusting what it was told.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::discover::{Input, Names, discover};
+use super::identity::{FileKey, Marker};
+use super::lines::SplitStats;
+use super::wake::{Wake, WakeHandle};
+use super::{Line, LineSplitter, Progress, Source, SourceInfo};
+
+/// Files that grew within `ACTIVE_FOR` are looked at this often.
+const ACTIVE_EVERY: Duration = Duration::from_millis(250);
+const ACTIVE_FOR: Duration = Duration::from_secs(60);
+
+/// Other files, and the directories, are looked at this often.
+const IDLE_EVERY: Duration = Duration::from_secs(2);
+
+/// Events ask for scans; this much time lies between two of them.
+const SCAN_PAUSE: Duration = Duration::from_millis(100);
+
+/// A last line without a line feed is taken after this long without growth, if it is whole.
+const QUIET_FOR: Duration = Duration::from_secs(1);
+
+/// A file that was rotated away is read on for this long after it last grew: its writer may not have noticed yet.
+const ROTATE_WAIT: Duration = Duration::from_secs(60);
+
+/// Files that were rotated away are kept open, but no more than these.
+const MAX_RETIRED: usize = 64;
+
+const CHUNK: usize = 256 << 10;
+
+/// No file is read further than this in one go, so that none keeps others waiting.
+const MAX_BYTES_AT_ONCE: u64 = 4 << 20;
+
+/// Something about a file that people should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A named path is not there yet.
+    Waiting(String),
+    /// A named path that was not there has come.
+    Appeared(String),
+    /// A file became shorter or was rewritten; it is read from its beginning.
+    Truncated(String),
+    /// A file cannot be read for now.
+    Unreadable {
+        /// The path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// File events are not to be had for a directory; it is polled.
+    Polling(String),
+}
+
+/// Where to go on reading a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// The file.
+    pub key: FileKey,
+    /// The end of the last whole line that was read.
+    pub offset: u64,
+}
+
+/// One file that is followed.
+#[derive(Debug)]
+struct Followed {
+    info: Arc<SourceInfo>,
+    path: PathBuf,
+    key: FileKey,
+    /// Open while it grows.
+    file: Option<File>,
+    splitter: LineSplitter,
+    marker: Option<Marker>,
+    /// Size and time of change at the last look.
+    seen: Option<(u64, SystemTime)>,
+    last_growth: Instant,
+    next_look: Instant,
+    unreadable: bool,
+    /// Figures of earlier generations of the file.
+    past: SplitStats,
+}
+
+/// Follows files, directories and patterns.
+pub struct Follower<W: Wake> {
+    inputs: Vec<Input>,
+    files: HashMap<FileKey, Followed>,
+    /// By absolute path, which is what events name.
+    by_path: HashMap<PathBuf, FileKey>,
+    /// Files that were rotated away, read on for a while.
+    retired: Vec<Followed>,
+    wake: W,
+    last_scan: Option<Instant>,
+    next_scan: Instant,
+    resume: HashMap<FileKey, u64>,
+    waiting: HashSet<PathBuf>,
+    polled: HashSet<PathBuf>,
+    unreadable: HashSet<PathBuf>,
+    notes: Vec<Note>,
+    buffer: Vec<u8>,
+    past: SplitStats,
+    /// Whether bytes are a whole line though no line feed follows.
+    is_complete: fn(&[u8]) -> bool,
+}
+
+impl<W: Wake> Follower<W> {
+    /// A follower that has not looked yet. Files named in `resume` are read on from there, all others from their beginning.
+    pub fn new(
+        inputs: Vec<Input>,
+        resume: &[Resume],
+        wake: W,
+        is_complete: fn(&[u8]) -> bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            inputs,
+            files: HashMap::new(),
+            by_path: HashMap::new(),
+            retired: Vec::new(),
+            wake,
+            last_scan: None,
+            next_scan: now,
+            resume: resume.iter().map(|r| (r.key, r.offset)).collect(),
+            waiting: HashSet::new(),
+            polled: HashSet::new(),
+            unreadable: HashSet::new(),
+            notes: Vec::new(),
+            buffer: vec![0; CHUNK],
+            past: SplitStats::default(),
+            is_complete,
+        }
+    }
+
+    /// A way to end a wait from another thread.
+    pub fn wake_handle(&self) -> WakeHandle {
+        self.wake.handle()
+    }
+
+    /// Looks for files that were not there before. Directories are watched before they are searched again, so that nothing
+    /// slips in between.
+    fn scan(&mut self, now: Instant) {
+        let (_, dirs, _) = discover(&self.inputs, Names::Live);
+        for dir in dirs
+            .into_iter()
+            .chain(self.missing_parents())
+            .map(|dir| absolute(&dir))
+        {
+            if !self.wake.watch(&dir) && self.polled.insert(dir.clone()) {
+                self.notes.push(Note::Polling(dir.display().to_string()));
+            }
+        }
+        let (found, _, errors) = discover(&self.inputs, Names::Live);
+        for file in found {
+            let known = self
+                .by_path
+                .get(&absolute(&file.path))
+                .is_some_and(|key| *key == file.key);
+            if !known {
+                self.adopt(file.path, file.key, now);
+            }
+        }
+        for (path, error) in errors {
+            self.note_unreadable(&path, &error);
+        }
+        self.note_missing();
+        self.last_scan = Some(now);
+        self.next_scan = now + IDLE_EVERY;
+    }
+
+    /// Asks for a scan, though not for one at each of many events.
+    fn scan_soon(&mut self, now: Instant) {
+        let earliest = self.last_scan.map_or(now, |last| last + SCAN_PAUSE);
+        self.next_scan = self.next_scan.min(earliest.max(now));
+    }
+
+    /// The nearest existing directories above named paths that are not there.
+    fn missing_parents(&self) -> Vec<PathBuf> {
+        let named = self.inputs.iter().filter_map(|input| match input {
+            Input::File(path) | Input::Dir(path) => Some(path),
+            Input::Glob { base, .. } => Some(base),
+            Input::Stdin | Input::Pipe(_) => None,
+        });
+        let nearest = |path: &PathBuf| {
+            path.ancestors()
+                .skip(1)
+                .find(|dir| dir.is_dir())
+                .map(Path::to_owned)
+        };
+        named
+            .filter(|path| !path.exists())
+            .filter_map(nearest)
+            .collect()
+    }
+
+    /// A file that is new under its path: quite new, moved here, or in place of another.
+    fn adopt(&mut self, path: PathBuf, key: FileKey, now: Instant) {
+        if let Some(old) = self.by_path.insert(absolute(&path), key)
+            && self.files.get(&old).is_some_and(|file| file.path == path)
+            && let Some(replaced) = self.files.remove(&old)
+        {
+            self.retire(replaced, now);
+        }
+        if let Some(file) = self.files.get_mut(&key) {
+            // Known under another name: it was moved, or it has two.
+            file.path = path;
+            return;
+        }
+        if let Some(at) = self.retired.iter().position(|file| file.key == key) {
+            let mut file = self.retired.swap_remove(at);
+            file.path = path;
+            self.files.insert(key, file);
+            return;
+        }
+        let offset = self.resume.remove(&key).unwrap_or(0);
+        self.files
+            .insert(key, Followed::new(path, key, offset, now));
+    }
+
+    /// Keeps a file that was rotated away or removed, to read what is still written to it.
+    fn retire(&mut self, mut file: Followed, now: Instant) {
+        if file.file.is_none() {
+            // It was idle and closed. Its new name is in the same directory as a rule.
+            file.file = find_renamed(&file.path, file.key);
+        }
+        if file.file.is_none() {
+            self.past.add(file.stats());
+            return;
+        }
+        if self.retired.len() == MAX_RETIRED {
+            let oldest = self.retired.remove(0);
+            self.past.add(oldest.stats());
+        }
+        file.next_look = now;
+        file.last_growth = now;
+        self.retired.push(file);
+    }
+
+    fn note_missing(&mut self) {
+        for input in &self.inputs {
+            let (path, there) = match input {
+                Input::File(path) => (path.clone(), path.exists()),
+                Input::Dir(path) => (path.clone(), path.is_dir()),
+                Input::Glob {
+                    pattern, matcher, ..
+                } => (
+                    PathBuf::from(pattern),
+                    self.files.values().any(|file| {
+                        let plain = file.path.strip_prefix("./").unwrap_or(&file.path);
+                        matcher.is_match(&file.path) || matcher.is_match(plain)
+                    }),
+                ),
+                Input::Stdin | Input::Pipe(_) => continue,
+            };
+            let name = path.display().to_string();
+            if there {
+                if self.waiting.remove(&path) {
+                    self.notes.push(Note::Appeared(name));
+                }
+            } else if self.waiting.insert(path) {
+                self.notes.push(Note::Waiting(name));
+            }
+        }
+    }
+
+    fn note_unreadable(&mut self, path: &Path, error: &io::Error) {
+        if self.unreadable.insert(path.to_owned()) {
+            let path = path.display().to_string();
+            self.notes.push(Note::Unreadable {
+                path,
+                reason: reason(error),
+            });
+        }
+    }
+
+    /// Asks the file system about one file and reads what is new. True if there is more to read at once.
+    fn reconcile(&mut self, key: FileKey, now: Instant, emit: &mut dyn FnMut(Line<'_>)) -> bool {
+        let Some(file) = self.files.get_mut(&key) else {
+            return false;
+        };
+        let path = file.path.clone();
+        match fs::metadata(&path) {
+            Ok(meta) if FileKey::of(&meta) == key => {
+                let looked = file.look(&meta, now, &mut self.buffer, self.is_complete, emit);
+                self.settle(key, &path, looked)
+            }
+            // Another file stands under the name: the rest of the old one first, then the new one from its beginning.
+            Ok(meta) => {
+                let more = file.drain(now, &mut self.buffer, emit);
+                if more {
+                    return true;
+                }
+                if meta.is_file() {
+                    self.adopt(path, FileKey::of(&meta), now);
+                }
+                meta.is_file()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let more = file.drain(now, &mut self.buffer, emit);
+                if more {
+                    return true;
+                }
+                self.by_path.remove(&absolute(&path));
+                if let Some(gone) = self.files.remove(&key) {
+                    self.retire(gone, now);
+                }
+                self.scan_soon(now);
+                false
+            }
+            Err(error) => self.settle(key, &path, Err(error)),
+        }
+    }
+
+    /// Says once that a file cannot be read, and that it could again.
+    fn settle(&mut self, key: FileKey, path: &Path, looked: io::Result<Looked>) -> bool {
+        match looked {
+            Ok(looked) => {
+                self.unreadable.remove(path);
+                if looked.truncated {
+                    self.notes.push(Note::Truncated(path.display().to_string()));
+                }
+                looked.more
+            }
+            Err(error) => {
+                if let Some(file) = self.files.get_mut(&key) {
+                    file.unreadable = true;
+                    file.file = None;
+                }
+                self.note_unreadable(path, &error);
+                false
+            }
+        }
+    }
+
+    /// Reads on in the files that were rotated away, and lets go of those that no longer grow.
+    fn read_retired(&mut self, now: Instant, emit: &mut dyn FnMut(Line<'_>)) -> bool {
+        let mut more = false;
+        for file in &mut self.retired {
+            if file.next_look <= now {
+                more |= file.drain(now, &mut self.buffer, emit);
+                file.next_look = now + ACTIVE_EVERY;
+            }
+        }
+        let is_complete = self.is_complete;
+        let past = &mut self.past;
+        self.retired.retain_mut(|file| {
+            let over = now.duration_since(file.last_growth) >= ROTATE_WAIT;
+            if over {
+                if is_complete(file.splitter.partial()) {
+                    file.take_partial(emit);
+                }
+                past.add(file.stats());
+            }
+            !over
+        });
+        more
+    }
+}
+
+/// What a look at a file has brought.
+struct Looked {
+    more: bool,
+    truncated: bool,
+}
+
+impl Followed {
+    fn new(path: PathBuf, key: FileKey, offset: u64, now: Instant) -> Self {
+        Self {
+            info: SourceInfo::file(&path),
+            path,
+            key,
+            file: None,
+            splitter: LineSplitter::at(offset),
+            marker: None,
+            seen: None,
+            last_growth: now,
+            next_look: now,
+            unreadable: false,
+            past: SplitStats::default(),
+        }
+    }
+
+    fn stats(&self) -> SplitStats {
+        let mut stats = self.past;
+        stats.add(self.splitter.stats());
+        stats
+    }
+
+    fn look(
+        &mut self,
+        meta: &Metadata,
+        now: Instant,
+        buffer: &mut [u8],
+        is_complete: fn(&[u8]) -> bool,
+        emit: &mut dyn FnMut(Line<'_>),
+    ) -> io::Result<Looked> {
+        let seen = (meta.len(), meta.modified()?);
+        let changed = self.seen != Some(seen) || self.unreadable;
+        let mut looked = Looked {
+            more: false,
+            truncated: false,
+        };
+        if changed {
+            let file = match self.file.take() {
+                Some(file) => file,
+                None => File::open(&self.path)?,
+            };
+            self.unreadable = false;
+            let intact = match &self.marker {
+                Some(marker) => marker.holds(&file)?,
+                None => true,
+            };
+            if !intact || meta.len() < self.splitter.position() {
+                self.restart();
+                looked.truncated = true;
+            }
+            self.file = Some(file);
+            looked.more = self.read(now, buffer, emit)?;
+            self.seen = (!looked.more).then_some(seen);
+        }
+        let quiet = now.duration_since(self.last_growth) >= QUIET_FOR;
+        if quiet && !self.splitter.partial().is_empty() && is_complete(self.splitter.partial()) {
+            self.take_partial(emit);
+            self.mark()?;
+        }
+        let active = now.duration_since(self.last_growth) < ACTIVE_FOR;
+        if !active {
+            self.file = None;
+        }
+        self.next_look = now + if active { ACTIVE_EVERY } else { IDLE_EVERY };
+        Ok(looked)
+    }
+
+    /// Begins a new generation: what was read is no longer there.
+    fn restart(&mut self) {
+        self.past.add(self.splitter.stats());
+        self.splitter = LineSplitter::default();
+        self.marker = None;
+    }
+
+    /// Reads to the end, or a fair share. True if there is more.
+    fn read(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        emit: &mut dyn FnMut(Line<'_>),
+    ) -> io::Result<bool> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
+        let source = &self.info;
+        let start = self.splitter.position();
+        let mut more = false;
+        loop {
+            let position = self.splitter.position();
+            if position - start >= MAX_BYTES_AT_ONCE {
+                more = true;
+                break;
+            }
+            match file.read_at(buffer, position) {
+                Ok(0) => break,
+                Ok(n) => {
+                    self.last_growth = now;
+                    self.splitter.push(&buffer[..n], |offset, number, bytes| {
+                        emit(Line {
+                            source,
+                            offset,
+                            number,
+                            bytes,
+                        });
+                    });
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.mark()?;
+        Ok(more)
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        let committed = self.splitter.committed();
+        let stale = self
+            .marker
+            .is_none_or(|marker| marker.offset() != committed);
+        if let Some(file) = self.file.as_ref().filter(|_| stale && committed > 0) {
+            self.marker = Some(Marker::take(file, committed)?);
+        }
+        Ok(())
+    }
+
+    /// Reads what is left of a file that has lost its name. True if there is more.
+    fn drain(&mut self, now: Instant, buffer: &mut [u8], emit: &mut dyn FnMut(Line<'_>)) -> bool {
+        if self.file.is_none() {
+            self.file = find_renamed(&self.path, self.key);
+        }
+        self.read(now, buffer, emit).unwrap_or(false)
+    }
+
+    fn take_partial(&mut self, emit: &mut dyn FnMut(Line<'_>)) {
+        let source = &self.info;
+        self.splitter.finish(|offset, number, bytes| {
+            emit(Line {
+                source,
+                offset,
+                number,
+                bytes,
+            })
+        });
+    }
+}
+
+/// The path without `.` and independent of the present directory. A path that cannot be made so is left as it is.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Finds a file that was renamed within its directory, by its identity.
+fn find_renamed(path: &Path, key: FileKey) -> Option<File> {
+    let parent = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::read_dir(parent).ok()?.flatten().find_map(|entry| {
+        let meta = entry.metadata().ok()?;
+        (meta.is_file() && FileKey::of(&meta) == key)
+            .then(|| File::open(entry.path()).ok())
+            .flatten()
+    })
+}
+
+/// The system's words for an error, without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
+}
+
+impl<W: Wake> Source for Follower<W> {
+    fn read(&mut self, now: Instant, emit: &mut dyn FnMut(Line<'_>)) -> io::Result<Progress> {
+        if self.next_scan <= now {
+            self.scan(now);
+        }
+        let due: Vec<FileKey> = self
+            .files
+            .values()
+            .filter(|file| file.next_look <= now)
+            .map(|file| file.key)
+            .collect();
+        let mut more = false;
+        for key in due {
+            if self.reconcile(key, now, emit) {
+                more = true;
+            } else if let Some(file) = self
+                .files
+                .get_mut(&key)
+                .filter(|file| file.next_look <= now)
+            {
+                file.next_look = now + IDLE_EVERY;
+            }
+        }
+        more |= self.read_retired(now, emit);
+        Ok(if more {
+            Progress::More
+        } else {
+            Progress::CaughtUp
+        })
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        let now = Instant::now();
+        let looks = self
+            .files
+            .values()
+            .chain(&self.retired)
+            .map(|file| file.next_look);
+        let next = looks.chain([self.next_scan]).min().unwrap_or(now);
+        let woken = self
+            .wake
+            .wait(at_most.min(next.saturating_duration_since(now)));
+        if woken.all {
+            self.next_scan = now;
+            for file in self.files.values_mut() {
+                file.next_look = now;
+            }
+        }
+        for path in &woken.paths {
+            match self
+                .by_path
+                .get(path)
+                .and_then(|key| self.files.get_mut(key))
+            {
+                Some(file) => file.next_look = now,
+                None => self.look_around(path, now),
+            }
+        }
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    fn stats(&self) -> SplitStats {
+        let mut stats = self.past;
+        for file in self.files.values().chain(&self.retired) {
+            stats.add(file.stats());
+        }
+        stats
+    }
+
+    fn n_files(&self) -> usize {
+        self.files.len()
+    }
+}
+
+impl<W: Wake> Follower<W> {
+    /// An event for a path that is not followed: a file may have come, or a file that is followed has gone there.
+    fn look_around(&mut self, path: &Path, now: Instant) {
+        self.scan_soon(now);
+        for file in &mut self.retired {
+            if file.path.parent() == path.parent() {
+                file.next_look = now;
+            }
+        }
+    }
+}

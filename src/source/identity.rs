@@ -1,0 +1,81 @@
+//! Which file is which, though names move and inodes are used again; and whether what was read of it is still there.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::UNIX_EPOCH;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How much before the place we have read up to is remembered by its hash: at least one whole record as a rule, so that its
+/// unique id and time are in it.
+const MARKER_BYTES: u64 = 4096;
+
+/// A file as long as it exists: device, inode, and birth where the file system knows it. A new file may get the inode of one
+/// that was just removed, but not its birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileKey {
+    dev: u64,
+    ino: u64,
+    birth_ns: u128,
+}
+
+impl FileKey {
+    /// The identity of an existing file.
+    pub fn of(meta: &Metadata) -> Self {
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            birth_ns: birth_ns(meta),
+        }
+    }
+}
+
+/// Nanoseconds from the epoch to the file's birth; zero where that is not known.
+pub(super) fn birth_ns(meta: &Metadata) -> u128 {
+    let born = meta
+        .created()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    born.map_or(0, |since| since.as_nanos())
+}
+
+/// A hash of the bytes just before an offset. If they no longer match, the file was truncated or rewritten, even if it has
+/// since grown beyond that offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marker {
+    offset: u64,
+    hash: u64,
+}
+
+impl Marker {
+    /// Remembers what stands before `offset`.
+    pub(super) fn take(file: &File, offset: u64) -> io::Result<Self> {
+        Ok(Self {
+            offset,
+            hash: hash_before(file, offset)?,
+        })
+    }
+
+    /// Whether the same bytes still stand there. False if the file has become shorter.
+    pub(super) fn holds(&self, file: &File) -> io::Result<bool> {
+        match hash_before(file, self.offset) {
+            Ok(hash) => Ok(hash == self.hash),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The offset it was taken at.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+fn hash_before(file: &File, offset: u64) -> io::Result<u64> {
+    let length = offset.min(MARKER_BYTES);
+    let mut bytes = [0; MARKER_BYTES as usize];
+    let bytes = &mut bytes[..usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(bytes, offset - length)?;
+    Ok(xxh3_64(bytes))
+}
