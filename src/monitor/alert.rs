@@ -153,6 +153,8 @@ pub struct Episode {
     pub requests: i64,
     /// The last record that spoke of it.
     pub last_evidence: Time,
+    /// The last moment at which the deciding window had a value.
+    pub last_value: Time,
     /// Causes, for rules about the cache.
     pub causes: Vec<CauseTally>,
     /// Who was seen last in it.
@@ -181,6 +183,7 @@ impl Episode {
             last_minute: i64::MIN,
             requests: 0,
             last_evidence: since,
+            last_value: since,
             causes: Vec::new(),
             labels,
             explains: Vec::new(),
@@ -280,6 +283,8 @@ pub struct Alert {
     pub phase: Phase,
     /// Its episode, from firing until it can no longer reopen.
     pub episode: Option<Box<Episode>>,
+    /// The last reading. News of a breach is only given while there is one.
+    reading: Reading,
 }
 
 impl Default for Alert {
@@ -287,6 +292,7 @@ impl Default for Alert {
         Self {
             phase: Phase::Inactive,
             episode: None,
+            reading: Reading::Nothing,
         }
     }
 }
@@ -319,6 +325,7 @@ impl Alert {
         begin: impl FnOnce() -> Episode,
     ) {
         use Reading::{Between, Breach, Clear, Nothing, Stale};
+        self.reading = reading;
         let hold_ms = rule.hold_secs * 1000;
         let keep_ms = rule.keep_firing_secs * 1000;
         self.phase = match (self.phase, reading) {
@@ -360,8 +367,15 @@ impl Alert {
 
     fn fire(&mut self, now: Time, begin: impl FnOnce() -> Episode) -> Phase {
         if let Some(episode) = &mut self.episode {
+            let Episode {
+                step, limit, odds, ..
+            } = begin();
+            episode.step = step;
+            episode.limit = limit;
+            episode.odds = odds;
             episode.stale = false;
             episode.last_evidence = now;
+            episode.last_value = now;
             episode.reopenings.push_back(now);
             while episode
                 .reopenings
@@ -383,6 +397,11 @@ impl Alert {
         let told = &episode.told;
         match (self.phase, told.at) {
             (Phase::Firing, _) if inhibited => None,
+            (Phase::Firing, told_at)
+                if self.reading != Reading::Breach && (told_at.is_none() || told.over) =>
+            {
+                None
+            }
             (Phase::Firing, None) => Some(Reason::First),
             (Phase::Firing, Some(_)) if told.over => episode
                 .reopen_notice_at()

@@ -92,14 +92,16 @@ struct Pace {
 struct Spoken {
     by_run: PicoUsd,
     by_window: PicoUsd,
-    tokens: u64,
 }
 
 /// A record on its way through the scopes.
 struct Arrival<'a> {
     record: &'a UsageRecord,
     at: Time,
+    /// A miss that could have been avoided.
     miss: Option<&'a Miss>,
+    /// Tokens that were not read from the cache, whatever the cause.
+    unread: u64,
     spoken: Spoken,
 }
 
@@ -263,11 +265,13 @@ impl Evaluator {
             state.totals.count_miss(miss);
         }
         state.pace.add(at, record.cost.unwrap_or_default());
+        let unread = miss.map_or(0, |miss| miss.tokens);
         let miss = miss.filter(|miss| miss.cause.is_waste());
         let mut arrival = Arrival {
             record,
             at,
             miss,
+            unread,
             spoken: Spoken::default(),
         };
         let mut held = false;
@@ -465,13 +469,17 @@ impl State {
             record,
             at,
             miss,
+            unread,
             spoken,
         } = arrival;
         let id = scope.key_of(&record.labels);
         let (min_prompt, learns) = (scope.min_prompt_tokens, scope.learns);
         let key = scope.key_mut(id, &record.labels, *at);
         key.advance(self.now);
-        let sums = key.sums_of(record, *at, *miss, *spoken, min_prompt);
+        let mut sums = key.sums_of(record, *at, *miss, min_prompt);
+        sums.unread = signed(*unread);
+        sums.waste_told_by_run = spoken.by_run;
+        sums.waste_told_by_window = spoken.by_window;
         let held = key.add(at.secs(), &sums);
         key.note_arrival(record, *at, *miss);
         if learns {
@@ -490,16 +498,12 @@ impl State {
         self.evaluate(index, scope, id, Some(&record.labels));
         if miss.is_some() {
             let told = spoken_for(scope, id);
-            if let Some((cost, tokens)) = told.by_run {
-                let before = told_before.by_run.unwrap_or_default();
-                spoken.by_run = cost - before.0;
-                spoken.tokens = tokens - before.1;
-            } else if let Some((cost, tokens)) = told.by_window
+            if let Some(cost) = told.by_run {
+                spoken.by_run = cost - told_before.by_run.unwrap_or_default();
+            } else if let Some(cost) = told.by_window
                 && spoken.by_run == PicoUsd::ZERO
             {
-                let before = told_before.by_window.unwrap_or_default();
-                spoken.by_window = cost - before.0;
-                spoken.tokens = tokens - before.1;
+                spoken.by_window = cost - told_before.by_window.unwrap_or_default();
             }
         }
         held
@@ -606,6 +610,10 @@ impl State {
             episode.id = episode_id(&rule, &key_labels(scope, &key.labels), episode.since);
             episode
         });
+        if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
+            episode.step = read.step;
+            episode.last_value = self.now;
+        }
         if alert.phase == Phase::Firing && before != Phase::Firing {
             if rule.metric == Metric::MissRun
                 && let Some(key) = scope.keys.get(&id)
@@ -652,7 +660,7 @@ impl State {
         let odds = matches!(rule.limit, Limit::ByChance { .. }).then_some((odds, length));
         Read {
             reading,
-            value,
+            has_value: true,
             limit,
             step: 0,
             odds,
@@ -671,6 +679,7 @@ impl State {
         let mut episode = Episode::new(0, self.now, read.limit, Arc::clone(labels));
         episode.step = read.step;
         episode.last_evidence = self.now;
+        episode.last_value = self.now;
         episode.usual = usual.is_learned().then_some(usual);
         episode.odds = read.odds;
         if rule.metric == Metric::MissRun {
@@ -877,8 +886,8 @@ impl State {
 /// A reading of a rule, with what a notice will say of it.
 struct Read {
     reading: Reading,
-    #[allow(dead_code, reason = "shown by explanations of a rule")]
-    value: Value,
+    /// The deciding window has a value.
+    has_value: bool,
     limit: Amount,
     step: usize,
     odds: Option<(super::cache::Odds, u32)>,
@@ -893,7 +902,7 @@ impl Read {
         };
         Self {
             reading,
-            value: Value::count(1),
+            has_value: true,
             limit: 0,
             step: 0,
             odds: None,
@@ -920,8 +929,17 @@ fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
 
 fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> Read {
     let open = key.alerts[slot].open();
-    let (step, value) = key.value(rule, open.map(|episode| episode.step));
-    let secs = rule.windows.get(step).copied().unwrap_or(0);
+    let (mut step, mut value) = key.value(rule, open.map(|episode| episode.step));
+    let secs_of = |step: usize| rule.windows.get(step).copied().unwrap_or(0);
+    let mut stale = false;
+    if let (Some(episode), None) = (open, value) {
+        // The window that it fired on has been too thin for long: a longer one decides, or the episode is over.
+        if now.millis_since(episode.last_value) >= 2 * secs_of(step) * 1000 {
+            (step, value) = key.value(rule, None);
+            stale = value.is_none();
+        }
+    }
+    let secs = secs_of(step);
     let total = key
         .window(secs)
         .map(|window| *window.total())
@@ -929,23 +947,19 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
     let limit = open
         .map(|episode| episode.limit)
         .or_else(|| rule.limit_now(usual, total.cost));
-    let nothing = |reading| Read {
-        reading,
-        value: Value::count(0),
-        limit: limit.unwrap_or(0),
-        step,
-        odds: None,
-    };
-    let Some(value) = value else {
-        let idle = now.millis_since(key.last_record) >= 2 * secs * 1000;
-        return nothing(if open.is_some() && idle {
+    let (Some(value), Some(limit)) = (value, limit) else {
+        let reading = if stale {
             Reading::Stale
         } else {
             Reading::Nothing
-        });
-    };
-    let Some(limit) = limit else {
-        return nothing(Reading::Nothing);
+        };
+        return Read {
+            reading,
+            has_value: false,
+            limit: limit.unwrap_or(0),
+            step,
+            odds: None,
+        };
     };
     let enough_waste = total.waste >= rule.min_waste;
     let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
@@ -963,7 +977,7 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
     };
     Read {
         reading,
-        value,
+        has_value: true,
         limit,
         step,
         odds: None,
@@ -990,8 +1004,9 @@ fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
         Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
         Metric::CacheMiss => mostly(told.0, total.waste.0),
         Metric::Cost => mostly(told.0, excess(total.cost.0)),
+        // Tokens that the cache did not give are for the rules about the cache to judge.
         Metric::Tokens => mostly(
-            i128::from(total.missed_told) * UNIT,
+            i128::from(total.unread) * UNIT,
             excess(i128::from(total.fresh) * UNIT),
         ),
         Metric::MissRun
@@ -1003,11 +1018,11 @@ fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
     }
 }
 
-/// What the open alerts of a key have spoken for so far: dollars and tokens, by kind of rule.
+/// Dollars that the open alerts of a key have spoken for so far, by kind of rule.
 #[derive(Default)]
 struct SpokenFor {
-    by_run: Option<(PicoUsd, u64)>,
-    by_window: Option<(PicoUsd, u64)>,
+    by_run: Option<PicoUsd>,
+    by_window: Option<PicoUsd>,
 }
 
 fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
@@ -1016,9 +1031,7 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
         return spoken;
     };
     for (alert, rule) in key.alerts.iter().zip(&scope.rules) {
-        let said = alert
-            .open()
-            .map(|e| (e.exposed, e.causes.iter().map(|tally| tally.tokens).sum()));
+        let said = alert.open().map(|episode| episode.exposed);
         match rule.metric {
             Metric::MissRun => spoken.by_run = said,
             Metric::CacheWaste => spoken.by_window = said,
@@ -1074,7 +1087,6 @@ impl Key {
         record: &UsageRecord,
         at: Time,
         miss: Option<&Miss>,
-        spoken: Spoken,
         min_prompt: u64,
     ) -> Sums {
         let tokens = &record.tokens;
@@ -1096,9 +1108,6 @@ impl Key {
             sums.waste = miss.cost;
             sums.missed = signed(miss.tokens);
         }
-        sums.waste_told_by_run = spoken.by_run;
-        sums.waste_told_by_window = spoken.by_window;
-        sums.missed_told = signed(spoken.tokens);
         sums
     }
 

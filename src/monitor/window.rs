@@ -23,8 +23,8 @@ pub struct Sums {
     pub waste_told_by_window: PicoUsd,
     /// Tokens of that waste.
     pub missed: i64,
-    /// Tokens of the waste that either has spoken for.
-    pub missed_told: i64,
+    /// Tokens that were not read from the cache, whatever the cause.
+    pub unread: i64,
     /// Input, output and cache writes.
     pub fresh: i64,
     /// Whole prompts.
@@ -79,7 +79,7 @@ impl Sums {
         money(&mut self.waste_told_by_run, other.waste_told_by_run);
         money(&mut self.waste_told_by_window, other.waste_told_by_window);
         count(&mut self.missed, other.missed);
-        count(&mut self.missed_told, other.missed_told);
+        count(&mut self.unread, other.unread);
         count(&mut self.fresh, other.fresh);
         count(&mut self.prompt, other.prompt);
         count(&mut self.output, other.output);

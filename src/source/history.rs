@@ -7,7 +7,7 @@
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -159,9 +159,11 @@ pub struct Finished {
 struct Stream<T> {
     file: HistoryFile,
     splitter: LineSplitter,
-    /// Entries that have been read and not yet taken: time, order of reading; with their items.
+    /// Entries that may still be overtaken by an earlier one: time, order of reading; with their items.
     heap: BinaryHeap<Reverse<(i64, u64)>>,
     items: std::collections::HashMap<u64, T, rustc_hash::FxBuildHasher>,
+    /// Entries whose turn is certain, in order. Which they are depends on the entries only, not on how the file was read.
+    ready: VecDeque<(i64, T)>,
     read: u64,
     newest: i64,
     /// The time given to an item without one: that of the item before it.
@@ -240,7 +242,7 @@ impl<T, P: FnMut(u64)> Merge<T, P> {
         if read > 0 {
             (self.progress)(read);
         }
-        if let Some(Reverse((time, _))) = stream.heap.peek() {
+        if let Some((time, _)) = stream.ready.front() {
             let Stream { file, .. } = stream;
             let head = Head {
                 time: *time,
@@ -262,6 +264,7 @@ impl<T> Stream<T> {
             splitter: LineSplitter::default(),
             heap: BinaryHeap::new(),
             items: Default::default(),
+            ready: VecDeque::new(),
             read: 0,
             newest: i64::MIN,
             last: i64::MIN,
@@ -280,8 +283,20 @@ impl<T> Stream<T> {
                 .is_some_and(|Reverse((time, _))| self.newest.saturating_sub(*time) > REORDER_MS)
     }
 
+    /// Moves the entries whose turn is certain.
+    fn settle(&mut self) {
+        while !self.heap.is_empty() && self.is_certain() {
+            let Some(Reverse((time, order))) = self.heap.pop() else {
+                break;
+            };
+            self.ready
+                .extend(self.items.remove(&order).map(|item| (time, item)));
+        }
+    }
+
+    /// Reads until an entry is ready or the file is at its end.
     fn fill<D: Decode<Item = T>>(&mut self, decoder: &mut D, buffer: &mut [u8]) {
-        while !self.is_certain() {
+        while self.ready.is_empty() && !self.ended {
             let n = match self.read(buffer) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -293,23 +308,18 @@ impl<T> Stream<T> {
             let mut items = Vec::new();
             let source = &self.file.info;
             let mut hand_over = |offset, number, bytes: &[u8]| {
-                decoder.line(
-                    Line {
-                        source,
-                        offset,
-                        number,
-                        bytes,
-                    },
-                    &mut items,
-                );
+                let line = Line {
+                    source,
+                    offset,
+                    number,
+                    bytes,
+                };
+                decoder.line(line, &mut items);
             };
             if n > 0 {
                 self.splitter.push(&buffer[..n], &mut hand_over);
-            } else {
-                self.ended = true;
-                if self.file.limit.is_none() && self.error.is_none() {
-                    self.splitter.finish(&mut hand_over);
-                }
+            } else if self.file.limit.is_none() && self.error.is_none() {
+                self.splitter.finish(&mut hand_over);
             }
             for (time, item) in items {
                 self.last = time.unwrap_or(self.last);
@@ -317,7 +327,10 @@ impl<T> Stream<T> {
                 self.heap.push(Reverse((self.last, self.read)));
                 self.items.insert(self.read, item);
                 self.read += 1;
+                self.settle();
             }
+            self.ended = n == 0;
+            self.settle();
         }
     }
 
@@ -337,8 +350,7 @@ impl<T> Stream<T> {
     }
 
     fn take_first(&mut self) -> Option<T> {
-        let Reverse((_, order)) = self.heap.pop()?;
-        self.items.remove(&order)
+        self.ready.pop_front().map(|(_, item)| item)
     }
 
     fn finish(self) -> Finished {
@@ -417,8 +429,20 @@ mod tests {
 
     fn merged(files: &[(&str, &str)]) -> String {
         let dir = tempfile::tempdir().unwrap();
+        let born =
+            |path: &Path| crate::source::identity::birth_ns(&std::fs::metadata(path).unwrap());
+        let mut last = 0;
         for (name, text) in files {
-            std::fs::write(dir.path().join(name), text).unwrap();
+            let path = dir.path().join(name);
+            // The clock of a file system is coarse: try until this file is younger than the one before.
+            loop {
+                std::fs::write(&path, text).unwrap();
+                if born(&path) > last || born(&path) == 0 {
+                    break;
+                }
+                std::fs::remove_file(&path).unwrap();
+            }
+            last = born(&path);
         }
         let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Compressed);
         let files = found

@@ -1,0 +1,284 @@
+//! What several tests share: made-up traffic, an engine without a clock, and a home of their own.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat};
+use claude_tokmon::cli::RuleArgs;
+use claude_tokmon::config::rules;
+use claude_tokmon::monitor::{Notice, Reason, Settings, Time};
+use claude_tokmon::parse::ParseOptions;
+use claude_tokmon::pipeline::{Pipeline, Undated};
+use claude_tokmon::price::PriceTable;
+use claude_tokmon::source::{Line, SourceInfo};
+
+/// 2026-11-23T02:00:00Z, when incidents begin.
+pub const TWO_O_CLOCK: i64 = 1_795_399_200_000;
+
+/// Long after all made-up records.
+pub const NOW: Time = Time(TWO_O_CLOCK + 30 * 86_400_000);
+
+/// A small generator of random numbers with a seed (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Between 0 and 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    pub fn chance(&mut self, share: f64) -> bool {
+        self.unit() < share
+    }
+
+    /// Pause before the next of random arrivals, in milliseconds.
+    pub fn pause_ms(&mut self, per_hour: f64) -> i64 {
+        (-(1.0 - self.unit()).ln() * 3_600_000.0 / per_hour) as i64
+    }
+
+    /// A lognormal number with this median.
+    pub fn lognormal(&mut self, median: f64, sigma: f64) -> u64 {
+        let (a, b) = (1.0 - self.unit(), self.unit());
+        let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
+        (median * (sigma * normal).exp()) as u64
+    }
+}
+
+/// UTC with milliseconds.
+pub fn rfc3339(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .unwrap()
+        .to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// One line of a log as the README has services write it.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    pub at: i64,
+    pub id: String,
+    pub model: &'a str,
+    pub session: Option<&'a str>,
+    pub input: u64,
+    pub output: u64,
+    pub write_5m: u64,
+    pub write_1h: u64,
+    pub read: u64,
+}
+
+impl Default for Call<'_> {
+    fn default() -> Self {
+        Self {
+            at: TWO_O_CLOCK,
+            id: String::new(),
+            model: "claude-opus-4-7",
+            session: None,
+            input: 0,
+            output: 0,
+            write_5m: 0,
+            write_1h: 0,
+            read: 0,
+        }
+    }
+}
+
+impl Call<'_> {
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            r#"{{"time":"{}","id":"{}","model":"{}""#,
+            rfc3339(self.at),
+            self.id,
+            self.model
+        );
+        if let Some(session) = self.session {
+            write!(line, r#","session":"{session}""#).unwrap();
+        }
+        let Self {
+            input,
+            output,
+            write_5m,
+            write_1h,
+            read,
+            ..
+        } = self;
+        let write = write_5m + write_1h;
+        write!(
+            line,
+            r#","usage":{{"input_tokens":{input},"output_tokens":{output},"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read},"cache_creation":{{"ephemeral_5m_input_tokens":{write_5m},"ephemeral_1h_input_tokens":{write_1h}}}}}}}"#
+        )
+        .unwrap();
+        line
+    }
+}
+
+/// How the cache is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The prompt comes as plain input.
+    Dropped,
+    /// The prompt is written to the cache again by each request.
+    Rewritten,
+}
+
+/// The textbook incident: one service, one large prompt, a cache that is lost at two o'clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Textbook {
+    pub per_hour: f64,
+    pub history_ms: i64,
+    pub loss: Loss,
+    pub incident_ms: i64,
+    pub after_ms: i64,
+    pub seed: u64,
+}
+
+pub const CACHED: u64 = 50_000;
+
+impl Textbook {
+    /// The lines of the log, and the times of the affected requests.
+    pub fn lines(&self) -> (Vec<String>, Vec<i64>) {
+        let mut random = Random(self.seed);
+        let mut lines = Vec::new();
+        let mut affected = Vec::new();
+        let mut at = TWO_O_CLOCK - self.history_ms;
+        let mut last = i64::MIN / 2;
+        let end = TWO_O_CLOCK + self.incident_ms;
+        while at < end + self.after_ms {
+            let lost = (TWO_O_CLOCK..end).contains(&at);
+            let expired = at - last > 300_000;
+            let by_itself = random.chance(0.005);
+            let (input, write, read) = match self.loss {
+                _ if !lost && (expired || by_itself) => (0, CACHED, 0),
+                _ if !lost => (0, 0, CACHED),
+                Loss::Dropped => (CACHED, 0, 0),
+                Loss::Rewritten => (0, CACHED, 0),
+            };
+            if lost {
+                affected.push(at);
+            }
+            let rest = random.lognormal(400.0, 0.8);
+            let output = random.lognormal(250.0, 0.7);
+            let id = format!("msg_{:016x}", random.next());
+            let call = Call {
+                at,
+                id,
+                input: input + rest,
+                output,
+                write_5m: write,
+                read,
+                ..Call::default()
+            };
+            lines.push(call.line());
+            last = at;
+            at += random.pause_ms(self.per_hour).max(1);
+        }
+        (lines, affected)
+    }
+}
+
+/// The default rules with some changes.
+pub fn settings(set: &[&str]) -> Settings {
+    let set = set.iter().map(|s| (*s).to_owned()).collect();
+    let rules = rules(&RuleArgs {
+        set,
+        ..RuleArgs::default()
+    })
+    .unwrap();
+    Settings {
+        rules,
+        lateness_secs: 2,
+        max_responses: None,
+    }
+}
+
+pub fn pipeline(set: &[&str]) -> Pipeline {
+    Pipeline::new(
+        ParseOptions::default(),
+        PriceTable::embedded(),
+        settings(set),
+    )
+}
+
+/// Runs lines through a pipeline that tells from the beginning, and gives all that it told.
+pub fn told(pipeline: &mut Pipeline, lines: &[String]) -> Vec<Notice> {
+    pipeline.evaluator.go_live();
+    feed(pipeline, "app.log", lines);
+    pipeline.take_notices()
+}
+
+pub fn feed(pipeline: &mut Pipeline, name: &str, lines: &[String]) {
+    let source = SourceInfo::file(Path::new(name));
+    for (number, line) in lines.iter().enumerate() {
+        give(pipeline, &source, number as u64 + 1, line.as_bytes(), NOW);
+    }
+}
+
+pub fn give(
+    pipeline: &mut Pipeline,
+    source: &Arc<SourceInfo>,
+    number: u64,
+    bytes: &[u8],
+    now: Time,
+) {
+    pipeline.line(
+        Line {
+            source,
+            offset: 0,
+            number,
+            bytes,
+        },
+        now,
+        Undated::TotalsOnly,
+        None,
+    );
+}
+
+/// `RULE REASON` of each notice.
+pub fn story(notices: &[Notice]) -> Vec<String> {
+    notices
+        .iter()
+        .map(|n| format!("{} {}", n.rule.name, n.reason.name()))
+        .collect()
+}
+
+pub fn count(notices: &[Notice], rule: &str, reason: Reason) -> usize {
+    notices
+        .iter()
+        .filter(|n| &*n.rule.name == rule && n.reason == reason)
+        .count()
+}
+
+/// Alerts about the cache that somebody would have to look at.
+pub fn is_cache_alert(notice: &Notice) -> bool {
+    notice.rule.name.starts_with("cache-")
+}
+
+/// The program, with an environment that is not the developer's.
+pub fn program(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_claude-tokmon"));
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("TZ", "UTC").current_dir(home);
+    command
+}

@@ -1,0 +1,202 @@
+//! Generated incidents: detected after how many requests and dollars, and what was said besides.
+
+mod common;
+
+use claude_tokmon::monitor::{Notice, Reason};
+use claude_tokmon::price::PicoUsd;
+use common::{Call, Loss, TWO_O_CLOCK, Textbook, count, is_cache_alert, pipeline, told};
+
+const HOUR: i64 = 3_600_000;
+
+struct Outcome {
+    per_hour: u32,
+    notices: Vec<Notice>,
+    affected: Vec<i64>,
+}
+
+fn play(per_hour: u32, history_ms: i64, loss: Loss, seed: u64) -> Outcome {
+    let book = Textbook {
+        per_hour: f64::from(per_hour),
+        history_ms,
+        loss,
+        incident_ms: if per_hour > 10_000 {
+            HOUR / 12
+        } else {
+            HOUR / 2
+        },
+        after_ms: HOUR / 4,
+        seed,
+    };
+    let (lines, affected) = book.lines();
+    let notices = told(&mut pipeline(&[]), &lines);
+    Outcome {
+        per_hour,
+        notices,
+        affected,
+    }
+}
+
+impl Outcome {
+    /// Fails with all that was told if something is not as it should be.
+    fn check(&self, by_request: usize, under: PicoUsd) {
+        let tale = || {
+            let lines: Vec<String> = self
+                .notices
+                .iter()
+                .map(|n| {
+                    format!(
+                        "{:>9} {} {} {:?}",
+                        n.at.0 - TWO_O_CLOCK,
+                        n.rule.name,
+                        n.reason.name(),
+                        n.exposed
+                    )
+                })
+                .collect();
+            format!("at {}/h:\n{}", self.per_hour, lines.join("\n"))
+        };
+        let before = self
+            .notices
+            .iter()
+            .find(|n| is_cache_alert(n) && n.at.0 < TWO_O_CLOCK);
+        assert!(
+            before.is_none(),
+            "a cache alert before the incident, {}",
+            tale()
+        );
+        let first = self.notices.iter().find(|n| &*n.rule.name == "cache-break");
+        let first = first.unwrap_or_else(|| panic!("no cache-break, {}", tale()));
+        let requests = self.affected.iter().filter(|at| **at <= first.at.0).count();
+        assert!(
+            requests <= by_request,
+            "only at request {requests}, {}",
+            tale()
+        );
+        assert!(
+            first.exposed.unwrap() < under,
+            "{:?} exposed, {}",
+            first.exposed,
+            tale()
+        );
+        for reason in [Reason::First, Reason::Resolved] {
+            assert_eq!(
+                count(&self.notices, "cache-break", reason),
+                1,
+                "{reason:?} of cache-break, {}",
+                tale()
+            );
+        }
+        for rule in ["cache-miss", "cache-waste", "token-spike"] {
+            assert_eq!(
+                count(&self.notices, rule, Reason::First),
+                0,
+                "{rule} adds nothing, {}",
+                tale()
+            );
+        }
+    }
+}
+
+fn dollars(cents: i128) -> PicoUsd {
+    PicoUsd(PicoUsd::DOLLAR.0 * cents / 100)
+}
+
+#[test]
+fn a_lost_cache_is_found_by_the_third_request_at_100_an_hour() {
+    for seed in 1..=6 {
+        for loss in [Loss::Dropped, Loss::Rewritten] {
+            play(100, 24 * HOUR, loss, seed).check(3, dollars(100));
+        }
+    }
+}
+
+#[test]
+fn a_lost_cache_is_found_by_the_third_request_at_600_an_hour() {
+    for seed in 1..=4 {
+        for loss in [Loss::Dropped, Loss::Rewritten] {
+            play(600, 24 * HOUR, loss, seed).check(3, dollars(100));
+        }
+    }
+}
+
+#[test]
+fn a_lost_cache_is_found_by_the_third_request_at_6000_an_hour_and_the_cost_is_told_once() {
+    for seed in 1..=3 {
+        for loss in [Loss::Dropped, Loss::Rewritten] {
+            let outcome = play(6_000, 2 * HOUR, loss, seed);
+            outcome.check(3, dollars(100));
+            assert_eq!(count(&outcome.notices, "cost-rate", Reason::First), 1);
+            assert!(
+                outcome.notices.len() < 20,
+                "{} notices",
+                outcome.notices.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_lost_cache_is_found_by_the_fourth_request_at_60000_an_hour() {
+    for seed in 1..=3 {
+        for loss in [Loss::Dropped, Loss::Rewritten] {
+            let outcome = play(60_000, HOUR / 2, loss, seed);
+            outcome.check(4, dollars(150));
+            assert_eq!(count(&outcome.notices, "cost-rate", Reason::First), 1);
+            assert!(
+                outcome.notices.len() < 20,
+                "{} notices",
+                outcome.notices.len()
+            );
+        }
+    }
+}
+
+/// Nine hours at 100 requests an hour of 50,000 tokens that should have come from the cache.
+#[test]
+fn nine_hours_of_a_lost_cache_cost_225_dollars_of_which_202_50_were_paid_again() {
+    let call = |n: i64, read: bool| {
+        let (input, read) = if read { (0, 50_000) } else { (50_000, 0) };
+        Call {
+            at: TWO_O_CLOCK + n * 36_000,
+            id: format!("msg_{n}"),
+            input,
+            read,
+            ..Call::default()
+        }
+        .line()
+    };
+    let before: Vec<String> = (-100..0).map(|n| call(n, true)).collect();
+    let lost: Vec<String> = (0..900).map(|n| call(n, false)).collect();
+    let mut pipeline = pipeline(&[]);
+    common::feed(&mut pipeline, "app.log", &before);
+    pipeline.evaluator.begin_span(None);
+    common::feed(&mut pipeline, "app.log", &lost);
+    let totals = pipeline.evaluator.totals();
+    assert_eq!(totals.cost, PicoUsd(225_000_000_000_000));
+    let (cause, total) = totals.by_cause.iter().next().unwrap();
+    assert_eq!(
+        (cause.name(), total.cost, total.requests),
+        ("dropped", PicoUsd(202_500_000_000_000), 900)
+    );
+    assert_eq!(totals.waste(), total.cost);
+}
+
+/// The log that the README replays: made by the same generator, so that it cannot rot.
+/// `UPDATE_FIXTURES=1 cargo test --test incidents` writes it anew.
+#[test]
+fn the_fixture_of_the_readme_is_such_a_log() {
+    let book = Textbook {
+        per_hour: 100.0,
+        history_ms: 6 * HOUR,
+        loss: Loss::Rewritten,
+        incident_ms: 38 * 60_000,
+        after_ms: HOUR,
+        seed: 7,
+    };
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cache-break.jsonl");
+    let log = book.lines().0.join("\n") + "\n";
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, &log).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), log, "write it anew with UPDATE_FIXTURES=1");
+}
