@@ -1,0 +1,388 @@
+//! The laws of the product, on generated traffic.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use claude_tokmon::monitor::{Notice, Reason, Sums, Time, Window};
+use claude_tokmon::parse::ParseOptions;
+use claude_tokmon::pipeline::{Event, Pipeline, Undated};
+use claude_tokmon::price::{PicoUsd, PriceTable};
+use claude_tokmon::sink::{JsonSink, Mode, Outlet, Sink, Told};
+use claude_tokmon::source::{
+    Decode, HistoryFile, Input, Line, LineSplitter, Names, SourceInfo, discover, merge,
+};
+use common::{Call, NOW, Random, TWO_O_CLOCK, feed, give, pipeline, settings, story};
+use proptest::prelude::*;
+
+/// Rules that fire easily, so that short traffic shows all of an alert's life.
+const LIVELY: [&str; 6] = [
+    "cost-rate.above=0.05",
+    "cost-rate.keep_firing=\"30s\"",
+    "cache-miss.keep_firing=\"30s\"",
+    "cache-break.keep_firing=\"30s\"",
+    "token-spike.above=20000",
+    "token-spike.floor=0",
+];
+
+/// Traffic with everything in it: sessions and none, pauses, bursts, lost caches, unknown models. Times grow.
+fn traffic(seed: u64, n: usize) -> Vec<(i64, String)> {
+    let mut random = Random(seed);
+    let sessions = [None, Some("s-1"), Some("s-2")];
+    let models = ["claude-opus-4-7", "claude-haiku-4-5", "claude-unheard-of"];
+    let mut at = TWO_O_CLOCK;
+    let mut lost = false;
+    let mut lines = Vec::new();
+    for i in 0..n {
+        at += match random.below(20) {
+            0 => 400_000 + i64::try_from(random.below(2_000_000)).unwrap(),
+            1..=5 => 0,
+            _ => random.pause_ms(1200.0),
+        };
+        lost ^= random.chance(0.05);
+        let prompt = 6_000 + random.below(40_000);
+        let (input, write_5m, write_1h, read) = match (lost, random.below(4)) {
+            (true, 0..=1) => (prompt, 0, 0, 0),
+            (true, _) => (10, prompt, 0, 0),
+            (false, 0) => (10, 0, prompt / 20, prompt),
+            (false, _) => (10, prompt / 20, 0, prompt),
+        };
+        let model = models[usize::try_from(random.below(12)).unwrap().saturating_sub(9)];
+        let session = sessions[usize::try_from(random.below(3)).unwrap()];
+        let output = random.below(3_000);
+        let call = Call { at, id: format!("msg_{i}"), model, session, input, output, write_5m, write_1h, read };
+        lines.push((at, call.line()));
+    }
+    lines
+}
+
+fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
+    traffic.iter().map(|(_, line)| line.clone()).collect()
+}
+
+/// Notices exactly as `--json` writes them, but for the time of writing.
+fn json(notices: &[Notice]) -> String {
+    let bytes = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Shared {
+        fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(data);
+            Ok(data.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut sink = JsonSink::new(Outlet::direct(Shared(bytes.clone())));
+    for notice in notices {
+        sink.emit(Told { notice, mode: Mode::Replay, emitted_at: notice.at }).unwrap();
+    }
+    String::from_utf8(bytes.lock().unwrap().clone()).unwrap()
+}
+
+fn replayed(lines: &[String]) -> (Pipeline, Vec<Notice>) {
+    let mut pipeline = pipeline(&LIVELY);
+    pipeline.evaluator.go_live();
+    feed(&mut pipeline, "app.log", lines);
+    pipeline.evaluator.stop();
+    let notices = pipeline.take_notices();
+    (pipeline, notices)
+}
+
+fn one_request(cost: i128) -> Sums {
+    Sums { cost: PicoUsd(cost), requests: 1, ..Sums::default() }
+}
+
+/// Steps of a window: (seconds forward, seconds late, cost).
+fn steps() -> impl Strategy<Value = Vec<(i64, i64, i128)>> {
+    proptest::collection::vec((0_i64..90, 0_i64..400, 0_i128..1_000_000), 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Laws 1 and 2: a window is what brute force over its buckets says, and no money is lost between it and what has left it.
+    #[test]
+    fn a_window_equals_brute_force_and_conserves_money(steps in steps(), minutes in 1_i64..6) {
+        let secs = minutes * 60;
+        let mut window = Window::new(secs, 0);
+        let mut taken: Vec<(i64, i128)> = Vec::new();
+        let mut refused = 0;
+        let mut all = 0;
+        let mut now = 1_000_000;
+        for (forward, late, cost) in steps {
+            now += forward;
+            window.advance(now);
+            all += cost;
+            if window.add(now - late, &one_request(cost)) {
+                taken.push((now - late, cost));
+            } else {
+                refused += cost;
+            }
+            let bucket = |second: i64| second.div_euclid(minutes);
+            let inside = |second: &i64| bucket(now) - bucket(*second) < 60;
+            let brute: i128 = taken.iter().filter(|(s, _)| inside(s)).map(|(_, c)| c).sum();
+            let expired: i128 = taken.iter().filter(|(s, _)| !inside(s)).map(|(_, c)| c).sum();
+            prop_assert_eq!(window.total().cost.0, brute);
+            prop_assert_eq!(window.total().cost.0 + expired + refused, all);
+        }
+    }
+
+    /// Law 3: the order of records within a bucket changes no sum.
+    #[test]
+    fn the_order_within_a_bucket_changes_no_sum(seed in any::<u64>(), n in 2_usize..30) {
+        let mut random = Random(seed);
+        let calls: Vec<String> = (0..n).map(|i| {
+            let at = TWO_O_CLOCK + i64::try_from(random.below(1000)).unwrap();
+            let input = random.below(30_000);
+            Call { at, id: format!("msg_{i}"), input, output: 5, ..Call::default() }.line()
+        }).collect();
+        let mut shuffled = calls.clone();
+        for i in (1..n).rev() {
+            shuffled.swap(i, usize::try_from(random.below(i as u64 + 1)).unwrap());
+        }
+        let sums = |lines: &[String]| {
+            let mut pipeline = pipeline(&["cost-rate.above=0", "token-spike.above=0", "token-spike.min_requests=0"]);
+            pipeline.evaluator.go_live();
+            feed(&mut pipeline, "app.log", lines);
+            pipeline.tick(Time(TWO_O_CLOCK + 2_000));
+            pipeline.take_notices();
+            pipeline.evaluator.stop();
+            let values: Vec<_> = pipeline.take_notices().iter().map(|n| (n.rule.name.clone(), n.value)).collect();
+            (values, pipeline.evaluator.totals().clone())
+        };
+        prop_assert_eq!(sums(&calls), sums(&shuffled));
+    }
+
+    /// Law 4: a response that is repeated changes nothing, in the same file or another.
+    #[test]
+    fn a_repeated_response_changes_nothing(seed in any::<u64>()) {
+        let lines = lines_of(&traffic(seed, 150));
+        let mut random = Random(!seed);
+        let mut with_copies = Vec::new();
+        for line in &lines {
+            for _ in 0..=random.below(3) {
+                with_copies.push(line.clone());
+            }
+        }
+        let (once, told) = replayed(&lines);
+        let (copied, told_of_copies) = replayed(&with_copies);
+        prop_assert_eq!(json(&told), json(&told_of_copies));
+        let mut totals = copied.evaluator.totals().clone();
+        prop_assert_eq!(totals.duplicates as usize, with_copies.len() - lines.len());
+        totals.duplicates = 0;
+        prop_assert_eq!(once.evaluator.totals(), &totals);
+    }
+
+    /// Law 4: a response that grows ends as if only its last copy had been there.
+    #[test]
+    fn a_grown_response_ends_as_if_only_the_last_had_been_seen(seed in any::<u64>()) {
+        let mut random = Random(seed);
+        let grown: Vec<Vec<String>> = (0..40).map(|i| {
+            let at = TWO_O_CLOCK + i * 900;
+            let call = Call { at, id: format!("msg_{i}"), input: 3_000, ..Call::default() };
+            let mut output = 1 + random.below(5);
+            (0..=random.below(4)).map(|_| {
+                output += random.below(2_000);
+                Call { output, ..call.clone() }.line()
+            }).collect()
+        }).collect();
+        let last: Vec<String> = grown.iter().map(|copies| copies.last().unwrap().clone()).collect();
+        let ends = |lines: &[String]| {
+            let (pipeline, notices) = replayed(lines);
+            let mut totals = pipeline.evaluator.totals().clone();
+            totals.duplicates = 0;
+            let stopped: Vec<_> = notices.iter().filter(|n| n.reason == Reason::Stopped)
+                .map(|n| (n.rule.name.clone(), n.value, n.exposed)).collect();
+            (totals, stopped)
+        };
+        let (totals, stopped) = ends(&grown.concat());
+        let (totals_of_last, stopped_of_last) = ends(&last);
+        prop_assert_eq!(totals, totals_of_last);
+        let values = |s: &[(std::sync::Arc<str>, i128, Option<PicoUsd>)]| s.iter().map(|(r, v, _)| (r.clone(), *v)).collect::<Vec<_>>();
+        prop_assert_eq!(values(&stopped), values(&stopped_of_last));
+    }
+
+    /// Law 5: however the bytes are cut, the output is the same.
+    #[test]
+    fn any_chunking_gives_the_same_output(seed in any::<u64>(), sizes in proptest::collection::vec(1_usize..4000, 1..20)) {
+        let lines = lines_of(&traffic(seed, 80));
+        let text = lines.join("\n");
+        let mut pipeline = pipeline(&LIVELY);
+        pipeline.evaluator.go_live();
+        let source = SourceInfo::file(Path::new("app.log"));
+        let mut splitter = LineSplitter::default();
+        let mut rest = text.as_bytes();
+        for size in sizes.iter().cycle() {
+            let (chunk, tail) = rest.split_at((*size).min(rest.len()));
+            splitter.push(chunk, |_, number, line| give(&mut pipeline, &source, number, line, NOW));
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        splitter.finish(|_, number, line| give(&mut pipeline, &source, number, line, NOW));
+        pipeline.evaluator.stop();
+        prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed(&lines).1));
+    }
+
+    /// Law 6: replay says what tail said, byte for byte, when records came in order and within the lateness.
+    #[test]
+    fn replay_says_what_tail_said(seed in any::<u64>()) {
+        let traffic = traffic(seed, 200);
+        let (_, replayed) = replayed(&lines_of(&traffic));
+        let mut random = Random(!seed);
+        let mut pipeline = pipeline(&LIVELY);
+        pipeline.evaluator.go_live();
+        let source = SourceInfo::file(Path::new("app.log"));
+        let mut wall = TWO_O_CLOCK;
+        for (number, (at, line)) in traffic.iter().enumerate() {
+            // It is written and seen some time within the lateness; until then the clock ticks.
+            let arrival = (at + i64::try_from(random.below(2_000)).unwrap()).max(wall);
+            while wall < arrival {
+                wall = (wall + 1 + i64::try_from(random.below(700)).unwrap()).min(arrival);
+                pipeline.tick(Time(wall - 2_000));
+            }
+            let line = Line { source: &source, offset: 0, number: number as u64 + 1, bytes: line.as_bytes() };
+            pipeline.line(line, Time(wall), Undated::Arrived(Time(wall)), None);
+        }
+        pipeline.evaluator.stop();
+        prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed));
+    }
+
+    /// Law 6: the order in which two files are named or read does not matter.
+    #[test]
+    fn two_files_are_as_good_as_one(seed in any::<u64>()) {
+        let traffic = traffic(seed, 150);
+        let dir = tempfile::tempdir().unwrap();
+        let mut random = Random(!seed);
+        let mut parts = [String::new(), String::new()];
+        let mut seen = i64::MIN;
+        for (at, line) in &traffic {
+            // Lines of the same moment stay together, for their order is that of the files otherwise.
+            let part = if *at == seen { 0 } else { usize::try_from(random.below(2)).unwrap() };
+            let part = if traffic.iter().filter(|(other, _)| other == at).count() > 1 { 0 } else { part };
+            parts[part].push_str(line);
+            parts[part].push('\n');
+            seen = *at;
+        }
+        std::fs::write(dir.path().join("b.jsonl"), &parts[0]).unwrap();
+        std::fs::write(dir.path().join("a.jsonl"), &parts[1]).unwrap();
+        let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Live);
+        let files = found.iter().rev().map(|f| HistoryFile::whole(f).unwrap()).collect();
+        let mut live = Replay(Pipeline::new(ParseOptions::default(), PriceTable::embedded(), settings(&LIVELY)));
+        live.0.evaluator.go_live();
+        merge(files, &mut live, |_| {});
+        live.0.evaluator.stop();
+        let (mut one, told) = replayed(&lines_of(&traffic));
+        let sourceless = |notices: &[Notice]| {
+            // The name of the file is all that may differ.
+            let text = json(notices);
+            let mut text = text.replace("\"source\":\"app.log\"", "\"source\":\"?\"");
+            for name in ["a.jsonl", "b.jsonl"] {
+                text = text.replace(&format!("\"source\":\"{}\"", dir.path().join(name).display()), "\"source\":\"?\"");
+            }
+            text
+        };
+        prop_assert_eq!(sourceless(&live.0.take_notices()), sourceless(&told));
+        prop_assert_eq!(live.0.evaluator.begin_span(None), one.evaluator.begin_span(None));
+    }
+
+    /// Law 7: an episode is told from first to resolved in turn, and not too often.
+    #[test]
+    fn firing_and_resolved_alternate_and_notices_are_few(seed in any::<u64>()) {
+        let (_, notices) = replayed(&lines_of(&traffic(seed, 400)));
+        let mut episodes: HashMap<u64, Vec<&Notice>> = HashMap::new();
+        for notice in &notices {
+            episodes.entry(notice.episode).or_default().push(notice);
+        }
+        for told in episodes.values() {
+            let mut open = false;
+            let mut last_repeat: Option<Time> = None;
+            let mut last_reopened: Option<Time> = None;
+            for (i, notice) in told.iter().enumerate() {
+                match notice.reason {
+                    Reason::First | Reason::StillFiring => prop_assert!(i == 0 && !open),
+                    Reason::Reopened => {
+                        prop_assert!(!open && i > 0, "{:?}", story(&notices));
+                        if let Some(before) = last_reopened {
+                            prop_assert!(notice.at.millis_since(before) >= 15 * 60_000);
+                        }
+                        last_reopened = Some(notice.at);
+                    }
+                    Reason::Repeat => {
+                        prop_assert!(open);
+                        if let Some(before) = last_repeat {
+                            prop_assert!(notice.at.millis_since(before) >= 5 * 60_000);
+                        }
+                        last_repeat = Some(notice.at);
+                    }
+                    Reason::Resolved => prop_assert!(open),
+                    Reason::Stopped => prop_assert!(open && i + 1 == told.len()),
+                }
+                open = !matches!(notice.reason, Reason::Resolved | Reason::Stopped);
+            }
+        }
+    }
+
+    /// Law 8: garbage between the lines changes no alert and no sum.
+    #[test]
+    fn garbage_changes_no_alert(seed in any::<u64>(), garbage in proptest::collection::vec(any::<Vec<u8>>(), 1..20)) {
+        let lines = lines_of(&traffic(seed, 100));
+        let mut random = Random(!seed);
+        let mut pipeline = pipeline(&LIVELY);
+        pipeline.evaluator.go_live();
+        let source = SourceInfo::file(Path::new("app.log"));
+        for (number, line) in lines.iter().enumerate() {
+            give(&mut pipeline, &source, number as u64, line.as_bytes(), NOW);
+            let rubbish = &garbage[usize::try_from(random.below(garbage.len() as u64)).unwrap()];
+            give(&mut pipeline, &source, 0, rubbish, NOW);
+            // Half of a good line is garbage too.
+            let half = &line.as_bytes()[..usize::try_from(random.below(line.len() as u64)).unwrap()];
+            give(&mut pipeline, &source, 0, half, NOW);
+        }
+        pipeline.evaluator.stop();
+        let (clean, told) = replayed(&lines);
+        prop_assert_eq!(json(&pipeline.take_notices()), json(&told));
+        prop_assert_eq!(pipeline.evaluator.totals(), clean.evaluator.totals());
+    }
+}
+
+struct Replay(Pipeline);
+
+impl Decode for Replay {
+    type Item = Event;
+
+    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
+        self.0.intake.line(line, NOW, |event| out.push((event.time().map(|t| t.0), event)));
+    }
+
+    fn probe(&self, line: Line<'_>) -> Option<i64> {
+        self.0.intake.probe(line, NOW).map(|time| time.0)
+    }
+
+    fn take(&mut self, _time: Option<i64>, event: Event) {
+        self.0.feed(event, Undated::TotalsOnly, None);
+    }
+}
+
+/// The laws would hold of an engine that never says anything.
+#[test]
+fn the_traffic_of_these_laws_shows_all_of_an_alerts_life() {
+    let mut reasons = HashMap::new();
+    for seed in 0..20 {
+        for notice in replayed(&lines_of(&traffic(seed, 400))).1 {
+            *reasons.entry((notice.rule.name.to_string(), notice.reason)).or_insert(0) += 1;
+        }
+    }
+    for rule in ["cost-rate", "cache-miss", "cache-break", "token-spike"] {
+        for reason in [Reason::First, Reason::Resolved] {
+            assert!(reasons.contains_key(&(rule.to_owned(), reason)), "{rule} {reason:?} in {reasons:?}");
+        }
+    }
+    for reason in [Reason::Repeat, Reason::Reopened, Reason::Stopped] {
+        assert!(reasons.keys().any(|(_, r)| *r == reason), "{reason:?} in {reasons:?}");
+    }
+    assert!(reasons.contains_key(&("unpriced-model".to_owned(), Reason::First)));
+}
