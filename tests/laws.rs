@@ -17,7 +17,8 @@ use common::{Call, NOW, Random, TWO_O_CLOCK, feed, give, pipeline, settings, sto
 use proptest::prelude::*;
 
 /// Rules that fire easily, so that short traffic shows all of an alert's life.
-const LIVELY: [&str; 6] = [
+const LIVELY: [&str; 7] = [
+    "token-spike.for=\"2s\"",
     "cost-rate.above=0.05",
     "cost-rate.keep_firing=\"30s\"",
     "cache-miss.keep_firing=\"30s\"",

@@ -961,7 +961,10 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
             odds: None,
         };
     };
-    let enough_waste = total.waste >= rule.min_waste;
+    // A share says nothing if most of it was in the nature of things: first prompts, pauses, users that cannot be told apart.
+    let unread = total.eligible_prompt - total.eligible_read;
+    let avoidable = rule.metric != Metric::CacheMiss || total.missed * 2 >= unread;
+    let enough_waste = total.waste >= rule.min_waste && avoidable;
     let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
     let (breach, clear) = match rule.limit {
         Limit::Below(_) => (value.is_below(limit), value.is_clear_above(limit)),

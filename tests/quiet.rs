@@ -1,0 +1,174 @@
+//! Ordinary days: nothing here is worth a page, and each was once a false alarm of some tool.
+
+mod common;
+
+use claude_tokmon::monitor::{Notice, Severity};
+use common::{Call, Random, TWO_O_CLOCK, pipeline, story, told};
+
+const HOUR: i64 = 3_600_000;
+
+fn pages(notices: &[Notice]) -> Vec<String> {
+    let pages: Vec<Notice> =
+        notices.iter().filter(|n| n.rule.severity > Severity::Info).cloned().collect();
+    story(&pages)
+}
+
+#[test]
+fn a_program_that_never_caches_is_told_once_and_never_paged() {
+    let mut random = Random(1);
+    let mut at = TWO_O_CLOCK;
+    let lines: Vec<String> = (0..600)
+        .map(|i| {
+            at += random.pause_ms(200.0);
+            let input = 8_000 + random.below(4_000);
+            Call { at, id: format!("msg_{i}"), model: "claude-haiku-4-5", input, output: 200, ..Call::default() }.line()
+        })
+        .collect();
+    let notices = told(&mut pipeline(&[]), &lines);
+    assert_eq!(story(&notices), ["no-cache first"]);
+}
+
+/// A conversation of one user: its prompt grows, and what it had is read from the cache within five minutes.
+struct User {
+    prompt: u64,
+    last: i64,
+}
+
+impl User {
+    fn ask(&mut self, random: &mut Random, at: i64) -> (u64, u64) {
+        let turn = 200 + random.below(800);
+        let starts_anew = self.prompt == 0 || self.prompt > 60_000;
+        let warm = at - self.last <= 300_000 && !starts_anew;
+        let read = if warm { self.prompt } else { 0 };
+        self.prompt = if starts_anew { 6_000 + random.below(3_000) } else { self.prompt + turn };
+        self.last = at;
+        (read, self.prompt - read)
+    }
+}
+
+#[test]
+fn ten_users_interleaved_without_ids_are_no_broken_conversation() {
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let mut users: Vec<User> = (0..10).map(|_| User { prompt: 0, last: 0 }).collect();
+        let mut at = TWO_O_CLOCK - 24 * HOUR;
+        let mut lines = Vec::new();
+        for i in 0..7_000 {
+            at += random.pause_ms(300.0).max(1);
+            let user = &mut users[usize::try_from(random.below(10)).unwrap()];
+            let (read, write_5m) = user.ask(&mut random, at);
+            let call = Call { at, id: format!("msg_{i}"), model: "claude-sonnet-4-6", input: 5, output: 300, read, write_5m, ..Call::default() };
+            lines.push(call.line());
+        }
+        let notices = told(&mut pipeline(&[]), &lines);
+        assert_eq!(pages(&notices), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
+#[test]
+fn ten_sub_agents_of_one_session_each_have_a_prompt_of_their_own() {
+    let mut random = Random(3);
+    let mut prompts = [0_u64; 10];
+    let mut at = TWO_O_CLOCK;
+    let mut lines = Vec::new();
+    for i in 0..80 {
+        at += random.pause_ms(3_000.0).max(1);
+        let agent = usize::try_from(random.below(10)).unwrap();
+        let read = prompts[agent];
+        let write = if read == 0 { 15_000 } else { 500 };
+        prompts[agent] = read + write;
+        let usage = format!(
+            r#"{{"input_tokens":3,"output_tokens":150,"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read}}}"#
+        );
+        lines.push(format!(
+            r#"{{"type":"assistant","timestamp":"{}","sessionId":"s-1","agentId":"a{agent}","isSidechain":true,"message":{{"id":"msg_{i}","model":"claude-sonnet-4-6","stop_reason":"end_turn","usage":{usage}}}}}"#,
+            common::rfc3339(at)
+        ));
+    }
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(pages(&notices), Vec::<String>::new());
+    assert_eq!(pipeline.evaluator.totals().waste().0, 0);
+}
+
+#[test]
+fn a_switch_of_the_model_pays_for_a_cache_of_its_own_and_is_no_break() {
+    let mut lines = Vec::new();
+    let mut at = TWO_O_CLOCK;
+    let mut prompt = 20_000;
+    let mut cached = [0_u64; 2];
+    for i in 0..80 {
+        at += 20_000;
+        // Back and forth every twenty turns, within the time to live.
+        let side = usize::from(i / 20 % 2 == 1);
+        let model = ["claude-opus-4-7", "claude-sonnet-4-6"][side];
+        let read = if i % 20 == 0 { 0 } else { cached[side] };
+        prompt += 400;
+        cached[side] = prompt;
+        let call = Call { at, id: format!("msg_{i}"), model, session: Some("s-1"), input: 4, output: 200, read, write_5m: prompt - read, ..Call::default() };
+        lines.push(call.line());
+    }
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(pages(&notices), Vec::<String>::new());
+    let causes: Vec<&str> = pipeline.evaluator.totals().by_cause.keys().map(|c| c.name()).collect();
+    assert!(causes.contains(&"model-changed"), "{causes:?}");
+}
+
+#[test]
+fn a_pause_longer_than_the_time_to_live_is_no_break() {
+    let mut lines = Vec::new();
+    let mut at = TWO_O_CLOCK;
+    for i in 0..8 {
+        at += if i % 5 == 4 { 20 * 60_000 } else { 30_000 };
+        let cold = i % 5 == 4 || i == 0;
+        let (read, write_5m) = if cold { (0, 30_000) } else { (30_000, 0) };
+        let call = Call { at, id: format!("msg_{i}"), session: Some("s-1"), input: 40, output: 100, read, write_5m, ..Call::default() };
+        lines.push(call.line());
+    }
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(pages(&notices), Vec::<String>::new());
+    let totals = pipeline.evaluator.totals();
+    assert_eq!(totals.waste().0, 0);
+    assert_eq!(totals.by_cause.keys().map(|c| c.name()).collect::<Vec<_>>(), ["expired"]);
+}
+
+#[test]
+fn a_compacted_session_starts_anew_and_is_no_break() {
+    let mut lines = Vec::new();
+    let mut at = TWO_O_CLOCK;
+    let mut prompt = 0;
+    for i in 0..60 {
+        at += 15_000;
+        let compacted = i % 20 == 19;
+        if compacted {
+            lines.push(format!(r#"{{"type":"system","subtype":"compact_boundary","sessionId":"s-1","timestamp":"{}"}}"#, common::rfc3339(at - 1)));
+        }
+        let read = if compacted || i == 0 { 0 } else { prompt };
+        prompt = if compacted || i == 0 { 60_000 } else { prompt + 2_000 };
+        let call = Call { at, id: format!("msg_{i}"), session: Some("s-1"), input: 4, output: 100, read, write_5m: prompt - read, ..Call::default() };
+        lines.push(call.line());
+    }
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(pages(&notices), Vec::<String>::new());
+    assert_eq!(pipeline.evaluator.totals().waste().0, 0);
+}
+
+/// Only the beginning of each prompt is cached, on purpose. The rest of it was never in the cache and is not missed.
+#[test]
+fn a_tail_that_is_never_cached_is_no_waste() {
+    let mut lines = Vec::new();
+    for i in 0..200 {
+        let turn = 1_000 + 100 * (i % 40);
+        let (read, write_5m) = if i == 0 { (0, 20_000) } else { (20_000, 0) };
+        let at = TWO_O_CLOCK + i64::try_from(i).unwrap() * 20_000;
+        let call = Call { at, id: format!("msg_{i}"), session: Some("chat"), input: turn * 3, output: 100, read, write_5m, ..Call::default() };
+        lines.push(call.line());
+    }
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(pages(&notices), Vec::<String>::new());
+    assert_eq!(pipeline.evaluator.totals().waste().0, 0);
+}
