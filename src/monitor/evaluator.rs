@@ -22,6 +22,9 @@ use crate::price::PicoUsd;
 /// A key that has not read the cache for this long does not use it.
 const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
 
+/// Fewer requests than this that missed the cache are no pattern, however large their share.
+const MIN_AFFECTED: i64 = 3;
+
 /// An alert is explained by others if they account for so many hundredths of what is over its limit.
 const EXPLAINED_PERCENT: i128 = 80;
 
@@ -961,9 +964,11 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
             odds: None,
         };
     };
-    // A share says nothing if most of it was in the nature of things: first prompts, pauses, users that cannot be told apart.
+    // A share says nothing if it is that of a single large prompt, or if most of it was in the nature of things: first prompts,
+    // pauses, users that cannot be told apart.
     let unread = total.eligible_prompt - total.eligible_read;
-    let avoidable = rule.metric != Metric::CacheMiss || total.missed * 2 >= unread;
+    let avoidable = rule.metric != Metric::CacheMiss
+        || (total.missed * 2 >= unread && total.affected >= MIN_AFFECTED);
     let enough_waste = total.waste >= rule.min_waste && avoidable;
     let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
     let (breach, clear) = match rule.limit {
@@ -1109,6 +1114,7 @@ impl Key {
         }
         if let Some(miss) = miss {
             sums.waste = miss.cost;
+            sums.affected = 1;
             sums.missed = signed(miss.tokens);
         }
         sums

@@ -21,6 +21,8 @@ pub struct Sums {
     pub waste_told_by_run: PicoUsd,
     /// The part of `waste` that a firing `cache-waste` alert, but no `miss-run`, has spoken for.
     pub waste_told_by_window: PicoUsd,
+    /// Responses with such waste.
+    pub affected: i64,
     /// Tokens of that waste.
     pub missed: i64,
     /// Tokens that were not read from the cache, whatever the cause.
@@ -78,6 +80,7 @@ impl Sums {
         money(&mut self.waste, other.waste);
         money(&mut self.waste_told_by_run, other.waste_told_by_run);
         money(&mut self.waste_told_by_window, other.waste_told_by_window);
+        count(&mut self.affected, other.affected);
         count(&mut self.missed, other.missed);
         count(&mut self.unread, other.unread);
         count(&mut self.fresh, other.fresh);
