@@ -137,7 +137,8 @@ pub fn headline(notice: &Notice) -> String {
             total(notice, exposed)
         ),
         Reason::First => state(notice, exposed),
-        Reason::StillFiring => format!("already on since {since}: {}", state(notice, exposed)),
+        Reason::StillFiring if since == "0s" => format!("already on: {}", state(notice, exposed)),
+        Reason::StillFiring => format!("already on for {since}: {}", state(notice, exposed)),
         Reason::Repeat => format!("still on after {since}: {}", state(notice, exposed)),
         Reason::Reopened => format!("back again: {}", state(notice, exposed)),
     }

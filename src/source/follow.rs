@@ -149,11 +149,8 @@ impl<W: Wake> Follower<W> {
     /// slips in between.
     fn scan(&mut self, now: Instant) {
         let (_, dirs, _) = discover(&self.inputs, Names::Live);
-        for dir in dirs
-            .into_iter()
-            .chain(self.missing_parents())
-            .map(|dir| absolute(&dir))
-        {
+        let there = dirs.into_iter().filter(|dir| dir.is_dir());
+        for dir in there.chain(self.missing_parents()).map(|dir| absolute(&dir)) {
             if !self.wake.watch(&dir) && self.polled.insert(dir.clone()) {
                 self.notes.push(Note::Polling(dir.display().to_string()));
             }

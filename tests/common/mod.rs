@@ -282,3 +282,92 @@ pub fn program(home: &Path) -> Command {
     command.env("TZ", "UTC").current_dir(home);
     command
 }
+
+/// A running `tail` whose stderr can be waited for, line by line.
+pub struct Watch {
+    pub child: std::process::Child,
+    stderr: std::sync::mpsc::Receiver<String>,
+    pub seen: Vec<String>,
+}
+
+/// No wait in a test is longer: it is a ceiling, not a pause.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+impl Watch {
+    pub fn start(mut command: Command) -> Self {
+        use std::io::BufRead;
+        use std::process::Stdio;
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, stderr) = std::sync::mpsc::channel();
+        let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        Self { child, stderr, seen: Vec::new() }
+    }
+
+    /// Waits for a line of stderr that holds `text`.
+    pub fn expect(&mut self, text: &str) -> String {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.stderr.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(e) => panic!("no \"{text}\" ({e}); there was:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Ends it with TERM and gives its exit code and all of stderr.
+    pub fn end(mut self) -> (Option<i32>, Vec<String>) {
+        self.signal("-TERM");
+        self.wait()
+    }
+
+    /// Waits for its own end.
+    pub fn wait(&mut self) -> (Option<i32>, Vec<String>) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(std::time::Instant::now() < deadline, "it does not end; there was:\n{}", self.seen.join("\n"));
+            std::thread::yield_now();
+        };
+        self.seen.extend(self.stderr.iter());
+        (status.code(), std::mem::take(&mut self.seen))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The present, in milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// Appends lines to a file, as a service does.
+pub fn append(path: &Path, lines: &[String]) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+}
+
+/// A response of this moment that costs this many dollars.
+pub fn dollars_now(id: &str, dollars: u64) -> String {
+    // $5 a million tokens.
+    Call { at: now_ms(), id: format!("msg_{id}"), input: dollars * 200_000, ..Call::default() }.line()
+}
