@@ -226,6 +226,10 @@ impl Decode for Backfill<'_> {
             .map(|time| time.0)
     }
 
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        is_complete(bytes)
+    }
+
     fn take(&mut self, _time: Option<i64>, event: Event) {
         self.pipeline
             .feed(event, Undated::TotalsOnly, Some(self.oldest));

@@ -363,6 +363,10 @@ impl Decode for Replay {
         self.0.intake.probe(line, NOW).map(|time| time.0)
     }
 
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        claude_tokmon::parse::is_complete(bytes)
+    }
+
     fn take(&mut self, _time: Option<i64>, event: Event) {
         self.0.feed(event, Undated::TotalsOnly, None);
     }

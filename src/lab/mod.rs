@@ -199,6 +199,10 @@ impl Decode for Replay<'_> {
             .map(|time| time.0)
     }
 
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        crate::parse::is_complete(bytes)
+    }
+
     fn take(&mut self, time: Option<i64>, event: Event) {
         let time = time.map(Time);
         if self

@@ -38,6 +38,9 @@ pub trait Decode {
     /// The time of the first item in a line, without any effect.
     fn probe(&self, line: Line<'_>) -> Option<i64>;
 
+    /// Whether these bytes are a whole line though no line feed follows. Asked where a file ends that is still growing.
+    fn is_whole(&self, bytes: &[u8]) -> bool;
+
     /// Takes an item in the order of the merge.
     fn take(&mut self, time: Option<i64>, item: Self::Item);
 }
@@ -305,6 +308,8 @@ impl<T> Stream<T> {
                     0
                 }
             };
+            // A file that is followed from here on may be in the middle of a line.
+            let whole = n == 0 && (self.file.limit.is_none() || decoder.is_whole(self.splitter.partial()));
             let mut items = Vec::new();
             let source = &self.file.info;
             let mut hand_over = |offset, number, bytes: &[u8]| {
@@ -318,7 +323,7 @@ impl<T> Stream<T> {
             };
             if n > 0 {
                 self.splitter.push(&buffer[..n], &mut hand_over);
-            } else if self.file.limit.is_none() && self.error.is_none() {
+            } else if whole && self.error.is_none() {
                 self.splitter.finish(&mut hand_over);
             }
             for (time, item) in items {
@@ -420,6 +425,10 @@ mod tests {
 
         fn probe(&self, line: Line<'_>) -> Option<i64> {
             word(&line)?.0
+        }
+
+        fn is_whole(&self, _bytes: &[u8]) -> bool {
+            false
         }
 
         fn take(&mut self, time: Option<i64>, item: String) {
