@@ -54,7 +54,7 @@ pub enum Command {
 
 const TAIL_EXAMPLES: &str = "\
 Examples:
-  claude-tokmon tail app.log                          one file; it may come later, rotate or be truncated
+  claude-tokmon tail app.log                          one file; it may come later or rotate
   claude-tokmon tail logs/ '/var/log/app-*.log'       a directory with all below it, a pattern
   docker logs -f api 2>&1 | claude-tokmon tail -      a pipe
   claude-tokmon tail                                  your Claude Code sessions
@@ -67,7 +67,7 @@ Exit status: 0 ended cleanly, 2 wrong usage, 3 nothing can be read.";
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   claude-tokmon replay app.log                        alerts as they would have come, then a report
-  claude-tokmon replay --since 2026-11-01 logs/       a part of history; what lies before it is only learned from
+  claude-tokmon replay --since 2026-11-01 logs/       a part; what lies before is only learned from
   claude-tokmon replay --cost-rate 0.5 --json app.log | jq 'select(.event==\"alert\")'
   zcat old.log.gz | claude-tokmon replay -
 

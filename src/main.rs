@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 use claude_tokmon::cli::{Cli, Command, PricesArgs};
 use claude_tokmon::config::{self, NoLogs, Options};
 use claude_tokmon::lab::{self, Missing};
-use claude_tokmon::run::{self, Exit};
+use claude_tokmon::run::{self, Exit, Unreadable};
 use claude_tokmon::sink::{self, Outlet};
 
 fn main() -> ExitCode {
@@ -69,6 +69,6 @@ fn print(text: &str) -> Result<Exit> {
 /// The one line of an error: what it is about and the next step.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let _ = Outlet::direct(io::stderr()).write(&format!("claude-tokmon: {error:#}\n"));
-    let unreadable = error.is::<NoLogs>() || error.is::<Missing>() || error.is::<io::Error>();
+    let unreadable = error.is::<NoLogs>() || error.is::<Missing>() || error.is::<Unreadable>();
     ExitCode::from(if unreadable { 3 } else { 2 })
 }

@@ -55,6 +55,11 @@ pub enum Exit {
     NoUsage,
 }
 
+/// What was named can never be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(String);
+
 /// All ways out of the program.
 pub struct Sinks {
     /// Text for people.
@@ -149,7 +154,8 @@ pub fn tail(options: Options) -> Result<Exit> {
                 "\"-\" cannot be followed together with other paths; run a second claude-tokmon for it"
             );
         }
-        let source = PipeSource::stdin().context("cannot read standard input")?;
+        let source =
+            PipeSource::stdin().map_err(|e| Unreadable(format!("cannot follow \"-\": {e}")))?;
         let wake = WakeHandle::default();
         let mut tail = Tail::new(options, pipeline, &mut sinks, wake)?;
         let pipe = source.is_pipe();

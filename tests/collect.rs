@@ -17,12 +17,19 @@ fn root() -> &'static Path {
 /// Runs the service and gives its log; `None` if what it needs is not installed.
 fn log_of(what: &str, needed: &Path, command: &mut Command) -> Option<String> {
     if !needed.exists() {
-        eprintln!("SKIPPED: {what} is not installed ({}); .ci/run installs it", needed.display());
+        eprintln!(
+            "SKIPPED: {what} is not installed ({}); .ci/run installs it",
+            needed.display()
+        );
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
     let output = command.current_dir(dir.path()).output().unwrap();
-    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{what}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Some(std::fs::read_to_string(dir.path().join("claude.jsonl")).unwrap())
 }
 
@@ -31,19 +38,33 @@ fn check(log: &str) {
     assert!(!log.contains("secret"), "prompt text in {log}");
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("claude.jsonl"), log).unwrap();
-    let output = program(home.path()).args(["replay", "--json", "claude.jsonl"]).output().unwrap();
+    let output = program(home.path())
+        .args(["replay", "--json", "claude.jsonl"])
+        .output()
+        .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     // The third is the first again, as a beta response: one id, one response.
-    let found = ["records", "duplicates", "undated", "bad_lines"].map(|key| summary[key].as_u64().unwrap());
+    let found =
+        ["records", "duplicates", "undated", "bad_lines"].map(|key| summary[key].as_u64().unwrap());
     assert_eq!(found, [2, 1, 0, 0], "{log}");
     assert_eq!(summary["lower_bound"], false);
-    let first = 12 * 5_000_000 + 29 * 25_000_000_i128 + 100 * 6_250_000 + 200 * 10_000_000 + 40_000 * 500_000;
+    let first = 12 * 5_000_000
+        + 29 * 25_000_000_i128
+        + 100 * 6_250_000
+        + 200 * 10_000_000
+        + 40_000 * 500_000;
     let second = 25 * 5_000_000 + 60 * 25_000_000 + 7_000 * 500_000;
     assert_eq!(summary["cost_pusd"], (first + second).to_string());
     let third: Value = serde_json::from_str(log.lines().nth(2).unwrap()).unwrap();
-    assert_eq!(third["diagnostics"]["cache_miss_reason"]["type"], "system_changed");
-    assert_eq!((&third["session"], &third["id"]), (&"s-2".into(), &"msg_01CollectMessage".into()));
+    assert_eq!(
+        third["diagnostics"]["cache_miss_reason"]["type"],
+        "system_changed"
+    );
+    assert_eq!(
+        (&third["session"], &third["id"]),
+        (&"s-2".into(), &"msg_01CollectMessage".into())
+    );
 }
 
 #[test]
@@ -62,8 +83,15 @@ fn a_typescript_service_logs_what_is_needed_and_no_text() {
     let modules: PathBuf = root().join("target/collect/node");
     let service = root().join("fixtures/collect/service.mjs");
     let mut command = Command::new("node");
-    command.arg(service).arg(root().join("contrib/collect")).arg(&modules);
-    if let Some(log) = log_of("the TypeScript SDK", &modules.join("node_modules/@anthropic-ai/sdk"), &mut command) {
+    command
+        .arg(service)
+        .arg(root().join("contrib/collect"))
+        .arg(&modules);
+    if let Some(log) = log_of(
+        "the TypeScript SDK",
+        &modules.join("node_modules/@anthropic-ai/sdk"),
+        &mut command,
+    ) {
         check(&log);
     }
 }
@@ -73,6 +101,9 @@ fn the_readme_shows_these_very_lines() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for name in ["log_usage.py", "log_usage.mjs"] {
         let code = std::fs::read_to_string(root().join("contrib/collect").join(name)).unwrap();
-        assert!(readme.contains(code.trim_end()), "README.md does not show contrib/collect/{name}");
+        assert!(
+            readme.contains(code.trim_end()),
+            "README.md does not show contrib/collect/{name}"
+        );
     }
 }

@@ -30,7 +30,11 @@ fn text_of(path: &Path) -> String {
         if let Ok(text) = fs::read_to_string(path) {
             return text;
         }
-        assert!(std::time::Instant::now() < deadline, "{} did not come", path.display());
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{} did not come",
+            path.display()
+        );
         std::thread::yield_now();
     }
 }
@@ -43,21 +47,45 @@ fn a_hook_gets_its_data_by_environment_and_standard_input() {
     let hook = "cat > stdin.part; env | grep ^CLAUDE_TOKMON_ | sort > env.part; mv stdin.part stdin; mv env.part env";
     let mut command = tail(home.path(), &["--exec", hook]);
     // A variable of the same name that we inherit must not shadow ours or reach the hook.
-    command.env("CLAUDE_TOKMON_RULE", "inherited").env("CLAUDE_TOKMON_STRAY", "x");
+    command
+        .env("CLAUDE_TOKMON_RULE", "inherited")
+        .env("CLAUDE_TOKMON_STRAY", "x");
     let mut watch = Watch::start(command);
     watch.expect("watching");
     append(&log, &[dollars_now("1", 3)]);
     watch.expect("cost-rate");
     let env = text_of(&home.path().join("env"));
-    let json: serde_json::Value = serde_json::from_str(&text_of(&home.path().join("stdin"))).unwrap();
-    let names: Vec<&str> = env.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let json: serde_json::Value =
+        serde_json::from_str(&text_of(&home.path().join("stdin"))).unwrap();
+    let names: Vec<&str> = env
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .collect();
     let expected = "AT CAUSE EPISODE EVENT EXPOSED_USD KEY LIMIT MESSAGE MODE REASON RULE SCHEMA SEVERITY SINCE UNIT VALUE";
-    let expected: Vec<String> = expected.split(' ').map(|name| format!("CLAUDE_TOKMON_{name}")).collect();
+    let expected: Vec<String> = expected
+        .split(' ')
+        .map(|name| format!("CLAUDE_TOKMON_{name}"))
+        .collect();
     assert_eq!(names, expected);
-    for line in ["RULE=cost-rate", "REASON=first", "SEVERITY=critical", "VALUE=3", "LIMIT=2", "UNIT=usd/min", "EXPOSED_USD=3.000000", "MODE=tail"] {
-        assert!(env.lines().any(|l| l == format!("CLAUDE_TOKMON_{line}")), "{line} in {env}");
+    for line in [
+        "RULE=cost-rate",
+        "REASON=first",
+        "SEVERITY=critical",
+        "VALUE=3",
+        "LIMIT=2",
+        "UNIT=usd/min",
+        "EXPOSED_USD=3.000000",
+        "MODE=tail",
+    ] {
+        assert!(
+            env.lines().any(|l| l == format!("CLAUDE_TOKMON_{line}")),
+            "{line} in {env}"
+        );
     }
-    assert_eq!((&json["event"], &json["rule"], &json["mode"]), (&"alert".into(), &"cost-rate".into(), &"tail".into()));
+    assert_eq!(
+        (&json["event"], &json["rule"], &json["mode"]),
+        (&"alert".into(), &"cost-rate".into(), &"tail".into())
+    );
     assert_eq!(env.contains(json["episode"].as_str().unwrap()), true);
     watch.end();
 }
@@ -67,14 +95,31 @@ fn text_of_a_log_never_becomes_part_of_a_command() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
     fs::write(&log, "").unwrap();
-    let hook = script(home.path(), "hook", "printf '%s' \"$CLAUDE_TOKMON_MESSAGE\" > message.part; mv message.part message");
+    let hook = script(
+        home.path(),
+        "hook",
+        "printf '%s' \"$CLAUDE_TOKMON_MESSAGE\" > message.part; mv message.part message",
+    );
     let mut watch = Watch::start(tail(home.path(), &["--exec", &hook]));
     watch.expect("watching");
     let model = r"$(touch pwned)`touch pwned`;touch pwned\u0000\n'\u0022";
-    append(&log, &[Call { at: now_ms(), id: "msg_1".to_owned(), model, input: 10, ..Call::default() }.line()]);
+    append(
+        &log,
+        &[Call {
+            at: now_ms(),
+            id: "msg_1".to_owned(),
+            model,
+            input: 10,
+            ..Call::default()
+        }
+        .line()],
+    );
     watch.expect("no price for model");
     let message = text_of(&home.path().join("message"));
-    assert!(message.contains("$(touch pwned)`touch pwned`;touch pwned\u{fffd}\u{fffd}'\""), "{message}");
+    assert!(
+        message.contains("$(touch pwned)`touch pwned`;touch pwned\u{fffd}\u{fffd}'\""),
+        "{message}"
+    );
     assert!(!home.path().join("pwned").exists());
     watch.end();
 }
@@ -84,16 +129,48 @@ fn a_hook_that_sleeps_for_a_minute_delays_nothing_and_ends_with_us() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
     fs::write(&log, "").unwrap();
-    let hook = script(home.path(), "hook", "echo $$ > pid.part; mv pid.part pid; sleep 60");
-    let by_model = ["--exec-argv", &hook, ";", "--set", "cost-rate.above=0", "--set", "cost-rate.by=[\"model\"]"];
+    let hook = script(
+        home.path(),
+        "hook",
+        "echo $$ > pid.part; mv pid.part pid; sleep 60",
+    );
+    let by_model = [
+        "--exec-argv",
+        &hook,
+        ";",
+        "--set",
+        "cost-rate.above=0",
+        "--set",
+        "cost-rate.by=[\"model\"]",
+    ];
     let mut watch = Watch::start(tail(home.path(), &by_model));
     watch.expect("watching");
     append(&log, &[dollars_now("1", 3)]);
     watch.expect("cost-rate");
     let pid = text_of(&home.path().join("pid"));
-    let sleeping = || Command::new("kill").args(["-0", pid.trim()]).stderr(std::process::Stdio::null()).status().unwrap().success();
-    for (i, model) in ["claude-opus-4-8", "claude-sonnet-4-6", "claude-haiku-4-5"].into_iter().enumerate() {
-        append(&log, &[Call { at: now_ms(), id: format!("msg_x{i}"), model, input: 100_000, ..Call::default() }.line()]);
+    let sleeping = || {
+        Command::new("kill")
+            .args(["-0", pid.trim()])
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    };
+    for (i, model) in ["claude-opus-4-8", "claude-sonnet-4-6", "claude-haiku-4-5"]
+        .into_iter()
+        .enumerate()
+    {
+        append(
+            &log,
+            &[Call {
+                at: now_ms(),
+                id: format!("msg_x{i}"),
+                model,
+                input: 100_000,
+                ..Call::default()
+            }
+            .line()],
+        );
         watch.expect(model);
         assert!(sleeping(), "the hook is over: nothing was shown");
     }
@@ -105,13 +182,26 @@ fn a_hook_that_sleeps_for_a_minute_delays_nothing_and_ends_with_us() {
 fn a_hook_that_fails_or_is_not_there_is_told_and_stops_nothing() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
-    for (hook, complaint) in [("exit 3", "failed: exit status: 3"), ("/no/such/program", "failed: exit status: 127")] {
+    for (hook, complaint) in [
+        ("exit 3", "failed: exit status: 3"),
+        ("/no/such/program", "failed: exit status: 127"),
+    ] {
         fs::write(&log, "").unwrap();
         let mut watch = Watch::start(tail(home.path(), &["--exec", hook]));
         watch.expect("watching");
         append(&log, &[dollars_now("1", 3)]);
         watch.expect(complaint);
-        append(&log, &[Call { at: now_ms(), id: "msg_2".to_owned(), model: "claude-unheard-of", input: 10, ..Call::default() }.line()]);
+        append(
+            &log,
+            &[Call {
+                at: now_ms(),
+                id: "msg_2".to_owned(),
+                model: "claude-unheard-of",
+                input: 10,
+                ..Call::default()
+            }
+            .line()],
+        );
         watch.expect("no price for model");
         assert_eq!(watch.end().0, Some(0));
     }
@@ -127,9 +217,21 @@ fn a_hook_that_fails_or_is_not_there_is_told_and_stops_nothing() {
 fn replay_runs_no_hook_unless_it_is_told_to() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
-    append(&log, &[Call { id: "msg_1".to_owned(), input: 1_000_000, ..Call::default() }.line()]);
+    append(
+        &log,
+        &[Call {
+            id: "msg_1".to_owned(),
+            input: 1_000_000,
+            ..Call::default()
+        }
+        .line()],
+    );
     let run = |more: &[&str]| {
-        let status = program(home.path()).args(["replay", "app.log", "--exec", "touch ran"]).args(more).output().unwrap();
+        let status = program(home.path())
+            .args(["replay", "app.log", "--exec", "touch ran"])
+            .args(more)
+            .output()
+            .unwrap();
         assert!(status.status.success());
         home.path().join("ran").exists()
     };

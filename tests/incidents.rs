@@ -198,5 +198,9 @@ fn the_fixture_of_the_readme_is_such_a_log() {
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         std::fs::write(&path, &log).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(path).unwrap(), log, "write it anew with UPDATE_FIXTURES=1");
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        log,
+        "write it anew with UPDATE_FIXTURES=1"
+    );
 }

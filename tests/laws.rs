@@ -52,7 +52,17 @@ fn traffic(seed: u64, n: usize) -> Vec<(i64, String)> {
         let model = models[usize::try_from(random.below(12)).unwrap().saturating_sub(9)];
         let session = sessions[usize::try_from(random.below(3)).unwrap()];
         let output = random.below(3_000);
-        let call = Call { at, id: format!("msg_{i}"), model, session, input, output, write_5m, write_1h, read };
+        let call = Call {
+            at,
+            id: format!("msg_{i}"),
+            model,
+            session,
+            input,
+            output,
+            write_5m,
+            write_1h,
+            read,
+        };
         lines.push((at, call.line()));
     }
     lines
@@ -77,7 +87,12 @@ fn json(notices: &[Notice]) -> String {
     }
     let mut sink = JsonSink::new(Outlet::direct(Shared(bytes.clone())));
     for notice in notices {
-        sink.emit(Told { notice, mode: Mode::Replay, emitted_at: notice.at }).unwrap();
+        sink.emit(Told {
+            notice,
+            mode: Mode::Replay,
+            emitted_at: notice.at,
+        })
+        .unwrap();
     }
     String::from_utf8(bytes.lock().unwrap().clone()).unwrap()
 }
@@ -92,7 +107,11 @@ fn replayed(lines: &[String]) -> (Pipeline, Vec<Notice>) {
 }
 
 fn one_request(cost: i128) -> Sums {
-    Sums { cost: PicoUsd(cost), requests: 1, ..Sums::default() }
+    Sums {
+        cost: PicoUsd(cost),
+        requests: 1,
+        ..Sums::default()
+    }
 }
 
 /// Steps of a window: (seconds forward, seconds late, cost).
@@ -356,7 +375,9 @@ impl Decode for Replay {
     type Item = Event;
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
-        self.0.intake.line(line, NOW, |event| out.push((event.time().map(|t| t.0), event)));
+        self.0.intake.line(line, NOW, |event| {
+            out.push((event.time().map(|t| t.0), event))
+        });
     }
 
     fn probe(&self, line: Line<'_>) -> Option<i64> {
@@ -378,16 +399,24 @@ fn the_traffic_of_these_laws_shows_all_of_an_alerts_life() {
     let mut reasons = HashMap::new();
     for seed in 0..20 {
         for notice in replayed(&lines_of(&traffic(seed, 400))).1 {
-            *reasons.entry((notice.rule.name.to_string(), notice.reason)).or_insert(0) += 1;
+            *reasons
+                .entry((notice.rule.name.to_string(), notice.reason))
+                .or_insert(0) += 1;
         }
     }
     for rule in ["cost-rate", "cache-miss", "cache-break", "token-spike"] {
         for reason in [Reason::First, Reason::Resolved] {
-            assert!(reasons.contains_key(&(rule.to_owned(), reason)), "{rule} {reason:?} in {reasons:?}");
+            assert!(
+                reasons.contains_key(&(rule.to_owned(), reason)),
+                "{rule} {reason:?} in {reasons:?}"
+            );
         }
     }
     for reason in [Reason::Repeat, Reason::Reopened, Reason::Stopped] {
-        assert!(reasons.keys().any(|(_, r)| *r == reason), "{reason:?} in {reasons:?}");
+        assert!(
+            reasons.keys().any(|(_, r)| *r == reason),
+            "{reason:?} in {reasons:?}"
+        );
     }
     assert!(reasons.contains_key(&("unpriced-model".to_owned(), Reason::First)));
 }

@@ -8,8 +8,11 @@ use common::{Call, Random, TWO_O_CLOCK, pipeline, story, told};
 const HOUR: i64 = 3_600_000;
 
 fn pages(notices: &[Notice]) -> Vec<String> {
-    let pages: Vec<Notice> =
-        notices.iter().filter(|n| n.rule.severity > Severity::Info).cloned().collect();
+    let pages: Vec<Notice> = notices
+        .iter()
+        .filter(|n| n.rule.severity > Severity::Info)
+        .cloned()
+        .collect();
     story(&pages)
 }
 
@@ -21,7 +24,15 @@ fn a_program_that_never_caches_is_told_once_and_never_paged() {
         .map(|i| {
             at += random.pause_ms(200.0);
             let input = 8_000 + random.below(4_000);
-            Call { at, id: format!("msg_{i}"), model: "claude-haiku-4-5", input, output: 200, ..Call::default() }.line()
+            Call {
+                at,
+                id: format!("msg_{i}"),
+                model: "claude-haiku-4-5",
+                input,
+                output: 200,
+                ..Call::default()
+            }
+            .line()
         })
         .collect();
     let notices = told(&mut pipeline(&[]), &lines);
@@ -40,7 +51,11 @@ impl User {
         let starts_anew = self.prompt == 0 || self.prompt > 60_000;
         let warm = at - self.last <= 300_000 && !starts_anew;
         let read = if warm { self.prompt } else { 0 };
-        self.prompt = if starts_anew { 6_000 + random.below(3_000) } else { self.prompt + turn };
+        self.prompt = if starts_anew {
+            6_000 + random.below(3_000)
+        } else {
+            self.prompt + turn
+        };
         self.last = at;
         (read, self.prompt - read)
     }
@@ -57,7 +72,16 @@ fn ten_users_interleaved_without_ids_are_no_broken_conversation() {
             at += random.pause_ms(300.0).max(1);
             let user = &mut users[usize::try_from(random.below(10)).unwrap()];
             let (read, write_5m) = user.ask(&mut random, at);
-            let call = Call { at, id: format!("msg_{i}"), model: "claude-sonnet-4-6", input: 5, output: 300, read, write_5m, ..Call::default() };
+            let call = Call {
+                at,
+                id: format!("msg_{i}"),
+                model: "claude-sonnet-4-6",
+                input: 5,
+                output: 300,
+                read,
+                write_5m,
+                ..Call::default()
+            };
             lines.push(call.line());
         }
         let notices = told(&mut pipeline(&[]), &lines);
@@ -105,13 +129,29 @@ fn a_switch_of_the_model_pays_for_a_cache_of_its_own_and_is_no_break() {
         let read = if i % 20 == 0 { 0 } else { cached[side] };
         prompt += 400;
         cached[side] = prompt;
-        let call = Call { at, id: format!("msg_{i}"), model, session: Some("s-1"), input: 4, output: 200, read, write_5m: prompt - read, ..Call::default() };
+        let call = Call {
+            at,
+            id: format!("msg_{i}"),
+            model,
+            session: Some("s-1"),
+            input: 4,
+            output: 200,
+            read,
+            write_5m: prompt - read,
+            ..Call::default()
+        };
         lines.push(call.line());
     }
     let mut pipeline = pipeline(&[]);
     let notices = told(&mut pipeline, &lines);
     assert_eq!(pages(&notices), Vec::<String>::new());
-    let causes: Vec<&str> = pipeline.evaluator.totals().by_cause.keys().map(|c| c.name()).collect();
+    let causes: Vec<&str> = pipeline
+        .evaluator
+        .totals()
+        .by_cause
+        .keys()
+        .map(|c| c.name())
+        .collect();
     assert!(causes.contains(&"model-changed"), "{causes:?}");
 }
 
@@ -123,7 +163,16 @@ fn a_pause_longer_than_the_time_to_live_is_no_break() {
         at += if i % 5 == 4 { 20 * 60_000 } else { 30_000 };
         let cold = i % 5 == 4 || i == 0;
         let (read, write_5m) = if cold { (0, 30_000) } else { (30_000, 0) };
-        let call = Call { at, id: format!("msg_{i}"), session: Some("s-1"), input: 40, output: 100, read, write_5m, ..Call::default() };
+        let call = Call {
+            at,
+            id: format!("msg_{i}"),
+            session: Some("s-1"),
+            input: 40,
+            output: 100,
+            read,
+            write_5m,
+            ..Call::default()
+        };
         lines.push(call.line());
     }
     let mut pipeline = pipeline(&[]);
@@ -131,7 +180,10 @@ fn a_pause_longer_than_the_time_to_live_is_no_break() {
     assert_eq!(pages(&notices), Vec::<String>::new());
     let totals = pipeline.evaluator.totals();
     assert_eq!(totals.waste().0, 0);
-    assert_eq!(totals.by_cause.keys().map(|c| c.name()).collect::<Vec<_>>(), ["expired"]);
+    assert_eq!(
+        totals.by_cause.keys().map(|c| c.name()).collect::<Vec<_>>(),
+        ["expired"]
+    );
 }
 
 #[test]
@@ -146,8 +198,21 @@ fn a_compacted_session_starts_anew_and_is_no_break() {
             lines.push(format!(r#"{{"type":"system","subtype":"compact_boundary","sessionId":"s-1","timestamp":"{}"}}"#, common::rfc3339(at - 1)));
         }
         let read = if compacted || i == 0 { 0 } else { prompt };
-        prompt = if compacted || i == 0 { 60_000 } else { prompt + 2_000 };
-        let call = Call { at, id: format!("msg_{i}"), session: Some("s-1"), input: 4, output: 100, read, write_5m: prompt - read, ..Call::default() };
+        prompt = if compacted || i == 0 {
+            60_000
+        } else {
+            prompt + 2_000
+        };
+        let call = Call {
+            at,
+            id: format!("msg_{i}"),
+            session: Some("s-1"),
+            input: 4,
+            output: 100,
+            read,
+            write_5m: prompt - read,
+            ..Call::default()
+        };
         lines.push(call.line());
     }
     let mut pipeline = pipeline(&[]);
@@ -164,7 +229,16 @@ fn a_tail_that_is_never_cached_is_no_waste() {
         let turn = 1_000 + 100 * (i % 40);
         let (read, write_5m) = if i == 0 { (0, 20_000) } else { (20_000, 0) };
         let at = TWO_O_CLOCK + i64::try_from(i).unwrap() * 20_000;
-        let call = Call { at, id: format!("msg_{i}"), session: Some("chat"), input: turn * 3, output: 100, read, write_5m, ..Call::default() };
+        let call = Call {
+            at,
+            id: format!("msg_{i}"),
+            session: Some("chat"),
+            input: turn * 3,
+            output: 100,
+            read,
+            write_5m,
+            ..Call::default()
+        };
         lines.push(call.line());
     }
     let mut pipeline = pipeline(&[]);

@@ -31,7 +31,14 @@ const EACH_MODEL: [&str; 6] = [
 ];
 
 fn of_model(model: &str, id: &str) -> String {
-    Call { at: now_ms(), id: format!("msg_{id}"), model, input: 100_000, ..Call::default() }.line()
+    Call {
+        at: now_ms(),
+        id: format!("msg_{id}"),
+        model,
+        input: 100_000,
+        ..Call::default()
+    }
+    .line()
 }
 
 #[test]
@@ -41,15 +48,30 @@ fn an_appended_line_that_crosses_a_limit_is_told_and_the_end_is_clean() {
     append(&log, &[dollars_now("0", 1)]);
     let mut watch = Watch::start(tail(home.path(), &["app.log"]));
     let start = watch.expect("watching");
-    assert_eq!(start, "watching 1 file · last 7d: 1 response, $1.00 at list price · 7 rules, 1 learning (0 of 60 active minutes)");
+    assert_eq!(
+        start,
+        "watching 1 file · last 7d: 1 response, $1.00 at list price · 7 rules, 1 learning (0 of 60 active minutes)"
+    );
     append(&log, &[dollars_now("1", 3)]);
     let alert = watch.expect("cost-rate");
-    assert!(alert.contains("CRITICAL cost-rate  $4.00/min over 1m, limit $2.00/min · claude-opus-4-7"), "{alert}");
+    assert!(
+        alert.contains("CRITICAL cost-rate  $4.00/min over 1m, limit $2.00/min · claude-opus-4-7"),
+        "{alert}"
+    );
     let (code, lines) = watch.end();
     assert_eq!(code, Some(0));
-    let end = lines.iter().find(|line| line.starts_with("watched 1 file for")).unwrap();
-    assert!(end.ends_with("1 response, $3.00 at list price · 1 alert"), "{end}");
-    assert!(lines.iter().any(|line| line.contains("STILL ON cost-rate")), "{lines:?}");
+    let end = lines
+        .iter()
+        .find(|line| line.starts_with("watched 1 file for"))
+        .unwrap();
+    assert!(
+        end.ends_with("1 response, $3.00 at list price · 1 alert"),
+        "{end}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains("STILL ON cost-rate")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -63,14 +85,25 @@ fn a_line_in_three_pieces_is_one_record() {
     let emoji = line.find('\u{1F600}').unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(&log).unwrap();
     // The second cut is within a character.
-    for piece in [&line.as_bytes()[..10], &line.as_bytes()[10..emoji + 2], &line.as_bytes()[emoji + 2..], b"\n"] {
+    for piece in [
+        &line.as_bytes()[..10],
+        &line.as_bytes()[10..emoji + 2],
+        &line.as_bytes()[emoji + 2..],
+        b"\n",
+    ] {
         file.write_all(piece).unwrap();
         file.flush().unwrap();
     }
     watch.expect("cost-rate");
     let (_, lines) = watch.end();
-    assert!(lines.iter().any(|l| l.contains("1 response, $3.00")), "{lines:?}");
-    assert!(!lines.iter().any(|l| l.contains("could not be read")), "{lines:?}");
+    assert!(
+        lines.iter().any(|l| l.contains("1 response, $3.00")),
+        "{lines:?}"
+    );
+    assert!(
+        !lines.iter().any(|l| l.contains("could not be read")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -86,7 +119,10 @@ fn a_last_line_without_a_line_feed_counts_once_it_is_quiet() {
     file.write_all(b"\n").unwrap();
     append(&log, &[of_model("claude-haiku-4-5", "2")]);
     let (_, lines) = watch.end();
-    assert!(!lines.iter().any(|l| l.contains("could not be read")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|l| l.contains("could not be read")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -102,7 +138,10 @@ fn a_rotated_file_is_read_to_its_end_and_its_successor_from_its_beginning() {
     append(&log, &[of_model("claude-haiku-4-5", "2")]);
     watch.expect("claude-haiku-4-5");
     // The writer has not noticed yet.
-    append(&home.path().join("app.log.1"), &[of_model("claude-sonnet-4-6", "3")]);
+    append(
+        &home.path().join("app.log.1"),
+        &[of_model("claude-sonnet-4-6", "3")],
+    );
     watch.expect("claude-sonnet-4-6");
     let (_, lines) = watch.end();
     assert!(lines.iter().any(|l| l.contains("3 responses")), "{lines:?}");
@@ -117,7 +156,13 @@ fn a_truncated_file_is_read_from_its_beginning_even_if_it_has_grown_beyond_where
     watch.expect("already on");
     watch.signal("-STOP");
     fs::write(&log, "").unwrap();
-    append(&log, &[of_model("claude-haiku-4-5", "2"), of_model("claude-sonnet-4-6", "3")]);
+    append(
+        &log,
+        &[
+            of_model("claude-haiku-4-5", "2"),
+            of_model("claude-sonnet-4-6", "3"),
+        ],
+    );
     watch.signal("-CONT");
     watch.expect("was truncated or rewritten");
     let (_, lines) = watch.end();
@@ -137,8 +182,14 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     watch.expect("cost-rate");
     let (code, lines) = watch.end();
     assert_eq!(code, Some(0));
-    assert!(lines.iter().any(|l| l == "logs/app.log is there now"), "{lines:?}");
-    assert!(!lines.iter().any(|l| l.contains("no file events")), "{lines:?}");
+    assert!(
+        lines.iter().any(|l| l == "logs/app.log is there now"),
+        "{lines:?}"
+    );
+    assert!(
+        !lines.iter().any(|l| l.contains("no file events")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -148,13 +199,27 @@ fn a_directory_is_followed_with_what_comes_below_it() {
     let mut watch = Watch::start(tail(home.path(), &[&["logs"], &EACH_MODEL[..]].concat()));
     watch.expect("watching 0 files (none there yet)");
     fs::create_dir_all(home.path().join("logs/a/b")).unwrap();
-    append(&home.path().join("logs/a/b/x.jsonl"), &[of_model("claude-opus-4-7", "1")]);
-    append(&home.path().join("logs/notes.txt"), &[of_model("claude-sonnet-4-6", "9")]);
+    append(
+        &home.path().join("logs/a/b/x.jsonl"),
+        &[of_model("claude-opus-4-7", "1")],
+    );
+    append(
+        &home.path().join("logs/notes.txt"),
+        &[of_model("claude-sonnet-4-6", "9")],
+    );
     watch.expect("claude-opus-4-7");
-    append(&home.path().join("logs/y.log"), &[of_model("claude-haiku-4-5", "2")]);
+    append(
+        &home.path().join("logs/y.log"),
+        &[of_model("claude-haiku-4-5", "2")],
+    );
     watch.expect("claude-haiku-4-5");
     let (_, lines) = watch.end();
-    assert!(lines.iter().any(|l| l.starts_with("watched 2 files") && l.contains("2 responses")), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("watched 2 files") && l.contains("2 responses")),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -182,20 +247,33 @@ fn an_old_log_is_read_in_silence() {
         seed: 1,
     };
     let shift = old - common::TWO_O_CLOCK;
-    let lines: Vec<String> = book.lines().0.iter().map(|line| shifted(line, shift)).collect();
+    let lines: Vec<String> = book
+        .lines()
+        .0
+        .iter()
+        .map(|line| shifted(line, shift))
+        .collect();
     append(&home.path().join("app.log"), &lines);
     let mut watch = Watch::start(tail(home.path(), &["app.log"]));
     watch.expect("watching 1 file · last 7d: ");
     let (code, lines) = watch.end();
     assert_eq!(code, Some(0));
-    assert!(!lines.iter().any(|l| l.contains("cache-") || l.contains("cost-rate")), "{lines:?}");
+    assert!(
+        !lines
+            .iter()
+            .any(|l| l.contains("cache-") || l.contains("cost-rate")),
+        "{lines:?}"
+    );
 }
 
 /// The same line at another time.
 fn shifted(line: &str, by: i64) -> String {
     let (head, rest) = line.split_at(r#"{"time":""#.len());
     let (time, tail) = rest.split_once('"').unwrap();
-    let at = chrono::DateTime::parse_from_rfc3339(time).unwrap().timestamp_millis() + by;
+    let at = chrono::DateTime::parse_from_rfc3339(time)
+        .unwrap()
+        .timestamp_millis()
+        + by;
     format!("{head}{}\"{tail}", common::rfc3339(at))
 }
 
@@ -211,7 +289,10 @@ fn what_is_going_on_when_we_come_is_told_as_such() {
     let mut json = String::new();
     stdout.read_to_string(&mut json).unwrap();
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
-    assert_eq!((&first["reason"], &first["rule"], &first["schema"]), (&"still-firing".into(), &"cost-rate".into(), &1.into()));
+    assert_eq!(
+        (&first["reason"], &first["rule"], &first["schema"]),
+        (&"still-firing".into(), &"cost-rate".into(), &1.into())
+    );
     assert_eq!(first["exposed_usd"].to_string(), "5.0");
 }
 
@@ -241,21 +322,36 @@ fn raw_responses_without_a_time_that_were_on_disk_enter_totals_only() {
     watch.expect("last 7d: 10,000 responses, $2,525.00 at list price");
     watch.expect("10,000 of these responses name no time");
     // One that is written while we watch happened when it came.
-    append(&log, &(10_000..10_020).map(raw_response).collect::<Vec<_>>());
+    append(
+        &log,
+        &(10_000..10_020).map(raw_response).collect::<Vec<_>>(),
+    );
     let alert = watch.expect("cost-rate");
     assert!(alert.contains("/min over 1m"), "{alert}");
     let (_, lines) = watch.end();
-    assert!(lines.iter().any(|l| l.contains("20 responses, $5.05")), "{lines:?}");
+    assert!(
+        lines.iter().any(|l| l.contains("20 responses, $5.05")),
+        "{lines:?}"
+    );
 }
 
 fn piped(home: &Path, args: &[&str], input: &[String]) -> (Option<i32>, String) {
     let mut command = tail(home, args);
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all((input.join("\n") + "\n").as_bytes()).unwrap();
+    stdin
+        .write_all((input.join("\n") + "\n").as_bytes())
+        .unwrap();
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -263,21 +359,40 @@ fn a_log_piped_from_yesterday_fires_nothing_and_is_pointed_to_replay() {
     let home = home();
     let yesterday = now_ms() - 86_400_000;
     let lines: Vec<String> = (0..50)
-        .map(|i| Call { at: yesterday + i * 100, id: format!("msg_{i}"), input: 100_000, ..Call::default() }.line())
+        .map(|i| {
+            Call {
+                at: yesterday + i * 100,
+                id: format!("msg_{i}"),
+                input: 100_000,
+                ..Call::default()
+            }
+            .line()
+        })
         .collect();
     let (code, stderr) = piped(home.path(), &["-"], &lines);
     assert_eq!(code, Some(0));
-    assert!(stderr.contains("to test rules on history use: claude-tokmon replay -"), "{stderr}");
+    assert!(
+        stderr.contains("to test rules on history use: claude-tokmon replay -"),
+        "{stderr}"
+    );
     assert!(!stderr.contains("cost-rate"), "{stderr}");
 }
 
 #[test]
 fn a_pipe_of_the_present_alerts_and_ends_with_its_writer() {
     let home = home();
-    let (code, stderr) = piped(home.path(), &["-"], &[dollars_now("1", 1), dollars_now("2", 3)]);
+    let (code, stderr) = piped(
+        home.path(),
+        &["-"],
+        &[dollars_now("1", 1), dollars_now("2", 3)],
+    );
     assert_eq!(code, Some(0));
     assert!(stderr.contains("CRITICAL cost-rate"), "{stderr}");
-    assert!(stderr.contains("watched standard input for 0s: 2 responses, $4.00 at list price · 1 alert"), "{stderr}");
+    assert!(
+        stderr
+            .contains("watched standard input for 0s: 2 responses, $4.00 at list price · 1 alert"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -312,10 +427,34 @@ fn control_characters_of_a_log_do_not_reach_the_terminal() {
     let home = home();
     let log = home.path().join("app.log");
     fs::write(&log, "").unwrap();
-    let mut watch = Watch::start(tail(home.path(), &[&["app.log", "--color", "always"], &EACH_MODEL[..]].concat()));
+    let mut watch = Watch::start(tail(
+        home.path(),
+        &[&["app.log", "--color", "always"], &EACH_MODEL[..]].concat(),
+    ));
     watch.expect("watching");
     append(&log, &[of_model(r"evil\u001b]0;title\u0007\nline", "1")]);
     let alert = watch.expect("no price for model");
-    assert!(!alert.contains('\u{7}') && !alert.contains("\u{1b}]"), "{alert:?}");
-    assert!(alert.contains("evil\u{fffd}]0;title\u{fffd}\u{fffd}line"), "{alert:?}");
+    assert!(
+        !alert.contains('\u{7}') && !alert.contains("\u{1b}]"),
+        "{alert:?}"
+    );
+    assert!(
+        alert.contains("evil\u{fffd}]0;title\u{fffd}\u{fffd}line"),
+        "{alert:?}"
+    );
+}
+
+#[test]
+fn a_closed_standard_input_is_told_and_ends_with_3() {
+    let home = home();
+    let output = tail(home.path(), &["-"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        stderr,
+        "claude-tokmon: cannot follow \"-\": standard input is closed or the null device\n"
+    );
 }

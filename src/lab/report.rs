@@ -113,11 +113,19 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
 /// Lines that are not counted, and why; the first bad ones by place.
 fn what_lines_were(counts: &LineCounts) -> Vec<String> {
     let mut lines = Vec::new();
+    let lines_read = count(counts.lines);
     for (reason, n) in &counts.skipped {
-        lines.push(format!("not counted: {} {}", count(*n), reason.describe()));
+        lines.push(format!(
+            "not counted, {} of {lines_read} lines: {}",
+            count(*n),
+            reason.describe()
+        ));
     }
     if counts.bad > 0 {
-        lines.push(format!("not readable: {} lines", count(counts.bad)));
+        lines.push(format!(
+            "not readable, {} of {lines_read} lines:",
+            count(counts.bad)
+        ));
         for bad in &counts.bad_shown {
             lines.push(format!(
                 "  {}:{}:{}: {}",
@@ -190,42 +198,40 @@ impl Report<'_> {
         let known = [
             (
                 totals.unpriced,
-                "responses without a price: their dollars are in no sum (claude-tokmon prices MODEL; --prices FILE)",
+                "no price, so their dollars are in no sum (claude-tokmon prices MODEL; --prices FILE)",
             ),
             (
                 totals.understated,
-                "responses whose output count is a placeholder: the cost is a lower bound",
+                "a placeholder for the output count, so the cost is a lower bound",
             ),
             (
                 totals.undated,
-                "responses without a time: in the totals only (--time-field, --assume-interval 1s)",
+                "no time, so they are in the totals only (--time-field, --assume-interval 1s)",
             ),
             (
                 totals.bad_time,
-                "responses with an impossible time: in the totals only",
+                "an impossible time, so they are in the totals only",
             ),
             (
                 totals.too_late,
-                "responses too late for any window: in the totals only",
+                "too late for any window, so they are in the totals only",
             ),
-            (
-                totals.priority,
-                "responses of the priority tier, valued at standard rates",
-            ),
+            (totals.priority, "priority tier, valued at standard rates"),
             (
                 totals.assumed_standard,
-                "responses valued at standard rates for want of a known multiplier",
+                "a multiplier that is not known, valued at standard rates",
             ),
-            (totals.not_billed, "refusals, not billed"),
+            (totals.not_billed, "refused without content, not billed"),
             (
                 totals.declined_hops,
-                "declined hops of fallbacks, not charged",
+                "a hop of a fallback that was declined, not charged",
             ),
         ];
+        let all = count(totals.records);
         let mut lines: Vec<String> = known
             .iter()
             .filter(|(n, _)| *n > 0)
-            .map(|(n, text)| format!("{} {text}", count(*n)))
+            .map(|(n, text)| format!("{} of {all} responses: {text}", count(*n)))
             .collect();
         lines.extend(what_lines_were(self.coverage.counts));
         for learning in &self.coverage.learning {

@@ -857,7 +857,7 @@ impl State {
             exposed: (!rule.metric.is_announcement()).then_some(exposed),
             exposed_is_all,
             pace: self
-                .pace_of(episode, exposed)
+                .pace_of(episode, window.map_or(0, Window::secs), exposed)
                 .filter(|_| !rule.metric.is_announcement()),
             causes,
             odds: episode.odds,
@@ -870,19 +870,19 @@ impl State {
         }
     }
 
-    /// Exposed dollars per hour. Over n requests that begin with an affected one there are n − 1 pauses, unless the last
-    /// request before them is known.
-    fn pace_of(&self, episode: &Episode, exposed: PicoUsd) -> Option<PicoUsd> {
+    /// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
+    /// a burst of seconds is not blown up to an hour.
+    fn pace_of(&self, episode: &Episode, window_secs: i64, exposed: PicoUsd) -> Option<PicoUsd> {
         if episode.requests < 2 {
             return None;
         }
-        let n = i128::from(episode.requests);
-        let (from, num, den) = match episode.before {
-            Some(before) => (before, 1, 1),
-            None => (episode.since, n - 1, n),
+        let elapsed = match episode.before {
+            Some(before) => self.now.millis_since(before),
+            None => self.now.millis_since(episode.since).max(window_secs * 1000),
         };
-        let elapsed = i128::from(self.now.millis_since(from)).max(1000);
-        Some(PicoUsd(exposed.0 * num * 3_600_000 / (elapsed * den)))
+        Some(PicoUsd(
+            exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),
+        ))
     }
 }
 

@@ -150,7 +150,10 @@ impl<W: Wake> Follower<W> {
     fn scan(&mut self, now: Instant) {
         let (_, dirs, _) = discover(&self.inputs, Names::Live);
         let there = dirs.into_iter().filter(|dir| dir.is_dir());
-        for dir in there.chain(self.missing_parents()).map(|dir| absolute(&dir)) {
+        for dir in there
+            .chain(self.missing_parents())
+            .map(|dir| absolute(&dir))
+        {
             if !self.wake.watch(&dir) && self.polled.insert(dir.clone()) {
                 self.notes.push(Note::Polling(dir.display().to_string()));
             }

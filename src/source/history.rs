@@ -309,7 +309,8 @@ impl<T> Stream<T> {
                 }
             };
             // A file that is followed from here on may be in the middle of a line.
-            let whole = n == 0 && (self.file.limit.is_none() || decoder.is_whole(self.splitter.partial()));
+            let whole =
+                n == 0 && (self.file.limit.is_none() || decoder.is_whole(self.splitter.partial()));
             let mut items = Vec::new();
             let source = &self.file.info;
             let mut hand_over = |offset, number, bytes: &[u8]| {

@@ -1,5 +1,10 @@
 //! What several tests share: made-up traffic, an engine without a clock, and a home of their own.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses a part"
+)]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -300,8 +305,16 @@ impl Watch {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (sender, stderr) = std::sync::mpsc::channel();
         let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        Self { child, stderr, seen: Vec::new() }
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| drop(sender.send(line)))
+        });
+        Self {
+            child,
+            stderr,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for a line of stderr that holds `text`.
@@ -323,7 +336,13 @@ impl Watch {
 
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Ends it with TERM and gives its exit code and all of stderr.
@@ -339,7 +358,11 @@ impl Watch {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(std::time::Instant::now() < deadline, "it does not end; there was:\n{}", self.seen.join("\n"));
+            assert!(
+                std::time::Instant::now() < deadline,
+                "it does not end; there was:\n{}",
+                self.seen.join("\n")
+            );
             std::thread::yield_now();
         };
         self.seen.extend(self.stderr.iter());
@@ -362,12 +385,23 @@ pub fn now_ms() -> i64 {
 /// Appends lines to a file, as a service does.
 pub fn append(path: &Path, lines: &[String]) {
     use std::io::Write;
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    file.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    file.write_all((lines.join("\n") + "\n").as_bytes())
+        .unwrap();
 }
 
 /// A response of this moment that costs this many dollars.
 pub fn dollars_now(id: &str, dollars: u64) -> String {
     // $5 a million tokens.
-    Call { at: now_ms(), id: format!("msg_{id}"), input: dollars * 200_000, ..Call::default() }.line()
+    Call {
+        at: now_ms(),
+        id: format!("msg_{id}"),
+        input: dollars * 200_000,
+        ..Call::default()
+    }
+    .line()
 }
