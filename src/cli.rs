@@ -178,7 +178,7 @@ pub struct OutputArgs {
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
 
-    /// Run a shell command for each notice: data in $CLAUDE_TOKMON_* and as JSON on its stdin
+    /// Run a shell command for each notice: data in $`CLAUDE_TOKMON`_* and as JSON on its stdin
     #[arg(long, value_name = "CMD", conflicts_with = "exec_argv")]
     pub exec: Option<String>,
 
@@ -190,7 +190,7 @@ pub struct OutputArgs {
 /// `--color`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorArg {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless `NO_COLOR` is set
     #[default]
     Auto,
     /// Always

@@ -15,7 +15,7 @@ use crate::monitor::{
     UsageRecord,
 };
 use crate::parse::{Clock, Item, ParseOptions, Skipped, Usage, Verdict, parse_line};
-use crate::price::{PriceTable, Resolved};
+use crate::price::{PicoUsd, PriceTable, Resolved};
 use crate::source::{Line, SourceInfo};
 
 /// The name that stands for a missing model.
@@ -60,6 +60,10 @@ pub struct LineCounts {
 
 /// What a line held, ready for the evaluator.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are records; boxing them would cost each an allocation"
+)]
 pub enum Event {
     /// A response.
     Record(UsageRecord),
@@ -250,7 +254,7 @@ impl Builder<'_> {
                 }
             })
             .collect();
-        let free = usage.not_billed.then_some(Default::default());
+        let free = usage.not_billed.then_some(PicoUsd::ZERO);
         let extra_cost = extra.iter().filter_map(|extra| extra.cost).sum();
         let cost = free.or_else(|| quote.map(|quote| quote.cost + extra_cost));
         let agent = usage.agent.as_deref().or(self.source.agent.as_deref());

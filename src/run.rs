@@ -221,7 +221,7 @@ impl Decode for Backfill<'_> {
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
         self.pipeline.intake.line(line, self.now, |event| {
-            out.push((event.time().map(|t| t.0), event))
+            out.push((event.time().map(|t| t.0), event));
         });
     }
 
@@ -415,7 +415,7 @@ impl<'a> Tail<'a> {
                 }
             }
         }
-        self.end(&source, failure)
+        self.end(&source, failure.as_ref())
     }
 
     fn turn(&mut self, source: &mut impl Source) -> io::Result<Progress> {
@@ -509,14 +509,14 @@ impl<'a> Tail<'a> {
         }
     }
 
-    fn end(mut self, source: &impl Source, failure: Option<io::Error>) -> Exit {
+    fn end(mut self, source: &impl Source, failure: Option<&io::Error>) -> Exit {
         self.pipeline.evaluator.stop();
         self.tell();
         let asked = self.flags.stops.load(Ordering::Relaxed) > 0;
         if !self.options.output.quiet {
             self.say_end(source);
         }
-        if let Some(error) = &failure {
+        if let Some(error) = failure {
             self.sinks.printer.line(&format!("reading ended: {error}"));
         }
         self.sinks.finish(if asked {

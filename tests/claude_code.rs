@@ -1,4 +1,5 @@
 //! A folder of Claude Code with all that real ones have: every response once, totals exact, no storm.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod common;
 
@@ -18,16 +19,16 @@ fn cost(prices: [i128; 5], counts: [i128; 5]) -> i128 {
 
 struct Session {
     lines: Vec<String>,
-    session: &'static str,
+    id: &'static str,
     at: i64,
     parent: u32,
 }
 
 impl Session {
-    fn new(session: &'static str, at: i64) -> Self {
+    fn new(id: &'static str, at: i64) -> Self {
         Self {
             lines: Vec::new(),
-            session,
+            id,
             at,
             parent: 0,
         }
@@ -38,10 +39,10 @@ impl Session {
         format!(
             r#"{{"parentUuid":"u-{}","isSidechain":false,"type":"{kind}",{rest},"uuid":"u-{}-{}","timestamp":"{}","cwd":"/home/dev/app","sessionId":"{}","version":"2.1.219","gitBranch":"main"}}"#,
             self.parent - 1,
-            self.session,
+            self.id,
             self.parent,
             rfc3339(self.at),
-            self.session
+            self.id
         )
     }
 

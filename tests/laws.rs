@@ -1,4 +1,5 @@
 //! The laws of the product, on generated traffic.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod common;
 
@@ -72,19 +73,20 @@ fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
 
+struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+impl std::io::Write for Shared {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(data);
+        Ok(data.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Notices exactly as `--json` writes them, but for the time of writing.
 fn json(notices: &[Notice]) -> String {
     let bytes = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    struct Shared(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-    impl std::io::Write for Shared {
-        fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(data);
-            Ok(data.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let mut sink = JsonSink::new(Outlet::direct(Shared(bytes.clone())));
     for notice in notices {
         sink.emit(Told {
@@ -190,7 +192,7 @@ proptest! {
         let (copied, told_of_copies) = replayed(&with_copies);
         prop_assert_eq!(json(&told), json(&told_of_copies));
         let mut totals = copied.evaluator.totals().clone();
-        prop_assert_eq!(totals.duplicates as usize, with_copies.len() - lines.len());
+        prop_assert_eq!(totals.duplicates, (with_copies.len() - lines.len()) as u64);
         totals.duplicates = 0;
         prop_assert_eq!(once.evaluator.totals(), &totals);
     }
@@ -376,7 +378,7 @@ impl Decode for Replay {
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
         self.0.intake.line(line, NOW, |event| {
-            out.push((event.time().map(|t| t.0), event))
+            out.push((event.time().map(|t| t.0), event));
         });
     }
 

@@ -1,4 +1,5 @@
 //! Names, prices and their arithmetic, to the pico-dollar.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use claude_tokmon::monitor::{Time, Tokens};
 use claude_tokmon::price::{PicoUsd, PriceTable, Ratio, Speed, Terms};
@@ -8,6 +9,7 @@ fn table() -> PriceTable {
     PriceTable::embedded()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as prices are asked for")]
 fn at(date: &str) -> Option<Time> {
     let time = chrono::DateTime::parse_from_rfc3339(&format!("{date}T12:00:00Z")).unwrap();
     Some(Time(time.timestamp_millis()))

@@ -1,4 +1,5 @@
 //! Ordinary days: nothing here is worth a page, and each was once a false alarm of some tool.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod common;
 
@@ -150,7 +151,7 @@ fn a_switch_of_the_model_pays_for_a_cache_of_its_own_and_is_no_break() {
         .totals()
         .by_cause
         .keys()
-        .map(|c| c.name())
+        .map(claude_tokmon::monitor::Cause::name)
         .collect();
     assert!(causes.contains(&"model-changed"), "{causes:?}");
 }
@@ -181,7 +182,11 @@ fn a_pause_longer_than_the_time_to_live_is_no_break() {
     let totals = pipeline.evaluator.totals();
     assert_eq!(totals.waste().0, 0);
     assert_eq!(
-        totals.by_cause.keys().map(|c| c.name()).collect::<Vec<_>>(),
+        totals
+            .by_cause
+            .keys()
+            .map(claude_tokmon::monitor::Cause::name)
+            .collect::<Vec<_>>(),
         ["expired"]
     );
 }

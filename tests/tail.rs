@@ -1,4 +1,5 @@
 //! The program on real files and pipes that grow, rotate, vanish and come.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod common;
 

@@ -400,7 +400,7 @@ pub fn write_rules(rules: &[Rule]) -> String {
 }
 
 fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
-    let quoted = |text: &str| format!("{:?}", text);
+    let quoted = |text: &str| format!("{text:?}");
     let time = |secs: i64| quoted(&write_duration(secs));
     let mut fields = vec![("name", quoted(&rule.name))];
     let comment = format!(

@@ -20,7 +20,7 @@ use crate::source::{Decode, HistoryFile, Input, Line, Names, discover, merge};
 use report::{Coverage, Episodes, Report};
 
 /// Hooks of a replay may go on for so long after its end.
-const HOOK_PATIENCE: Duration = Duration::from_secs(3600);
+const HOOK_PATIENCE: Duration = Duration::from_hours(1);
 
 /// Runs the rules over history: alerts on stderr, the report on stdout.
 ///

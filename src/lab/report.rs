@@ -424,17 +424,18 @@ impl Report<'_> {
                 if column > 0 {
                     line.push_str("  ");
                 }
-                line.push_str(&if left {
-                    format!("{cell}{pad}")
+                let (before, after) = if left {
+                    ("", pad.as_str())
                 } else {
-                    format!("{pad}{cell}")
-                });
+                    (pad.as_str(), "")
+                };
+                line.extend([before, cell, after]);
             }
             let line = line.trim_end();
             if i == 0 {
-                self.heading(f, line)?
+                self.heading(f, line)?;
             } else {
-                writeln!(f, "{line}")?
+                writeln!(f, "{line}")?;
             }
         }
         Ok(())

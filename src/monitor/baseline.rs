@@ -185,7 +185,7 @@ mod tests {
     fn usual_is_the_median_and_busy_the_99th_percentile() {
         let mut baseline = Baseline::default();
         for n in 1..=1000 {
-            baseline.add(n, n as i128 * UNIT);
+            baseline.add(n, i128::from(n) * UNIT);
         }
         let Usual {
             usual,

@@ -5,6 +5,7 @@
 //! What is expected of the cache is what the conversation is known to have put there: the tokens read and written by the last
 //! request that used the cache, no more than this prompt or the last one. A tail that was never cached is not missed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -189,7 +190,7 @@ struct Session {
 /// that an alert has spoken of.
 #[derive(Debug, Clone)]
 struct Chance {
-    blocks: std::collections::VecDeque<(i64, u64, u64)>,
+    blocks: VecDeque<(i64, u64, u64)>,
     last_hour: Window,
 }
 
@@ -277,7 +278,7 @@ impl CacheTracker {
             conversations: FxHashMap::default(),
             sessions: FxHashMap::default(),
             chance: Chance {
-                blocks: Default::default(),
+                blocks: VecDeque::new(),
                 last_hour: Window::new(3600, 0),
             },
         }
@@ -560,7 +561,7 @@ impl Conversation {
             Outcome::Miss(miss) if !miss.cause.is_waste() => {}
             Outcome::Miss(miss) if trusted || self.run.is_some() => {
                 let before = self.last_hit;
-                let run = self.run.get_or_insert_with(|| Run {
+                let run = self.run.get_or_insert(Run {
                     length: 0,
                     since: at,
                     before,

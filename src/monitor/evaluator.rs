@@ -4,7 +4,7 @@
 //! which are whole seconds of event time; seconds at which nothing can change are skipped, so idle hours cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::{Episode, Notice, Phase, Reading, Reason};
@@ -84,7 +84,7 @@ struct State {
 #[derive(Debug)]
 struct Pace {
     window: Window,
-    minutes: std::collections::VecDeque<i64>,
+    minutes: VecDeque<i64>,
     baseline: Baseline,
     /// The last minute in which an alert was on.
     disturbed: i64,
@@ -146,7 +146,7 @@ impl Evaluator {
                 totals: Totals::default(),
                 pace: Pace {
                     window: Window::new(60, 420),
-                    minutes: Default::default(),
+                    minutes: VecDeque::new(),
                     baseline: Baseline::default(),
                     disturbed: i64::MIN,
                 },
@@ -617,12 +617,12 @@ impl State {
             episode.step = read.step;
             episode.last_value = self.now;
         }
-        if alert.phase == Phase::Firing && before != Phase::Firing {
-            if rule.metric == Metric::MissRun
-                && let Some(key) = scope.keys.get(&id)
-            {
-                self.cache.run_was_told(key.labels.conversation);
-            }
+        if alert.phase == Phase::Firing
+            && before != Phase::Firing
+            && rule.metric == Metric::MissRun
+            && let Some(key) = scope.keys.get(&id)
+        {
+            self.cache.run_was_told(key.labels.conversation);
         }
         if matches!(alert.phase, Phase::Firing) && !rule.metric.is_announcement() {
             self.pace.disturbed = self.pace.disturbed.max(self.now.minute());

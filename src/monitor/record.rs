@@ -124,7 +124,7 @@ impl Labels {
         let mut hasher = rustc_hash::FxHasher::default();
         match &self.session {
             Some(session) => {
-                (session, &self.agent, self.interleaved, &self.model).hash(&mut hasher)
+                (session, &self.agent, self.interleaved, &self.model).hash(&mut hasher);
             }
             None => (&self.model, &self.project).hash(&mut hasher),
         }

@@ -140,14 +140,13 @@ impl<'s> Frame<'s> {
     }
 
     fn respond(&self, usage: &Object, options: &ParseOptions, clock: Clock) -> Found<'static> {
-        let model = match &options.model_field {
-            Some(pointer) => self.point(pointer),
-            None => {
-                let model = self
-                    .find_text(&["model"])
-                    .or_else(|| self.requested_model());
-                model.map(Cow::into_owned)
-            }
+        let model = if let Some(pointer) = &options.model_field {
+            self.point(pointer)
+        } else {
+            let model = self
+                .find_text(&["model"])
+                .or_else(|| self.requested_model());
+            model.map(Cow::into_owned)
         };
         if model.as_deref() == Some("<synthetic>") {
             return Found::Skipped(Skipped::Synthetic);

@@ -140,6 +140,7 @@ fn is_date(text: &str) -> bool {
     text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "one of several steps of a kind")]
 fn dots_to_dashes_without_date(trail: &mut NameTrail) -> Option<String> {
     let name = trail.last().replace('.', "-");
     match name.rsplit_once('-') {

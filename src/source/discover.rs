@@ -216,7 +216,7 @@ impl Search {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => self.dirs.push(entry.into_path()),
                 Ok(entry) if entry.file_type().is_file() && wanted(entry.path()) => {
-                    self.take(entry.into_path())
+                    self.take(entry.into_path());
                 }
                 Ok(_) => {}
                 Err(e) => {

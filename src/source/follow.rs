@@ -20,7 +20,7 @@ use super::{Line, LineSplitter, Progress, Source, SourceInfo};
 
 /// Files that grew within `ACTIVE_FOR` are looked at this often.
 const ACTIVE_EVERY: Duration = Duration::from_millis(250);
-const ACTIVE_FOR: Duration = Duration::from_secs(60);
+const ACTIVE_FOR: Duration = Duration::from_mins(1);
 
 /// Other files, and the directories, are looked at this often.
 const IDLE_EVERY: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ const SCAN_PAUSE: Duration = Duration::from_millis(100);
 const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// A file that was rotated away is read on for this long after it last grew: its writer may not have noticed yet.
-const ROTATE_WAIT: Duration = Duration::from_secs(60);
+const ROTATE_WAIT: Duration = Duration::from_mins(1);
 
 /// Files that were rotated away are kept open, but no more than these.
 const MAX_RETIRED: usize = 64;
@@ -513,7 +513,7 @@ impl Followed {
                 offset,
                 number,
                 bytes,
-            })
+            });
         });
     }
 }

@@ -7,7 +7,7 @@
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -164,7 +164,7 @@ struct Stream<T> {
     splitter: LineSplitter,
     /// Entries that may still be overtaken by an earlier one: time, order of reading; with their items.
     heap: BinaryHeap<Reverse<(i64, u64)>>,
-    items: std::collections::HashMap<u64, T, rustc_hash::FxBuildHasher>,
+    items: HashMap<u64, T, rustc_hash::FxBuildHasher>,
     /// Entries whose turn is certain, in order. Which they are depends on the entries only, not on how the file was read.
     ready: VecDeque<(i64, T)>,
     read: u64,
@@ -266,7 +266,7 @@ impl<T> Stream<T> {
             file,
             splitter: LineSplitter::default(),
             heap: BinaryHeap::new(),
-            items: Default::default(),
+            items: HashMap::default(),
             ready: VecDeque::new(),
             read: 0,
             newest: i64::MIN,

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// How much before the place we have read up to is remembered by its hash: at least one whole record as a rule, so that its
 /// unique id and time are in it.
-const MARKER_BYTES: u64 = 4096;
+const MARKER_BYTES: usize = 4096;
 
 /// A file as long as it exists: device, inode, and birth where the file system knows it. A new file may get the inode of one
 /// that was just removed, but not its birth.
@@ -73,9 +73,11 @@ impl Marker {
 }
 
 fn hash_before(file: &File, offset: u64) -> io::Result<u64> {
-    let length = offset.min(MARKER_BYTES);
-    let mut bytes = [0; MARKER_BYTES as usize];
-    let bytes = &mut bytes[..usize::try_from(length).unwrap_or(0)];
-    file.read_exact_at(bytes, offset - length)?;
+    let length = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(MARKER_BYTES);
+    let mut bytes = [0; MARKER_BYTES];
+    let bytes = &mut bytes[..length];
+    file.read_exact_at(bytes, offset - length as u64)?;
     Ok(xxh3_64(bytes))
 }

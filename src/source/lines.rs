@@ -184,7 +184,7 @@ impl PipeSource {
     }
 
     /// Whether there is something to read, or the end, within so long.
-    fn is_readable(&self, at_most: Duration) -> bool {
+    fn is_readable(at_most: Duration) -> bool {
         let timeout = Timespec::try_from(at_most).ok();
         let input = stdin();
         let mut fds = [PollFd::new(&input, PollFlags::IN)];
@@ -197,7 +197,7 @@ impl Source for PipeSource {
         if self.ended {
             return Ok(Progress::Ended);
         }
-        if !self.is_readable(Duration::ZERO) {
+        if !Self::is_readable(Duration::ZERO) {
             return Ok(Progress::CaughtUp);
         }
         let n = match rustix::io::read(stdin(), &mut self.buffer) {
@@ -214,7 +214,7 @@ impl Source for PipeSource {
                 offset,
                 number,
                 bytes,
-            })
+            });
         };
         if n > 0 {
             self.splitter.push(&self.buffer[..n], &mut hand_over);
@@ -231,7 +231,7 @@ impl Source for PipeSource {
     fn wait(&mut self, at_most: Duration) {
         match self.kind {
             Kind::Pipe => {
-                self.is_readable(at_most);
+                Self::is_readable(at_most);
             }
             // A file is always readable, also at its end.
             Kind::File => std::thread::sleep(at_most.min(Duration::from_millis(100))),
@@ -257,7 +257,7 @@ mod tests {
         let mut splitter = LineSplitter::default();
         for chunk in chunks {
             splitter.push(chunk, |offset, number, line| {
-                lines.push((offset, number, line.to_vec()))
+                lines.push((offset, number, line.to_vec()));
             });
         }
         splitter.finish(|offset, number, line| lines.push((offset, number, line.to_vec())));

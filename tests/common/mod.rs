@@ -308,7 +308,7 @@ impl Watch {
         std::thread::spawn(move || {
             lines
                 .map_while(Result::ok)
-                .for_each(|line| drop(sender.send(line)))
+                .for_each(|line| drop(sender.send(line)));
         });
         Self {
             child,
