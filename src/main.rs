@@ -10,6 +10,7 @@ use claude_tokmon::config::{self, NoLogs, Options};
 use claude_tokmon::lab::{self, Missing};
 use claude_tokmon::run::{self, Exit, Unreadable};
 use claude_tokmon::sink::{self, Outlet};
+use claude_tokmon::source::InputError;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -69,6 +70,9 @@ fn print(text: &str) -> Result<Exit> {
 /// The one line of an error: what it is about and the next step.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let _ = Outlet::direct(io::stderr()).write(&format!("claude-tokmon: {error:#}\n"));
-    let unreadable = error.is::<NoLogs>() || error.is::<Missing>() || error.is::<Unreadable>();
+    let unreadable = error.is::<NoLogs>()
+        || error.is::<Missing>()
+        || error.is::<Unreadable>()
+        || matches!(error.downcast_ref(), Some(InputError::Kind(_)));
     ExitCode::from(if unreadable { 3 } else { 2 })
 }

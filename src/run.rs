@@ -18,7 +18,7 @@ use crate::sink::{
 };
 use crate::source::{
     Decode, Follower, HistoryFile, Input, Line, Names, Note, NotifyWake, PipeSource, Progress,
-    Resume, Source, WakeHandle, discover, merge,
+    Resume, Source, WakeHandle, discover, last_line_end, merge,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -277,9 +277,10 @@ impl<'a> Tail<'a> {
         for file in &found {
             // Nothing in a file that was last written before the history begins can be of interest.
             if file.modified_ms < self.oldest.0 {
+                let offset = last_line_end(file).unwrap_or(file.size);
                 resume.push(Resume {
                     key: file.key,
-                    offset: file.size,
+                    offset,
                 });
                 continue;
             }

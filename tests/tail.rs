@@ -459,3 +459,37 @@ fn a_closed_standard_input_is_told_and_ends_with_3() {
         "claude-tokmon: cannot follow \"-\": standard input is closed or the null device\n"
     );
 }
+
+#[test]
+fn many_idle_files_need_few_descriptors() {
+    let home = home();
+    fs::create_dir(home.path().join("logs")).unwrap();
+    for i in 0..300 {
+        append(
+            &home.path().join(format!("logs/{i}.jsonl")),
+            &[of_model("claude-opus-4-7", &i.to_string())],
+        );
+    }
+    // The limit is set by the shell that becomes the program.
+    let line = format!(
+        "ulimit -n 64; exec {} tail logs",
+        env!("CARGO_BIN_EXE_claude-tokmon")
+    );
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &line])
+        .current_dir(home.path())
+        .env("HOME", home.path());
+    let mut watch = Watch::start(command);
+    watch.expect("watching 300 files · last 7d: 300 responses, $150.00");
+    append(
+        &home.path().join("logs/7.jsonl"),
+        &[of_model("claude-unheard-of", "x")],
+    );
+    watch.expect("no price for model");
+    let (_, lines) = watch.end();
+    assert!(
+        !lines.iter().any(|l| l.contains("cannot read")),
+        "{lines:?}"
+    );
+}

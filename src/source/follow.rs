@@ -83,7 +83,8 @@ struct Followed {
     marker: Option<Marker>,
     /// Size and time of change at the last look.
     seen: Option<(u64, SystemTime)>,
-    last_growth: Instant,
+    /// When it last grew while we watched.
+    last_growth: Option<Instant>,
     next_look: Instant,
     unreadable: bool,
     /// Figures of earlier generations of the file.
@@ -240,7 +241,7 @@ impl<W: Wake> Follower<W> {
             self.past.add(oldest.stats());
         }
         file.next_look = now;
-        file.last_growth = now;
+        file.last_growth = Some(now);
         self.retired.push(file);
     }
 
@@ -352,7 +353,7 @@ impl<W: Wake> Follower<W> {
         let is_complete = self.is_complete;
         let past = &mut self.past;
         self.retired.retain_mut(|file| {
-            let over = now.duration_since(file.last_growth) >= ROTATE_WAIT;
+            let over = !file.grew_within(ROTATE_WAIT, now);
             if over {
                 if is_complete(file.splitter.partial()) {
                     file.take_partial(emit);
@@ -381,7 +382,7 @@ impl Followed {
             splitter: LineSplitter::at(offset),
             marker: None,
             seen: None,
-            last_growth: now,
+            last_growth: None,
             next_look: now,
             unreadable: false,
             past: SplitStats::default(),
@@ -392,6 +393,11 @@ impl Followed {
         let mut stats = self.past;
         stats.add(self.splitter.stats());
         stats
+    }
+
+    fn grew_within(&self, time: Duration, now: Instant) -> bool {
+        self.last_growth
+            .is_some_and(|growth| now.duration_since(growth) < time)
     }
 
     fn look(
@@ -426,12 +432,12 @@ impl Followed {
             looked.more = self.read(now, buffer, emit)?;
             self.seen = (!looked.more).then_some(seen);
         }
-        let quiet = now.duration_since(self.last_growth) >= QUIET_FOR;
+        let quiet = !self.grew_within(QUIET_FOR, now);
         if quiet && !self.splitter.partial().is_empty() && is_complete(self.splitter.partial()) {
             self.take_partial(emit);
             self.mark()?;
         }
-        let active = now.duration_since(self.last_growth) < ACTIVE_FOR;
+        let active = self.grew_within(ACTIVE_FOR, now);
         if !active {
             self.file = None;
         }
@@ -468,7 +474,7 @@ impl Followed {
             match file.read_at(buffer, position) {
                 Ok(0) => break,
                 Ok(n) => {
-                    self.last_growth = now;
+                    self.last_growth = Some(now);
                     self.splitter.push(&buffer[..n], |offset, number, bytes| {
                         emit(Line {
                             source,

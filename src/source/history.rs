@@ -402,6 +402,26 @@ fn first_time<D: Decode>(file: &HistoryFile, decoder: &D) -> i64 {
     first.unwrap_or(i64::MIN)
 }
 
+/// The end of the last whole line of a file, for one that is followed without being read.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn last_line_end(found: &Found) -> io::Result<u64> {
+    let file = File::open(&found.path)?;
+    let mut buffer = vec![0; 64 << 10];
+    let mut end = found.size;
+    while end > 0 {
+        let length = usize::try_from(end).unwrap_or(usize::MAX).min(buffer.len());
+        let start = end - length as u64;
+        file.read_exact_at(&mut buffer[..length], start)?;
+        if let Some(at) = memchr::memrchr(b'\n', &buffer[..length]) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use discover::{Found, Input, InputError, Names, claude_code_folders, discover, inputs};
 pub use follow::{Follower, Note, Resume};
-pub use history::{Decode, Finished, HistoryFile, merge};
+pub use history::{Decode, Finished, HistoryFile, last_line_end, merge};
 pub use identity::FileKey;
 pub use lines::{LineSplitter, MAX_LINE_BYTES, PipeSource, SplitStats};
 pub use wake::{NotifyWake, SleepWake, Wake, WakeHandle, Woken};

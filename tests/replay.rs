@@ -1,0 +1,153 @@
+//! Replay over spans, rotated and compressed files, and pipes.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{Call, TWO_O_CLOCK, append, program};
+use serde_json::Value;
+
+fn replay(home: &Path, args: &[&str]) -> (Vec<Value>, i32) {
+    let output = program(home)
+        .args(["replay", "--json"])
+        .args(args)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let objects = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    (objects, output.status.code().unwrap())
+}
+
+fn fixture() -> String {
+    format!("{}/fixtures/cache-break.jsonl", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn a_span_is_reported_alone_and_what_lies_before_it_is_learned_from() {
+    let home = tempfile::tempdir().unwrap();
+    let (whole, _) = replay(home.path(), &[&fixture()]);
+    let span = [
+        "--since",
+        "2026-11-23T01:30:00Z",
+        "--until",
+        "2026-11-23T02:10:00Z",
+        &fixture(),
+    ];
+    let (part, code) = replay(home.path(), &span);
+    assert_eq!(code, 0);
+    let summary = part.last().unwrap();
+    assert_eq!(
+        summary["span"][0].as_str().unwrap().get(..16),
+        Some("2026-11-23T01:30")
+    );
+    let records = summary["records"].as_u64().unwrap();
+    assert!(
+        records > 30 && records < whole.last().unwrap()["records"].as_u64().unwrap() / 2,
+        "{records}"
+    );
+    // The break is found at the same request, as the same episode, at the same cost.
+    for field in [
+        "episode",
+        "at",
+        "since",
+        "value",
+        "limit",
+        "exposed_usd",
+        "cause",
+    ] {
+        assert_eq!(part[0][field], whole[0][field], "{field}");
+    }
+    let reasons: Vec<&str> = part.iter().filter_map(|o| o["reason"].as_str()).collect();
+    assert_eq!(reasons, ["first", "repeat", "stopped"]);
+}
+
+#[test]
+fn rotated_and_compressed_files_of_a_directory_are_read_in_their_order() {
+    let home = tempfile::tempdir().unwrap();
+    let line = |i: i64| {
+        Call {
+            at: TWO_O_CLOCK + i * 1000,
+            id: format!("msg_{i}"),
+            input: 1000,
+            ..Call::default()
+        }
+        .line()
+    };
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    append(&logs.join("app.log"), &[line(6), line(7)]);
+    append(&logs.join("app.log.1"), &[line(4), line(5)]);
+    let old = line(2) + "\n" + &line(3) + "\n";
+    let mut gz = flate2::write::GzEncoder::new(
+        fs::File::create(logs.join("app.log.2.gz")).unwrap(),
+        flate2::Compression::fast(),
+    );
+    gz.write_all(old.as_bytes()).unwrap();
+    gz.finish().unwrap();
+    let older = line(0) + "\n" + &line(1);
+    let zst = ruzstd::encoding::compress_to_vec(
+        older.as_bytes(),
+        ruzstd::encoding::CompressionLevel::Fastest,
+    );
+    fs::write(logs.join("app.log.3.zst"), zst).unwrap();
+    // The same file unpacked adds nothing.
+    fs::write(logs.join("app.log.4"), &old).unwrap();
+    let (objects, code) = replay(home.path(), &["logs"]);
+    let summary = objects.last().unwrap();
+    assert_eq!(code, 0);
+    let found = ["files", "records", "duplicates", "late", "bad_lines"]
+        .map(|key| summary[key].as_u64().unwrap());
+    assert_eq!(found, [5, 8, 2, 0, 0]);
+    fs::write(logs.join("broken.log.gz"), "not gzip").unwrap();
+    assert_eq!(replay(home.path(), &["logs"]).1, 3);
+}
+
+#[test]
+fn standard_input_is_as_good_as_a_file() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = program(home.path());
+    command
+        .args(["replay", "--json", "-"])
+        .stdin(fs::File::open(fixture()).unwrap())
+        .stderr(Stdio::null());
+    let output = command.output().unwrap();
+    let piped = String::from_utf8(output.stdout)
+        .unwrap()
+        .replace("\"source\":\"-\"", "");
+    let file = program(home.path())
+        .args(["replay", "--json", &fixture()])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let file = String::from_utf8(file.stdout)
+        .unwrap()
+        .replace(&format!("\"source\":\"{}\"", fixture()), "");
+    assert_eq!(piped, file);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_claude-tokmon");
+    let line = format!(
+        "{program} replay --json {} 2>err | head -1 >/dev/null; {program} man | head -1 >/dev/null",
+        fixture()
+    );
+    let status = Command::new("/bin/sh")
+        .args(["-c", &line])
+        .current_dir(home.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let stderr = fs::read_to_string(home.path().join("err")).unwrap();
+    assert!(
+        !stderr.contains("panic") && !stderr.contains("roken pipe"),
+        "{stderr}"
+    );
+}
