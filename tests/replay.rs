@@ -1,4 +1,5 @@
 //! Replay over spans, rotated and compressed files, and pipes.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod common;
 

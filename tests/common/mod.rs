@@ -8,7 +8,8 @@
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
-    clippy::cast_sign_loss
+    clippy::cast_sign_loss,
+    clippy::unwrap_used
 )]
 
 use std::fmt::Write;
