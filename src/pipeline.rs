@@ -386,7 +386,7 @@ fn identity(usage: &Usage<'_>) -> Option<ResponseId> {
     ] {
         bytes.extend_from_slice(&count.to_le_bytes());
     }
-    Some(ResponseId(xxh3_128(&bytes)))
+    Some(ResponseId::from_hash(xxh3_128(&bytes)))
 }
 
 /// An intake and an evaluator in one line.

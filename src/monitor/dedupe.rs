@@ -14,14 +14,23 @@ use crate::price::PicoUsd;
 /// Responses older than this are forgotten where memory is bounded.
 const MEMORY_MS: i64 = 7 * 24 * 3_600_000;
 
+/// What is kept of each response: 48 bytes with its identity, because there may be half a million of them.
 #[derive(Debug)]
 struct Counted {
     /// `i64::MIN` if it had no time.
     first: Time,
+    /// Output tokens, and in the top bit whether they are a placeholder.
     output: u64,
-    cost: Option<PicoUsd>,
-    understated: bool,
+    /// Pico-dollars; `i64::MIN` if it has no price. A single response costs less than the nine million dollars that fit.
+    cost: i64,
     labels: Arc<Labels>,
+}
+
+const UNDERSTATED: u64 = 1 << 63;
+
+fn compact(cost: Option<PicoUsd>) -> i64 {
+    cost.and_then(|cost| i64::try_from(cost.0).ok())
+        .unwrap_or(i64::MIN)
 }
 
 /// What a copy adds to a response that was counted before.
@@ -80,11 +89,15 @@ impl Dedupe {
             Stamp::At(time) => time,
             Stamp::Undated | Stamp::Impossible => Time(i64::MIN),
         };
+        let mark = if record.caveats.output_understated {
+            UNDERSTATED
+        } else {
+            0
+        };
         let entry = Counted {
             first,
-            output: record.tokens.output,
-            cost: record.cost,
-            understated: record.caveats.output_understated,
+            output: record.tokens.output | mark,
+            cost: compact(record.cost),
             labels: Arc::clone(&record.labels),
         };
         self.counted.insert(id, entry);
@@ -112,20 +125,26 @@ impl Dedupe {
 
 impl Counted {
     fn grow(&mut self, record: &UsageRecord) -> Sighting {
-        let now_final = self.understated && !record.caveats.output_understated;
-        self.understated &= record.caveats.output_understated;
-        let more = record.tokens.output.saturating_sub(self.output);
+        let was_understated = self.output & UNDERSTATED > 0;
+        let before = self.output & !UNDERSTATED;
+        let now_final = was_understated && !record.caveats.output_understated;
+        let more = record.tokens.output.saturating_sub(before);
         if more == 0 && !now_final {
             return Sighting::Copy;
         }
-        let cost = match (record.cost, self.cost) {
-            (Some(now), Some(before)) if more > 0 => Some(now - before),
-            (Some(_), Some(_)) => Some(PicoUsd::ZERO),
-            _ => None,
+        let mark = if was_understated && !now_final {
+            UNDERSTATED
+        } else {
+            0
+        };
+        self.output = (before + more) | mark;
+        let cost = match (compact(record.cost), self.cost) {
+            (i64::MIN, _) | (_, i64::MIN) => None,
+            (now, before) if more > 0 => Some(PicoUsd(i128::from(now) - i128::from(before))),
+            _ => Some(PicoUsd::ZERO),
         };
         if more > 0 {
-            self.output = record.tokens.output;
-            self.cost = record.cost;
+            self.cost = compact(record.cost);
         }
         Sighting::Grown(Growth {
             first: (self.first.0 > i64::MIN).then_some(self.first),
