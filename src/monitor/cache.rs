@@ -15,7 +15,7 @@ use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
 /// A conversation that has not read the cache for this long is taken for one that does not use it.
-const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
+pub(super) const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
 
 /// Time to live of the two kinds of cache entries, in seconds.
 const SHORT_TTL: i64 = 300;

@@ -4,8 +4,9 @@
 //! here. The same records and ticks give the same notices, live and in replay.
 //!
 //! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`window`](Window), [`baseline`](Baseline),
-//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), [`alert`](Alert), [`totals`](Totals),
-//! [`evaluator`](Evaluator).
+//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
+//! of rules with the same keys), `reading` (a rule's value against its limit), `state` (what all keys share), `notice` (what
+//! is told), [`evaluator`](Evaluator).
 
 mod alert;
 mod baseline;
@@ -13,9 +14,12 @@ mod cache;
 mod dedupe;
 mod evaluator;
 mod metric;
+mod notice;
+mod reading;
 mod record;
 mod rule;
 mod scope;
+mod state;
 mod totals;
 mod window;
 

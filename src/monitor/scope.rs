@@ -11,9 +11,9 @@ use super::alert::{Alert, Phase, Share};
 use super::baseline::{Amount, Baseline};
 use super::cache::Miss;
 use super::metric::{Metric, Value};
-use super::record::{Labels, Time};
+use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Rule};
-use super::window::{Sums, Window};
+use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
 /// A minute is sampled this long after its end, so that output that comes late is in.
@@ -297,11 +297,56 @@ impl Key {
             .map(|minute| minute * 60 + 59 + SAMPLE_DELAY_SECS)
     }
 
-    pub(super) fn note_miss(&mut self, miss: &Miss) {
+    fn note_miss(&mut self, miss: &Miss) {
         if self.misses.len() == RECENT_MISSES {
             self.misses.pop_front();
         }
         self.misses.push_back(miss.clone());
+    }
+
+    /// What a record adds to the windows of this key.
+    pub(super) fn sums_of(
+        &self,
+        record: &UsageRecord,
+        at: Time,
+        miss: Option<&Miss>,
+        min_prompt: u64,
+    ) -> Sums {
+        let tokens = &record.tokens;
+        let mut sums = Sums::of(&record.all_tokens(), record.cost);
+        sums.prompt = signed(record.all_tokens().prompt());
+        if tokens.prompt() >= min_prompt {
+            sums.large = 1;
+            sums.cached = i64::from(tokens.cache_read > 0 || tokens.cache_write() > 0);
+            let uses_cache = self
+                .last_read
+                .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS);
+            if uses_cache {
+                sums.eligible = 1;
+                sums.eligible_prompt = signed(tokens.prompt());
+                sums.eligible_read = signed(tokens.cache_read);
+            }
+        }
+        if let Some(miss) = miss {
+            sums.waste = miss.cost;
+            sums.affected = 1;
+            sums.missed = signed(miss.tokens);
+        }
+        sums
+    }
+
+    /// Remembers what a record tells about this key.
+    pub(super) fn note_arrival(&mut self, record: &UsageRecord, at: Time, miss: Option<&Miss>) {
+        if record.tokens.cache_read > 0 {
+            self.last_read = Some(self.last_read.map_or(at, |read| read.max(at)));
+        }
+        self.last_record = self.last_record.max(at);
+        self.unpriced = record.cost.is_none();
+        self.names
+            .add(at, &record.labels, record.cost.unwrap_or_default());
+        if let Some(miss) = miss {
+            self.note_miss(miss);
+        }
     }
 
     /// The next second after `now` at which time alone changes something here.

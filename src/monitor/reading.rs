@@ -1,0 +1,220 @@
+//! What a rule reads now: its value held against its limit, and whether another alert explains it.
+//!
+//! Reads only. What follows from a reading is the alert's business.
+
+use super::alert::{Episode, Phase, Reading};
+use super::baseline::{Amount, UNIT, Usual};
+use super::cache::{CacheTracker, Odds};
+use super::metric::{Metric, Value};
+use super::record::Time;
+use super::rule::{Limit, Rule};
+use super::scope::Key;
+use super::window::Window;
+use crate::price::PicoUsd;
+
+/// Fewer requests than this that missed the cache are no pattern, however large their share.
+const MIN_AFFECTED: i64 = 3;
+
+/// An alert is explained by others if they account for so many hundredths of what is over its limit.
+const EXPLAINED_PERCENT: i128 = 80;
+
+/// A reading of a rule, with what a notice will say of it.
+pub(super) struct Read {
+    pub(super) reading: Reading,
+    /// The deciding window has a value.
+    pub(super) has_value: bool,
+    pub(super) limit: Amount,
+    pub(super) step: usize,
+    pub(super) odds: Option<(Odds, u32)>,
+}
+
+/// Reads a rule for a key. `arrived`: a record of the key has just come in.
+pub(super) fn read(
+    cache: &mut CacheTracker,
+    key: &Key,
+    rule: &Rule,
+    slot: usize,
+    usual: Usual,
+    now: Time,
+    arrived: bool,
+) -> Read {
+    match rule.metric {
+        Metric::MissRun => read_run(cache, key, rule, slot, now),
+        Metric::Unpriced => read_unpriced(key, slot, arrived),
+        Metric::NoCache => read_no_cache(key, rule, slot),
+        Metric::Cost
+        | Metric::Tokens
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests
+        | Metric::CacheMiss
+        | Metric::CacheWaste => read_window(key, rule, slot, usual, now),
+    }
+}
+
+impl Read {
+    fn announcement(said: bool) -> Self {
+        let reading = if said {
+            Reading::Breach
+        } else {
+            Reading::Nothing
+        };
+        Self {
+            reading,
+            has_value: true,
+            limit: 0,
+            step: 0,
+            odds: None,
+        }
+    }
+}
+
+/// A model without a price is announced with its first record and stays so.
+fn read_unpriced(key: &Key, slot: usize, arrived: bool) -> Read {
+    let on = key.alerts[slot].phase == Phase::Firing;
+    Read::announcement(on || (arrived && key.unpriced))
+}
+
+fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
+    let on = key.alerts[slot].phase == Phase::Firing;
+    let total = rule
+        .windows
+        .first()
+        .and_then(|secs| key.window(*secs))
+        .map(Window::total);
+    let uncached = total.is_some_and(|sums| sums.cached == 0 && sums.large >= rule.min_requests);
+    Read::announcement(on || uncached)
+}
+
+fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> Read {
+    let open = key.alerts[slot].open();
+    let (mut step, mut value) = key.value(rule, open.map(|episode| episode.step));
+    let secs_of = |step: usize| rule.windows.get(step).copied().unwrap_or(0);
+    let mut stale = false;
+    if let (Some(episode), None) = (open, value) {
+        // The window that it fired on has been too thin for long: a longer one decides, or the episode is over.
+        if now.millis_since(episode.last_value) >= 2 * secs_of(step) * 1000 {
+            (step, value) = key.value(rule, None);
+            stale = value.is_none();
+        }
+    }
+    let secs = secs_of(step);
+    let total = key
+        .window(secs)
+        .map(|window| *window.total())
+        .unwrap_or_default();
+    let limit = open
+        .map(|episode| episode.limit)
+        .or_else(|| rule.limit_now(usual, total.cost));
+    let (Some(value), Some(limit)) = (value, limit) else {
+        let reading = if stale {
+            Reading::Stale
+        } else {
+            Reading::Nothing
+        };
+        return Read {
+            reading,
+            has_value: false,
+            limit: limit.unwrap_or(0),
+            step,
+            odds: None,
+        };
+    };
+    // A share says nothing if it is that of a single large prompt, or if most of it was in the nature of things: first prompts,
+    // pauses, users that cannot be told apart.
+    let unread = total.eligible_prompt - total.eligible_read;
+    let avoidable = rule.metric != Metric::CacheMiss
+        || (total.missed * 2 >= unread && total.affected >= MIN_AFFECTED);
+    let enough_waste = total.waste >= rule.min_waste && avoidable;
+    let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
+    let (breach, clear) = match rule.limit {
+        Limit::Below(_) => (value.is_below(limit), value.is_clear_above(limit)),
+        _ => (
+            value.is_above(limit) && enough_waste,
+            value.is_clear_below(limit) || little_waste,
+        ),
+    };
+    let reading = match (breach, clear) {
+        (true, _) => Reading::Breach,
+        (false, true) => Reading::Clear,
+        (false, false) => Reading::Between,
+    };
+    Read {
+        reading,
+        has_value: true,
+        limit,
+        step,
+        odds: None,
+    }
+}
+
+fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: Time) -> Read {
+    let conversation = key.labels.conversation;
+    let open = key.alerts[slot].open();
+    let run = cache.run(conversation);
+    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.length, run.waste));
+    let value = Value::count(length);
+    let odds = cache.odds(now);
+    let shortest = match rule.limit {
+        Limit::ByChance { days } => odds.shortest_run(days),
+        // Strictly above a number is from the next whole one on.
+        Limit::Above(limit) => u32::try_from(limit / UNIT + 1).unwrap_or(u32::MAX),
+        Limit::Below(_) | Limit::TimesUsual(_) | Limit::Once => u32::MAX,
+    };
+    let limit = open.map_or(i128::from(shortest) * UNIT, |episode| episode.limit);
+    let idle_ms = cache
+        .last_request(conversation)
+        .map_or(0, |at| now.millis_since(at));
+    let window = rule.windows.last().copied().unwrap_or(0);
+    let reading = if open.is_some() && idle_ms >= 2 * window * 1000 {
+        Reading::Stale
+    } else if !value.is_below(limit) && waste >= rule.min_waste {
+        Reading::Breach
+    } else if value.is_clear_below(limit) {
+        Reading::Clear
+    } else {
+        Reading::Between
+    };
+    let odds = matches!(rule.limit, Limit::ByChance { .. }).then_some((odds, length));
+    Read {
+        reading,
+        has_value: true,
+        limit,
+        step: 0,
+        odds,
+    }
+}
+
+/// Whether other alerts have spoken for so much of what is over the limit that this one has nothing to add.
+pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
+    let Some(window) = rule
+        .windows
+        .get(episode.step)
+        .and_then(|secs| key.window(*secs))
+    else {
+        return false;
+    };
+    let total = window.total();
+    let told = total.waste_told_by_run + total.waste_told_by_window;
+    let mostly = |part: i128, whole: i128| part > 0 && part * 100 >= whole * EXPLAINED_PERCENT;
+    // Over the limit, in the unit of the window's sum.
+    let scale = i128::from(window.secs());
+    let per = i128::from(rule.per_secs.unwrap_or(window.secs()));
+    let excess = |sum: i128| sum - episode.limit * scale / per;
+    match rule.metric {
+        Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
+        Metric::CacheMiss => mostly(told.0, total.waste.0),
+        Metric::Cost => mostly(told.0, excess(total.cost.0)),
+        // Tokens that the cache did not give are for the rules about the cache to judge.
+        Metric::Tokens => mostly(
+            i128::from(total.unread) * UNIT,
+            excess(i128::from(total.fresh) * UNIT),
+        ),
+        Metric::MissRun
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests
+        | Metric::Unpriced
+        | Metric::NoCache => false,
+    }
+}

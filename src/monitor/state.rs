@@ -1,0 +1,451 @@
+//! What all keys share as records and ticks pass: time, cache, alerts that change, notices that are due.
+//!
+//! Knows how a record enters a scope and what follows from it. Which rules there are, and in which order they are asked, is the
+//! evaluator's business.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use super::alert::{Episode, Notice, Phase, Reason};
+use super::baseline::{Baseline, Usual};
+use super::cache::{CacheTracker, Miss};
+use super::dedupe::Dedupe;
+use super::metric::Metric;
+use super::reading::{Read, is_explained, read};
+use super::record::{Labels, Time, UsageRecord};
+use super::rule::Rule;
+use super::scope::{Key, Scope};
+use super::totals::Totals;
+use super::window::{Sums, Window, signed};
+use crate::price::PicoUsd;
+
+/// All that scopes share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) now: Time,
+    pub(super) lateness_ms: i64,
+    pub(super) live: bool,
+    pub(super) dedupe: Dedupe,
+    pub(super) cache: CacheTracker,
+    pub(super) totals: Totals,
+    pub(super) pace: Pace,
+    pub(super) timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
+#[derive(Debug)]
+pub(super) struct Pace {
+    pub(super) window: Window,
+    pub(super) minutes: VecDeque<i64>,
+    pub(super) baseline: Baseline,
+    /// The last minute in which an alert was on.
+    pub(super) disturbed: i64,
+}
+
+/// Waste of a record that an alert has spoken for, passed on to the scopes that come after.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spoken {
+    pub(super) by_run: PicoUsd,
+    pub(super) by_window: PicoUsd,
+}
+
+/// A record on its way through the scopes.
+pub(super) struct Arrival<'a> {
+    pub(super) record: &'a UsageRecord,
+    pub(super) at: Time,
+    /// A miss that could have been avoided.
+    pub(super) miss: Option<&'a Miss>,
+    /// Tokens that were not read from the cache, whatever the cause.
+    pub(super) unread: u64,
+    pub(super) spoken: Spoken,
+}
+
+impl Pace {
+    pub(super) fn add(&mut self, at: Time, cost: PicoUsd) {
+        self.window.add(
+            at.secs(),
+            &Sums {
+                cost,
+                ..Sums::default()
+            },
+        );
+        if self
+            .minutes
+            .back()
+            .is_none_or(|minute| *minute < at.minute())
+        {
+            self.minutes.push_back(at.minute());
+        }
+    }
+
+    pub(super) fn sample(&mut self, now: Time) {
+        while let Some(minute) = self.minutes.front().copied()
+            && now.secs() >= minute * 60 + 59 + 300
+        {
+            self.minutes.pop_front();
+            let sample = self.window.total_at(minute * 60 + 59).cost.0;
+            if minute > self.disturbed {
+                self.baseline.add(minute, sample);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes a record into the windows of its key. False if no window holds its moment any more.
+    pub(super) fn arrive(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        arrival: &mut Arrival,
+    ) -> bool {
+        let Arrival {
+            record,
+            at,
+            miss,
+            unread,
+            spoken,
+        } = arrival;
+        let id = scope.key_of(&record.labels);
+        let (min_prompt, learns) = (scope.min_prompt_tokens, scope.learns);
+        let key = scope.key_mut(id, &record.labels, *at);
+        key.advance(self.now);
+        let mut sums = key.sums_of(record, *at, *miss, min_prompt);
+        sums.unread = signed(*unread);
+        sums.waste_told_by_run = spoken.by_run;
+        sums.waste_told_by_window = spoken.by_window;
+        let held = key.add(at.secs(), &sums);
+        key.note_arrival(record, *at, *miss);
+        if learns {
+            key.note_minute(at.minute());
+        }
+        // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
+        let told_before = spoken_for(scope, id);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return held;
+        };
+        for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
+            if let Some(episode) = alert.open_mut() {
+                accrue(episode, rule, record, *at, *miss, self.now);
+            }
+        }
+        self.evaluate(index, scope, id, Some(&record.labels));
+        if miss.is_some() {
+            let told = spoken_for(scope, id);
+            if let Some(cost) = told.by_run {
+                spoken.by_run = cost - told_before.by_run.unwrap_or_default();
+            } else if let Some(cost) = told.by_window
+                && spoken.by_run == PicoUsd::ZERO
+            {
+                spoken.by_window = cost - told_before.by_window.unwrap_or_default();
+            }
+        }
+        held
+    }
+
+    /// Samples the minutes that are due, for the rules that learn.
+    pub(super) fn sample(&mut self, scope: &mut Scope, id: u64) {
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        key.advance(self.now);
+        while key.next_sample().is_some_and(|due| due <= self.now.secs()) {
+            let Some(minute) = key.minutes.pop_front() else {
+                break;
+            };
+            for (slot, rule) in scope
+                .rules
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| r.limit.is_learned())
+            {
+                let Some(sample) = key.sample(rule, minute) else {
+                    continue;
+                };
+                let baseline = match &mut scope.pooled {
+                    Some(pooled) => &mut pooled[slot],
+                    None => &mut key.baselines[slot],
+                };
+                let alert = &key.alerts[slot];
+                let minute_end = Time::from_secs(minute * 60 + 59);
+                match alert
+                    .episode
+                    .as_deref()
+                    .filter(|episode| episode.since <= minute_end)
+                {
+                    Some(episode) => {
+                        let clipped = episode.usual.unwrap_or_default().clip(sample);
+                        key.held.push((slot, minute, clipped));
+                    }
+                    None => baseline.add(minute, sample),
+                }
+            }
+        }
+        // Minutes of an episode enter the baseline once it can no longer reopen.
+        let over = |slot: usize| key.alerts[slot].episode.is_none();
+        let (ended, still): (Vec<_>, Vec<_>) =
+            key.held.drain(..).partition(|(slot, ..)| over(*slot));
+        key.held = still;
+        for (slot, minute, sample) in ended {
+            match &mut scope.pooled {
+                Some(pooled) => pooled[slot].add(minute, sample),
+                None => key.baselines[slot].add(minute, sample),
+            }
+        }
+    }
+
+    /// Reads all rules of a key, moves their alerts, and gives the notices that are due.
+    pub(super) fn evaluate(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+    ) {
+        for slot in 0..scope.rules.len() {
+            self.step(scope, id, slot, arrived);
+        }
+        self.tell(scope, id, arrived, None);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        if let Some(next) = key.next_change(&scope.rules, self.now.secs())
+            && key.scheduled.is_none_or(|scheduled| next < scheduled)
+        {
+            key.scheduled = Some(next);
+            self.timers.push(Reverse((next, index, id)));
+        }
+    }
+
+    fn step(&mut self, scope: &mut Scope, id: u64, slot: usize, arrived: Option<&Arc<Labels>>) {
+        let rule = Arc::clone(&scope.rules[slot]);
+        let key_labels = |scope: &Scope, labels: &Labels| scope.key_labels(labels);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        key.advance(self.now);
+        let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
+        let usual = pooled
+            .or_else(|| key.baselines.get(slot))
+            .map(Baseline::usual)
+            .unwrap_or_default();
+        let came = arrived.is_some();
+        let read = read(&mut self.cache, key, &rule, slot, usual, self.now, came);
+        let mut alert = std::mem::take(&mut key.alerts[slot]);
+        let before = alert.phase;
+        alert.step(self.now, read.reading, &rule, || {
+            let key = &scope.keys[&id];
+            let labels = arrived.unwrap_or(&key.labels);
+            let mut episode = self.begin(key, &rule, &read, usual, labels);
+            episode.id = episode_id(&rule, &key_labels(scope, &key.labels), episode.since);
+            episode
+        });
+        if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
+            episode.step = read.step;
+            episode.last_value = self.now;
+        }
+        if alert.phase == Phase::Firing
+            && before != Phase::Firing
+            && rule.metric == Metric::MissRun
+            && let Some(key) = scope.keys.get(&id)
+        {
+            self.cache.run_was_told(key.labels.conversation);
+        }
+        if matches!(alert.phase, Phase::Firing) && !rule.metric.is_announcement() {
+            self.pace.disturbed = self.pace.disturbed.max(self.now.minute());
+        }
+        if let Some(key) = scope.keys.get_mut(&id) {
+            key.alerts[slot] = alert;
+        }
+    }
+
+    /// Makes the episode that begins with this reading.
+    fn begin(
+        &self,
+        key: &Key,
+        rule: &Rule,
+        read: &Read,
+        usual: Usual,
+        labels: &Arc<Labels>,
+    ) -> Episode {
+        let mut episode = Episode::new(0, self.now, read.limit, Arc::clone(labels));
+        episode.step = read.step;
+        episode.last_evidence = self.now;
+        episode.last_value = self.now;
+        episode.usual = usual.is_learned().then_some(usual);
+        episode.odds = read.odds;
+        if rule.metric == Metric::MissRun {
+            if let Some(run) = self.cache.run(key.labels.conversation) {
+                episode.since = run.since;
+                episode.before = run.before;
+                episode.exposed = run.waste;
+                episode.requests = i64::from(run.length);
+            }
+        } else if let Some(window) = rule
+            .windows
+            .get(read.step)
+            .and_then(|secs| key.window(*secs))
+        {
+            let total = window.total();
+            let wasteful = |sums: &Sums| sums.missed > 0;
+            let first = if rule.metric.is_about_cache() {
+                episode.exposed = total.waste;
+                window.first_second(wasteful)
+            } else {
+                episode.exposed = total.cost;
+                episode.requests = total.requests;
+                window.first_second(|sums| sums.requests > 0)
+            };
+            episode.since = first.map_or(self.now, Time::from_secs);
+            let minutes = self.now.minute() - episode.since.minute() + 1;
+            episode.minutes = minutes;
+            episode.last_minute = self.now.minute();
+        }
+        if rule.metric.is_about_cache() {
+            let since = episode.since;
+            for miss in key.misses.iter().filter(|miss| miss.at >= since) {
+                episode.add_miss(miss);
+            }
+            if rule.metric != Metric::MissRun {
+                episode.requests = episode
+                    .causes
+                    .iter()
+                    .map(|tally| signed(tally.requests))
+                    .sum();
+            }
+        }
+        episode
+    }
+
+    /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice.
+    pub(super) fn tell(
+        &mut self,
+        scope: &mut Scope,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+        instead: Option<Reason>,
+    ) {
+        if !self.live {
+            return;
+        }
+        for slot in 0..scope.rules.len() {
+            let Some(key) = scope.keys.get(&id) else {
+                return;
+            };
+            let rule = Arc::clone(&scope.rules[slot]);
+            let alert = &key.alerts[slot];
+            let Some(episode) = alert.episode.as_deref() else {
+                continue;
+            };
+            let told = episode.is_told();
+            let inhibited = alert.phase == Phase::Firing && is_explained(key, &rule, episode);
+            let exposed = self.exposed(&rule, episode).0;
+            let due = alert.due(self.now, exposed, inhibited);
+            if inhibited && !told {
+                self.note_explained(&rule.name);
+            }
+            let Some(mut reason) = due else { continue };
+            if rule.metric.is_announcement() && reason != Reason::First {
+                continue;
+            }
+            if reason == Reason::First
+                && let Some(instead) = instead
+            {
+                reason = instead;
+            }
+            if let Some(key) = scope.keys.get_mut(&id)
+                && let Some(episode) = key.alerts[slot].episode.as_deref_mut()
+            {
+                if let Some(labels) = arrived {
+                    episode.labels = Arc::clone(labels);
+                }
+                episode.was_told(reason, self.now, exposed);
+            }
+            if matches!(reason, Reason::First | Reason::StillFiring) {
+                *self
+                    .totals
+                    .alerts_by_rule
+                    .entry(Arc::clone(&rule.name))
+                    .or_default() += 1;
+            }
+            let notice = self.notice(scope, id, slot, reason);
+            self.notices.push(notice);
+        }
+    }
+
+    /// Lists a rule that keeps quiet in the notices of this moment that explain it.
+    fn note_explained(&mut self, rule: &Arc<str>) {
+        let now = self.now;
+        for notice in &mut self.notices {
+            let explains = matches!(notice.rule.metric, Metric::MissRun | Metric::CacheWaste);
+            if explains
+                && notice.at == now
+                && notice.rule.name != *rule
+                && !notice.explains.contains(rule)
+            {
+                notice.explains.push(Arc::clone(rule));
+            }
+        }
+    }
+}
+
+/// Dollars that the open alerts of a key have spoken for so far, by kind of rule.
+#[derive(Default)]
+struct SpokenFor {
+    by_run: Option<PicoUsd>,
+    by_window: Option<PicoUsd>,
+}
+
+fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
+    let mut spoken = SpokenFor::default();
+    let Some(key) = scope.keys.get(&id).filter(|_| scope.explains) else {
+        return spoken;
+    };
+    for (alert, rule) in key.alerts.iter().zip(&scope.rules) {
+        let said = alert.open().map(|episode| episode.exposed);
+        match rule.metric {
+            Metric::MissRun => spoken.by_run = said,
+            Metric::CacheWaste => spoken.by_window = said,
+            _ => {}
+        }
+    }
+    spoken
+}
+
+/// Adds a record to an episode that is on.
+fn accrue(
+    episode: &mut Episode,
+    rule: &Rule,
+    record: &UsageRecord,
+    at: Time,
+    miss: Option<&Miss>,
+    now: Time,
+) {
+    if rule.metric.is_about_cache() {
+        if let Some(miss) = miss {
+            episode.exposed += miss.cost;
+            episode.requests += 1;
+            episode.last_evidence = now;
+            episode.add_miss(miss);
+        }
+    } else {
+        episode.exposed += record.cost.unwrap_or_default();
+        episode.requests += 1;
+        episode.last_evidence = now;
+        episode.note_minute(at);
+    }
+}
+
+/// The identity of an episode: the same in every run over the same log.
+fn episode_id(rule: &Rule, key: &[(super::rule::Label, String)], since: Time) -> u64 {
+    let mut text = format!("{}\n{}\n", rule.name, since.0);
+    for (label, value) in key {
+        text.push_str(label.name());
+        text.push('=');
+        text.push_str(value);
+        text.push('\n');
+    }
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
