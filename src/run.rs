@@ -9,16 +9,14 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Options, Output, write_duration};
-use crate::monitor::{Notice, Time, Totals};
+use crate::config::{Options, write_duration};
+use crate::monitor::{Time, Totals};
 use crate::parse::is_complete;
 use crate::pipeline::{Event, Pipeline, Undated};
-use crate::sink::{
-    Hook, JsonSink, Mode, Outlet, Printer, Sink, Told, count, duration, stdout_is_gone,
-};
+use crate::sink::{Mode, Sinks, count, duration};
 use crate::source::{
     Decode, Follower, HistoryFile, Input, Line, Names, Note, NotifyWake, PipeSource, Progress,
-    Resume, Source, WakeHandle, discover, last_line_end, merge,
+    Resume, Source, WakeHandle, discover, last_line_end, merge, reason,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -59,72 +57,6 @@ pub enum Exit {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(String);
-
-/// All ways out of the program.
-pub struct Sinks {
-    /// Text for people.
-    pub printer: Printer,
-    /// JSON on stdout.
-    pub json: Option<JsonSink>,
-    hook: Option<Hook>,
-    stdout: Outlet,
-    mode: Mode,
-}
-
-impl Sinks {
-    /// The sinks that the options ask for. Live output never waits; that of a replay does.
-    pub fn new(output: &Output, mode: Mode, hooks: bool) -> Self {
-        let (stderr, stdout) = match mode {
-            Mode::Tail => (Outlet::queued(io::stderr()), Outlet::queued(io::stdout())),
-            Mode::Replay => (
-                Outlet::direct(io::stderr()),
-                Outlet::direct(io::BufWriter::new(io::stdout())),
-            ),
-        };
-        let hook = output.hook.clone().filter(|_| hooks);
-        Self {
-            printer: Printer::new(stderr.clone(), output.stderr),
-            json: output.json.then(|| JsonSink::new(stdout.clone())),
-            hook: hook.map(|command| Hook::new(command, stderr)),
-            stdout,
-            mode,
-        }
-    }
-
-    /// Tells notices everywhere. One way that is closed does not close the others.
-    pub fn tell(&mut self, notices: &[Notice], emitted_at: Option<Time>) {
-        for notice in notices {
-            let told = Told {
-                notice,
-                mode: self.mode,
-                emitted_at: emitted_at.unwrap_or(notice.at),
-            };
-            let _ = self.printer.emit(told);
-            if let Some(json) = &mut self.json {
-                let _ = json.emit(told);
-            }
-            if let Some(hook) = &mut self.hook {
-                let _ = hook.emit(told);
-            }
-        }
-    }
-
-    /// Whether the reader of our JSON has gone.
-    fn is_json_closed(&self) -> bool {
-        self.json.is_some() && (self.stdout.is_closed() || stdout_is_gone())
-    }
-
-    /// Lets go of all that is under way. Hooks get so long to end.
-    pub fn finish(&mut self, hook_patience: Duration) {
-        if let Some(hook) = &mut self.hook {
-            hook.finish_within(hook_patience);
-        }
-        if let Some(json) = &mut self.json {
-            let _ = json.finish();
-        }
-        self.printer.drain();
-    }
-}
 
 /// Signals as flags.
 #[derive(Clone, Default)]
@@ -304,9 +236,11 @@ impl<'a> Tail<'a> {
             }
         }
         for (path, error) in &errors {
-            self.sinks
-                .printer
-                .line(&format!("cannot read {}: {error}", path.display()));
+            self.sinks.printer.line(&format!(
+                "cannot read {}: {}",
+                path.display(),
+                reason(error)
+            ));
         }
         (
             live.len().saturating_sub(errors.len().min(live.len())),
@@ -374,7 +308,7 @@ impl<'a> Tail<'a> {
                 "{n} of these responses name no time and are in these totals only; new ones count from their arrival (--time-field names a place for it)"
             ));
         }
-        self.say_bad_lines();
+        self.say_lines(&totals);
     }
 
     fn rules_line(&self) -> String {
@@ -495,8 +429,27 @@ impl<'a> Tail<'a> {
         self.sinks.printer.line(&text);
     }
 
-    fn say_bad_lines(&mut self) {
+    /// Says what is wrong with the lines read since it was last asked: none of them a response, or some not readable.
+    fn say_lines(&mut self, totals: &Totals) {
         let counts = self.pipeline.intake.take_counts();
+        if totals.records == 0 && totals.old == 0 && counts.lines > 0 {
+            let way_out = match &self.options.parse.usage_field {
+                Some(pointer) => format!("--usage-field {pointer} leads nowhere in them"),
+                None => "if there are some, name their place with --usage-field /where/it/stands"
+                    .to_owned(),
+            };
+            self.sinks.printer.line(&format!(
+                "no usage record in {} lines; {way_out}",
+                count(counts.lines)
+            ));
+            for (reason, n) in &counts.skipped {
+                self.sinks.printer.line(&format!(
+                    "not counted, {} of them: {}",
+                    count(*n),
+                    reason.describe()
+                ));
+            }
+        }
         if let Some(first) = counts.bad_shown.first() {
             self.sinks.printer.line(&format!(
                 "{} of {} lines could not be read; the first: {}:{}:{}: {}",
@@ -557,7 +510,7 @@ impl<'a> Tail<'a> {
                 count(totals.old)
             ));
         }
-        self.say_bad_lines();
+        self.say_lines(&totals);
         if self.pipe {
             self.say_past(&totals);
         }

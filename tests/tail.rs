@@ -493,3 +493,74 @@ fn many_idle_files_need_few_descriptors() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn a_log_without_a_usage_record_and_a_pointer_that_leads_nowhere_are_told() {
+    let home = home();
+    append(
+        &home.path().join("app.log"),
+        &["{\"msg\":\"hello\"}".to_owned(), dollars_now("1", 1)],
+    );
+    append(
+        &home.path().join("other.log"),
+        &["{\"usage\":{\"prompt_tokens\":1}}".to_owned()],
+    );
+    let mut watch = Watch::start(tail(
+        home.path(),
+        &["--usage-field", "/payload/usage", "app.log"],
+    ));
+    watch.expect("no usage record in 2 lines; --usage-field /payload/usage leads nowhere in them");
+    watch.end();
+    let mut watch = Watch::start(tail(home.path(), &["other.log"]));
+    watch.expect(
+        "no usage record in 1 lines; if there are some, name their place with --usage-field",
+    );
+    watch.expect("not counted, 1 of them: usage objects without input_tokens");
+    watch.end();
+}
+
+/// Root may read everything, so this runs as somebody else.
+#[test]
+fn a_file_that_nobody_may_read_ends_with_3_unless_another_can_be() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let home = home();
+    append(&home.path().join("app.log"), &[dollars_now("1", 1)]);
+    append(&home.path().join("open.log"), &[dollars_now("2", 1)]);
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(home.path().join("app.log"), fs::Permissions::from_mode(0o0)).unwrap();
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let as_somebody = |args: &[&str]| {
+        // The program is copied: nobody may not look into the build directory.
+        let program = home.path().join("claude-tokmon");
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_claude-tokmon"), &program).unwrap();
+        }
+        let mut command = Command::new(&program);
+        command.args(args).current_dir(home.path());
+        if is_root {
+            use std::os::unix::process::CommandExt;
+            command.uid(65_534).gid(65_534);
+        }
+        command
+    };
+    let output = as_somebody(&["tail", "app.log"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("cannot read app.log: permission denied"),
+        "{stderr}"
+    );
+    let replay = as_somebody(&["replay", "app.log"]).output().unwrap();
+    assert_eq!(replay.status.code(), Some(3));
+    let mut watch = Watch::start(as_somebody(&["tail", "app.log", "open.log"]));
+    watch.expect("cannot read app.log: permission denied");
+    watch.expect("watching 1 file");
+    fs::set_permissions(
+        home.path().join("app.log"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    append(&home.path().join("app.log"), &[dollars_now("3", 3)]);
+    watch.expect("cost-rate");
+    watch.end();
+}

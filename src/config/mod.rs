@@ -19,7 +19,7 @@ use crate::cli::{ColorArg, LogArgs, OutputArgs, ReplayArgs, RuleArgs, TailArgs};
 use crate::monitor::{Settings, Time};
 use crate::parse::{ParseOptions, Pointer, Zone};
 use crate::price::PriceTable;
-use crate::sink::{Clock, HookCommand, Style};
+use crate::sink::{Clock, HookCommand, Output, Style};
 use crate::source::{Input, claude_code_folders, inputs};
 
 /// Responses that `tail` remembers for telling copies apart.
@@ -43,21 +43,6 @@ pub struct Options {
     pub backfill_secs: i64,
     /// What is put out.
     pub output: Output,
-}
-
-/// What is put out, and how.
-#[derive(Debug, Clone)]
-pub struct Output {
-    /// JSON on stdout.
-    pub json: bool,
-    /// Without start and exit lines.
-    pub quiet: bool,
-    /// How text on stderr looks.
-    pub stderr: Style,
-    /// How text on stdout looks.
-    pub stdout: Style,
-    /// What is run for each notice.
-    pub hook: Option<HookCommand>,
 }
 
 /// What only `replay` needs.
@@ -141,7 +126,7 @@ impl Options {
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             settings,
-            output: Output::resolve(output)?,
+            output: self::output(output)?,
         })
     }
 
@@ -225,30 +210,28 @@ pub fn price_table(file: Option<&Path>) -> Result<PriceTable> {
     Ok(table)
 }
 
-impl Output {
-    fn resolve(args: &OutputArgs) -> Result<Self> {
-        let clock = Clock {
-            zone: zone("--timezone", args.timezone.as_deref())?,
-        };
-        let style = |is_terminal: bool| Style {
-            colour: wants_colour(args.color, is_terminal),
-            detail: is_terminal,
-            clock,
-        };
-        let hook = match (&args.exec, &args.exec_argv) {
-            (Some(line), _) if line.trim().is_empty() => bail!("--exec: the command is empty"),
-            (Some(line), _) => Some(HookCommand::Shell(line.clone())),
-            (None, Some(argv)) => Some(HookCommand::Argv(argv.clone())),
-            (None, None) => None,
-        };
-        Ok(Self {
-            json: args.json,
-            quiet: args.quiet,
-            stderr: style(std::io::stderr().is_terminal()),
-            stdout: style(std::io::stdout().is_terminal()),
-            hook,
-        })
-    }
+fn output(args: &OutputArgs) -> Result<Output> {
+    let clock = Clock {
+        zone: zone("--timezone", args.timezone.as_deref())?,
+    };
+    let style = |is_terminal: bool| Style {
+        colour: wants_colour(args.color, is_terminal),
+        detail: is_terminal,
+        clock,
+    };
+    let hook = match (&args.exec, &args.exec_argv) {
+        (Some(line), _) if line.trim().is_empty() => bail!("--exec: the command is empty"),
+        (Some(line), _) => Some(HookCommand::Shell(line.clone())),
+        (None, Some(argv)) => Some(HookCommand::Argv(argv.clone())),
+        (None, None) => None,
+    };
+    Ok(Output {
+        json: args.json,
+        quiet: args.quiet,
+        stderr: style(std::io::stderr().is_terminal()),
+        stdout: style(std::io::stdout().is_terminal()),
+        hook,
+    })
 }
 
 /// The flag decides; then `NO_COLOR`, then `FORCE_COLOR` and `CLICOLOR_FORCE`; then whether it is a terminal that can.

@@ -14,9 +14,9 @@ use anyhow::{Result, bail};
 use crate::config::{Options, Span};
 use crate::monitor::{Stamp, Time};
 use crate::pipeline::{Event, Pipeline, Undated};
-use crate::run::{Exit, Sinks};
-use crate::sink::{Mode, Outlet, Summary, SummaryFields};
-use crate::source::{Decode, HistoryFile, Input, Line, Names, discover, merge};
+use crate::run::Exit;
+use crate::sink::{Mode, Outlet, Sinks, Summary, SummaryFields};
+use crate::source::{Decode, HistoryFile, Input, Line, Names, discover, merge, reason};
 use report::{Coverage, Episodes, Report};
 
 /// Hooks of a replay may go on for so long after its end.
@@ -63,8 +63,9 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
         if let Some(error) = file.error {
             unreadable += 1;
             replay.sinks.printer.line(&format!(
-                "cannot read {} to its end: {error}",
-                file.info.name
+                "cannot read {} to its end: {}",
+                file.info.name,
+                reason(&error)
             ));
         }
     }
@@ -126,15 +127,8 @@ fn open_all(inputs: &[Input], sinks: &mut Sinks) -> Result<(Vec<HistoryFile>, us
         }
     }
     for (path, error) in &errors {
-        let reason = error.to_string();
-        let reason = reason
-            .split(" (os error")
-            .next()
-            .unwrap_or(&reason)
-            .to_lowercase();
-        sinks
-            .printer
-            .line(&format!("cannot read {}: {reason}", path.display()));
+        let line = format!("cannot read {}: {}", path.display(), reason(error));
+        sinks.printer.line(&line);
     }
     if files.is_empty() && !errors.is_empty() {
         bail!(Missing("nothing could be read".to_owned()));

@@ -2,6 +2,7 @@
 //!
 //! Knows how to say things. Does not know where records come from or how a notice was decided.
 
+mod fanout;
 mod hook;
 mod json;
 mod listing;
@@ -11,10 +12,11 @@ mod text;
 
 use std::io;
 
+pub use fanout::{Output, Sinks};
 pub use hook::{Hook, HookCommand};
 pub use json::{JsonSink, Summary, SummaryFields};
 pub use listing::{price_of, price_table};
-pub use outlet::{Outlet, stdout_is_gone};
+pub use outlet::Outlet;
 pub use printer::{Printer, Style};
 pub use text::{Clock, clean, count, duration, headline, percent, quantity};
 

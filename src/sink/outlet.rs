@@ -140,7 +140,7 @@ fn write_all(receiver: &Receiver<Vec<u8>>, mut writer: impl Write, state: &State
 }
 
 /// Whether the reader of standard output has gone, even though nothing was written.
-pub fn stdout_is_gone() -> bool {
+pub(super) fn stdout_is_gone() -> bool {
     let stdout = io::stdout();
     let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
     let now = Timespec {

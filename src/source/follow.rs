@@ -16,7 +16,7 @@ use super::discover::{Input, Names, discover};
 use super::identity::{FileKey, Marker};
 use super::lines::SplitStats;
 use super::wake::{Wake, WakeHandle};
-use super::{Line, LineSplitter, Progress, Source, SourceInfo};
+use super::{Line, LineSplitter, Progress, Source, SourceInfo, reason};
 
 /// Files that grew within `ACTIVE_FOR` are looked at this often.
 const ACTIVE_EVERY: Duration = Duration::from_millis(250);
@@ -541,15 +541,6 @@ fn find_renamed(path: &Path, key: FileKey) -> Option<File> {
             .then(|| File::open(entry.path()).ok())
             .flatten()
     })
-}
-
-/// The system's words for an error, without its number.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or(&text)
-        .to_lowercase()
 }
 
 impl<W: Wake> Source for Follower<W> {

@@ -99,3 +99,12 @@ pub trait Source {
     /// How many files are followed.
     fn n_files(&self) -> usize;
 }
+
+/// The system's words for an error, without its number.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or(&text)
+        .to_lowercase()
+}
