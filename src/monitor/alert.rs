@@ -283,6 +283,8 @@ pub struct Alert {
     pub phase: Phase,
     /// Its episode, from firing until it can no longer reopen.
     pub episode: Option<Box<Episode>>,
+    /// When its last episode ended. What lies before it was told.
+    pub ended: Option<Time>,
     /// The last reading. News of a breach is only given while there is one.
     reading: Reading,
 }
@@ -292,6 +294,7 @@ impl Default for Alert {
         Self {
             phase: Phase::Inactive,
             episode: None,
+            ended: None,
             reading: Reading::Nothing,
         }
     }
@@ -357,6 +360,9 @@ impl Alert {
             }
             (phase, _) => phase,
         };
+        if let Phase::Closed { at } = self.phase {
+            self.ended = Some(at);
+        }
         if let Phase::Closed { at } = self.phase
             && now.millis_since(at) >= REOPEN_MS
         {

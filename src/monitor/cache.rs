@@ -376,6 +376,13 @@ impl CacheTracker {
         }
     }
 
+    /// Nobody went on with this conversation: what comes later is another run.
+    pub fn forget_run(&mut self, conversation: u64) {
+        if let Some(conversation) = self.conversations.get_mut(&conversation) {
+            conversation.run = None;
+        }
+    }
+
     /// How often requests miss by chance, as seen up to now.
     pub fn odds(&mut self, now: Time) -> Odds {
         self.chance.last_hour.advance(now.secs());

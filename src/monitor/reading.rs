@@ -106,6 +106,10 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
     let limit = open
         .map(|episode| episode.limit)
         .or_else(|| rule.limit_now(usual, total.cost));
+    // Too little can only be said of a window that has been watched from end to end.
+    let young =
+        matches!(rule.limit, Limit::Below(_)) && now.millis_since(key.first_record) < secs * 1000;
+    let value = value.filter(|_| !young);
     let (Some(value), Some(limit)) = (value, limit) else {
         let reading = if stale {
             Reading::Stale
@@ -166,8 +170,14 @@ fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: 
         .last_request(conversation)
         .map_or(0, |at| now.millis_since(at));
     let window = rule.windows.last().copied().unwrap_or(0);
-    let reading = if open.is_some() && idle_ms >= 2 * window * 1000 {
-        Reading::Stale
+    let idle = idle_ms >= 2 * window * 1000;
+    let reading = if idle {
+        // Nobody goes on with this conversation: its last run is no news any more.
+        if open.is_some() {
+            Reading::Stale
+        } else {
+            Reading::Nothing
+        }
     } else if !value.is_below(limit) && waste >= rule.min_waste {
         Reading::Breach
     } else if value.is_clear_below(limit) {

@@ -59,6 +59,7 @@ pub(super) struct Key {
     /// Samples of minutes in an episode, which enter the baseline after it: rule, minute, sample.
     pub(super) held: Vec<(usize, i64, Amount)>,
     pub(super) last_read: Option<Time>,
+    pub(super) first_record: Time,
     pub(super) last_record: Time,
     /// The last record had no price.
     pub(super) unpriced: bool,
@@ -150,6 +151,7 @@ impl Scope {
             baselines: vec![Baseline::default(); own],
             held: Vec::new(),
             last_read: None,
+            first_record: at,
             last_record: at,
             unpriced: false,
             misses: VecDeque::new(),
@@ -357,11 +359,32 @@ impl Key {
             // Ticks are whole seconds: the first one that is not before the moment.
             Some(at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0))
         });
+        let stale = self
+            .alerts
+            .iter()
+            .zip(rules)
+            .filter_map(|(alert, rule)| self.stale_at(alert, rule));
         expiry
             .chain(alerts)
+            .chain(stale)
             .chain(self.next_sample())
             .filter(|second| *second > now)
             .min()
+    }
+
+    /// When an open alert may end for want of traffic: twice the window that decides after its last value, and twice the longest
+    /// after the last record.
+    fn stale_at(&self, alert: &Alert, rule: &Rule) -> Option<i64> {
+        let episode = alert.open()?;
+        let deciding = rule.windows.get(episode.step).copied().unwrap_or(0);
+        let longest = rule.windows.last().copied().unwrap_or(0);
+        let thin = episode.last_value.secs() + 2 * deciding + 1;
+        let idle = self.last_record.secs() + 2 * longest + 1;
+        Some(if rule.metric == Metric::MissRun {
+            idle
+        } else {
+            thin
+        })
     }
 }
 

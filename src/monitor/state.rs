@@ -233,12 +233,14 @@ impl State {
             .unwrap_or_default();
         let came = arrived.is_some();
         let read = read(&mut self.cache, key, &rule, slot, usual, self.now, came);
+        let conversation = key.labels.conversation;
         let mut alert = std::mem::take(&mut key.alerts[slot]);
         let before = alert.phase;
+        let ended = alert.ended;
         alert.step(self.now, read.reading, &rule, || {
             let key = &scope.keys[&id];
             let labels = arrived.unwrap_or(&key.labels);
-            let mut episode = self.begin(key, &rule, &read, usual, labels);
+            let mut episode = self.begin(key, &rule, &read, usual, labels, ended);
             episode.id = episode_id(&rule, &key_labels(scope, &key.labels), episode.since);
             episode
         });
@@ -253,6 +255,10 @@ impl State {
         {
             self.cache.run_was_told(key.labels.conversation);
         }
+        let stale = alert.episode.as_ref().is_some_and(|episode| episode.stale);
+        if rule.metric == Metric::MissRun && stale {
+            self.cache.forget_run(conversation);
+        }
         if matches!(alert.phase, Phase::Firing) && !rule.metric.is_announcement() {
             self.pace.disturbed = self.pace.disturbed.max(self.now.minute());
         }
@@ -261,7 +267,7 @@ impl State {
         }
     }
 
-    /// Makes the episode that begins with this reading.
+    /// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
     fn begin(
         &self,
         key: &Key,
@@ -269,7 +275,9 @@ impl State {
         read: &Read,
         usual: Usual,
         labels: &Arc<Labels>,
+        ended: Option<Time>,
     ) -> Episode {
+        let ended = ended.unwrap_or(Time(i64::MIN));
         let mut episode = Episode::new(0, self.now, read.limit, Arc::clone(labels));
         episode.step = read.step;
         episode.last_evidence = self.now;
@@ -278,7 +286,7 @@ impl State {
         episode.odds = read.odds;
         if rule.metric == Metric::MissRun {
             if let Some(run) = self.cache.run(key.labels.conversation) {
-                episode.since = run.since;
+                episode.since = run.since.max(ended);
                 episode.before = run.before;
                 episode.exposed = run.waste;
                 episode.requests = i64::from(run.length);
@@ -288,17 +296,17 @@ impl State {
             .get(read.step)
             .and_then(|secs| key.window(*secs))
         {
-            let total = window.total();
+            let total = window.total_since(ended.secs());
             let wasteful = |sums: &Sums| sums.missed > 0;
             let first = if rule.metric.is_about_cache() {
                 episode.exposed = total.waste;
-                window.first_second(wasteful)
+                window.first_second(ended.secs(), wasteful)
             } else {
                 episode.exposed = total.cost;
                 episode.requests = total.requests;
-                window.first_second(|sums| sums.requests > 0)
+                window.first_second(ended.secs(), |sums| sums.requests > 0)
             };
-            episode.since = first.map_or(self.now, Time::from_secs);
+            episode.since = first.map_or(self.now, Time::from_secs).max(ended);
             let minutes = self.now.minute() - episode.since.minute() + 1;
             episode.minutes = minutes;
             episode.last_minute = self.now.minute();

@@ -213,11 +213,25 @@ impl Window {
         self.live == 0
     }
 
-    /// The first second of the oldest bucket in the window for which `pick` holds.
-    pub fn first_second(&self, pick: impl Fn(&Sums) -> bool) -> Option<i64> {
-        let live = self.buckets.iter().skip(self.buckets.len() - self.live);
-        live.into_iter()
-            .find(|bucket| pick(&bucket.sums))
+    /// The sums over the part of the window that begins with the bucket of this second.
+    pub fn total_since(&self, second: i64) -> Sums {
+        let oldest = second.div_euclid(self.bucket_secs);
+        let mut total = Sums::default();
+        for bucket in self.in_window().filter(|bucket| bucket.index >= oldest) {
+            total.add(&bucket.sums);
+        }
+        total
+    }
+
+    fn in_window(&self) -> impl Iterator<Item = &Bucket> {
+        self.buckets.iter().skip(self.buckets.len() - self.live)
+    }
+
+    /// The first second, from `from` on, of the oldest bucket in the window for which `pick` holds.
+    pub fn first_second(&self, from: i64, pick: impl Fn(&Sums) -> bool) -> Option<i64> {
+        let from = from.div_euclid(self.bucket_secs);
+        let mut live = self.in_window().filter(|bucket| bucket.index >= from);
+        live.find(|bucket| pick(&bucket.sums))
             .map(|bucket| bucket.index * self.bucket_secs)
     }
 

@@ -1,0 +1,225 @@
+//! The life of an alert, told by literal times: when it begins, what is repeated, how it ends.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "calls are written out where they are made"
+)]
+
+mod common;
+
+use claude_tokmon::monitor::{Time, UNIT};
+use claude_tokmon::pipeline::Pipeline;
+use common::{Call, TWO_O_CLOCK, feed, pipeline};
+
+const SECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+
+struct Tale {
+    pipeline: Pipeline,
+    n: u32,
+    told: Vec<String>,
+}
+
+impl Tale {
+    fn new(set: &[&str]) -> Self {
+        let mut pipeline = pipeline(set);
+        pipeline.evaluator.go_live();
+        Self {
+            pipeline,
+            n: 0,
+            told: Vec::new(),
+        }
+    }
+
+    fn spend(&mut self, at: i64, dollars: u64) {
+        self.call(Call {
+            at: TWO_O_CLOCK + at,
+            input: dollars * 200_000,
+            ..Call::default()
+        });
+    }
+
+    fn call(&mut self, call: Call<'_>) {
+        self.n += 1;
+        let id = format!("msg_{}", self.n);
+        feed(&mut self.pipeline, "app.log", &[Call { id, ..call }.line()]);
+        self.note();
+    }
+
+    fn tick(&mut self, at: i64) {
+        self.pipeline.tick(Time(TWO_O_CLOCK + at));
+        self.note();
+    }
+
+    fn note(&mut self) {
+        for notice in self.pipeline.take_notices() {
+            let at = (notice.at.0 - TWO_O_CLOCK) / SECOND;
+            let stale = if notice.stale { " stale" } else { "" };
+            self.told.push(format!(
+                "{at}s {} {}{stale}",
+                notice.rule.name,
+                notice.reason.name()
+            ));
+        }
+    }
+}
+
+#[test]
+fn a_rate_fires_at_once_and_resolves_after_it_was_clear_for_five_minutes() {
+    let mut tale = Tale::new(&[]);
+    tale.spend(0, 1);
+    tale.spend(10 * SECOND, 2);
+    tale.tick(20 * MINUTE);
+    // Its last dollars leave the window after a minute, and it is clear from then on.
+    assert_eq!(
+        tale.told,
+        ["10s cost-rate first", "370s cost-rate resolved"]
+    );
+}
+
+#[test]
+fn a_breach_must_last_as_long_as_the_rule_asks_and_pending_is_not_told() {
+    let mut tale = Tale::new(&["cost-rate.for=\"30s\""]);
+    tale.spend(0, 3);
+    tale.tick(29 * SECOND);
+    assert_eq!(tale.told, Vec::<String>::new());
+    tale.tick(31 * SECOND);
+    assert_eq!(tale.told, ["30s cost-rate first"]);
+    let mut brief = Tale::new(&["cost-rate.for=\"2m\""]);
+    brief.spend(0, 3);
+    brief.tick(20 * MINUTE);
+    assert_eq!(brief.told, Vec::<String>::new());
+}
+
+#[test]
+fn between_the_limit_and_four_fifths_of_it_nothing_changes() {
+    let mut tale = Tale::new(&["cost-rate.above=5"]);
+    tale.spend(0, 6);
+    for minute in 1..=12 {
+        tale.spend(minute * MINUTE - SECOND, 4);
+    }
+    assert!(
+        !tale.told.iter().any(|line| line.contains("resolved")),
+        "{:?}",
+        tale.told
+    );
+    for minute in 13..=20 {
+        tale.spend(minute * MINUTE, 3);
+    }
+    assert_eq!(tale.told.last().unwrap(), "1079s cost-rate resolved");
+}
+
+#[test]
+fn repeats_come_after_15_30_60_and_120_minutes_and_then_every_four_hours() {
+    let mut tale = Tale::new(&["cost-rate.above=0.001"]);
+    for half_minute in 0..(20 * 120) {
+        tale.call(Call {
+            at: TWO_O_CLOCK + half_minute * MINUTE / 2,
+            input: 1_000,
+            ..Call::default()
+        });
+    }
+    let minutes: Vec<i64> = tale
+        .told
+        .iter()
+        .map(|line| line.split_once('s').unwrap().0.parse::<i64>().unwrap() / 60)
+        .collect();
+    assert_eq!(minutes, [0, 15, 45, 105, 225, 465, 705, 945, 1185]);
+}
+
+#[test]
+fn dollars_that_have_grown_fourfold_are_told_earlier_but_not_within_five_minutes() {
+    let mut tale = Tale::new(&[]);
+    tale.spend(0, 3);
+    for i in 1..40 {
+        tale.spend(i * 30 * SECOND, 3);
+    }
+    // $3 at first; four times that are there after a minute and a half, and told after five.
+    assert_eq!(
+        tale.told[..2],
+        ["0s cost-rate first", "300s cost-rate repeat"]
+    );
+}
+
+#[test]
+fn what_comes_back_soon_is_the_same_episode_and_says_so_once_in_a_quarter_of_an_hour() {
+    let mut tale = Tale::new(&["cost-rate.keep_firing=\"30s\""]);
+    for i in 0..8 {
+        tale.spend(i * 4 * MINUTE, 3);
+    }
+    tale.tick(120 * MINUTE);
+    assert_eq!(
+        tale.told,
+        [
+            "0s cost-rate first",
+            "90s cost-rate resolved",
+            "240s cost-rate reopened",
+            "330s cost-rate resolved",
+            "1200s cost-rate reopened",
+            "1290s cost-rate resolved",
+        ]
+    );
+}
+
+#[test]
+fn a_run_whose_traffic_stops_is_closed_in_the_end() {
+    let mut tale = Tale::new(&[]);
+    let call = |at, read| Call {
+        at: TWO_O_CLOCK + at,
+        session: Some("s"),
+        input: 50_000 - read,
+        read,
+        ..Call::default()
+    };
+    for i in 0..20 {
+        tale.call(call(i * 20 * SECOND, 50_000));
+    }
+    for i in 20..24 {
+        tale.call(call(i * 20 * SECOND, 0));
+    }
+    tale.tick(24 * 60 * MINUTE);
+    let ends = tale.told.last().unwrap();
+    assert!(
+        ends.ends_with("cache-break resolved stale"),
+        "{:?}",
+        tale.told
+    );
+    // Two hours after its last request, at 460 seconds.
+    assert!(ends.starts_with("7661s "), "{ends}");
+}
+
+#[test]
+fn a_limit_from_below_fires_when_traffic_fades() {
+    let mut tale = Tale::new(&[
+        "cost-rate.metric=requests",
+        "cost-rate.below=3",
+        "unpriced-model.enabled=false",
+    ]);
+    for i in 0..10 {
+        tale.spend(i * 10 * SECOND, 0);
+    }
+    tale.tick(5 * MINUTE);
+    // The last ones came at 70, 80 and 90 seconds: from 130 on only two are left.
+    assert_eq!(tale.told, ["130s cost-rate first"]);
+}
+
+#[test]
+fn an_unknown_model_is_told_once_not_once_a_record() {
+    let mut tale = Tale::new(&[]);
+    for i in 0..50 {
+        let model = if i % 2 == 0 { "claude-a" } else { "claude-b" };
+        tale.call(Call {
+            at: TWO_O_CLOCK + i * MINUTE * 30,
+            model,
+            input: 10,
+            ..Call::default()
+        });
+    }
+    assert_eq!(
+        tale.told,
+        ["0s unpriced-model first", "1800s unpriced-model first"]
+    );
+    let totals = tale.pipeline.evaluator.totals();
+    assert_eq!((totals.unpriced, totals.cost.0), (50, 0));
+    assert!(totals.is_lower_bound() && UNIT > 0);
+}
