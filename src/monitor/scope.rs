@@ -375,7 +375,7 @@ impl Key {
     /// When an open alert may end for want of traffic: twice the window that decides after its last value, and twice the longest
     /// after the last record.
     fn stale_at(&self, alert: &Alert, rule: &Rule) -> Option<i64> {
-        let episode = alert.open()?;
+        let episode = alert.open().filter(|_| !rule.metric.is_announcement())?;
         let deciding = rule.windows.get(episode.step).copied().unwrap_or(0);
         let longest = rule.windows.last().copied().unwrap_or(0);
         let thin = episode.last_value.secs() + 2 * deciding + 1;
