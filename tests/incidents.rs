@@ -205,3 +205,16 @@ fn the_fixture_of_the_readme_is_such_a_log() {
         "write it anew with UPDATE_FIXTURES=1"
     );
 }
+
+/// A rule that keeps quiet is named by what speaks for it.
+#[test]
+fn what_is_silenced_is_listed_in_the_notices_of_what_explains_it() {
+    let outcome = play(600, 6 * HOUR, Loss::Rewritten, 2);
+    let last = outcome.notices.iter().rfind(|n| &*n.rule.name == "cache-break").unwrap();
+    assert_eq!(last.reason, Reason::Resolved);
+    let silenced: Vec<&str> = last.explains.iter().map(AsRef::as_ref).collect();
+    assert_eq!(silenced, ["cache-miss", "cost-rate", "token-spike"]);
+    for rule in silenced {
+        assert_eq!(count(&outcome.notices, rule, Reason::First), 0, "{rule}");
+    }
+}

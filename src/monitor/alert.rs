@@ -159,8 +159,6 @@ pub struct Episode {
     pub causes: Vec<CauseTally>,
     /// Who was seen last in it.
     pub labels: Arc<Labels>,
-    /// Other rules that this episode explains.
-    pub explains: Vec<Arc<str>>,
     /// It ended for want of traffic.
     pub stale: bool,
     reopenings: VecDeque<Time>,
@@ -186,7 +184,6 @@ impl Episode {
             last_value: since,
             causes: Vec::new(),
             labels,
-            explains: Vec::new(),
             stale: false,
             reopenings: VecDeque::new(),
             told: Told::default(),

@@ -4,7 +4,7 @@
 //! which are whole seconds of event time; seconds at which nothing can change are skipped, so idle hours cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::{Episode, Notice, Reason};
@@ -101,6 +101,7 @@ impl Evaluator {
                 },
                 timers: BinaryHeap::new(),
                 notices: Vec::new(),
+                silenced: BTreeSet::new(),
             },
         }
     }

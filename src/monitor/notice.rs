@@ -82,7 +82,11 @@ impl State {
             models,
             sessions,
             labels: Arc::clone(&episode.labels),
-            explains: episode.explains.clone(),
+            explains: if is_explaining(rule) {
+                self.silenced.iter().cloned().collect()
+            } else {
+                Vec::new()
+            },
             flapping: episode.is_flapping(),
             stale: episode.stale,
         }
@@ -102,6 +106,11 @@ impl State {
             exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),
         ))
     }
+}
+
+/// Whether a rule's alerts may explain those of others.
+pub(super) fn is_explaining(rule: &Rule) -> bool {
+    matches!(rule.metric, Metric::MissRun | Metric::CacheWaste)
 }
 
 /// Models and sessions by their share of the waste.

@@ -4,7 +4,7 @@
 //! evaluator's business.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::{Episode, Notice, Phase, Reason};
@@ -12,6 +12,7 @@ use super::baseline::{Baseline, Usual};
 use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
 use super::metric::Metric;
+use super::notice::is_explaining;
 use super::reading::{Read, is_explained, read};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) pace: Pace,
     pub(super) timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
     pub(super) notices: Vec<Notice>,
+    /// Rules that keep quiet because an open alert explains them.
+    pub(super) silenced: BTreeSet<Arc<str>>,
 }
 
 /// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
@@ -380,22 +383,23 @@ impl State {
             }
             let notice = self.notice(scope, id, slot, reason);
             self.notices.push(notice);
+            if is_explaining(&rule) && reason == Reason::Resolved {
+                self.silenced.clear();
+            }
         }
     }
 
-    /// Lists a rule that keeps quiet in the notices of this moment that explain it.
+    /// Lists a rule that keeps quiet in what explains it: the notices of this moment, and those to come until it is over.
     fn note_explained(&mut self, rule: &Arc<str>) {
         let now = self.now;
         for notice in &mut self.notices {
-            let explains = matches!(notice.rule.metric, Metric::MissRun | Metric::CacheWaste);
-            if explains
-                && notice.at == now
-                && notice.rule.name != *rule
-                && !notice.explains.contains(rule)
-            {
+            let explains =
+                is_explaining(&notice.rule) && notice.at == now && notice.rule.name != *rule;
+            if explains && !notice.explains.contains(rule) {
                 notice.explains.push(Arc::clone(rule));
             }
         }
+        self.silenced.insert(Arc::clone(rule));
     }
 }
 
