@@ -15,8 +15,8 @@ use crate::parse::is_complete;
 use crate::pipeline::{Event, Pipeline, Undated};
 use crate::sink::{Mode, Sinks, count, duration};
 use crate::source::{
-    Decode, Follower, HistoryFile, Input, Line, Names, Note, NotifyWake, PipeSource, Progress,
-    Resume, Source, WakeHandle, discover, last_line_end, merge, reason,
+    Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Names, Note, NotifyWake,
+    PipeSource, Progress, Resume, Source, WakeHandle, discover, last_line_end, merge, reason,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -511,6 +511,12 @@ impl<'a> Tail<'a> {
             ));
         }
         self.say_lines(&totals);
+        let oversize = source.stats().oversize_lines;
+        if oversize > 0 {
+            let mib = MAX_LINE_BYTES >> 20;
+            let text = format!("skipped, over {mib} MiB long: {} lines", count(oversize));
+            self.sinks.printer.line(&text);
+        }
         if self.pipe {
             self.say_past(&totals);
         }

@@ -210,7 +210,11 @@ fn the_fixture_of_the_readme_is_such_a_log() {
 #[test]
 fn what_is_silenced_is_listed_in_the_notices_of_what_explains_it() {
     let outcome = play(600, 6 * HOUR, Loss::Rewritten, 2);
-    let last = outcome.notices.iter().rfind(|n| &*n.rule.name == "cache-break").unwrap();
+    let last = outcome
+        .notices
+        .iter()
+        .rfind(|n| &*n.rule.name == "cache-break")
+        .unwrap();
     assert_eq!(last.reason, Reason::Resolved);
     let silenced: Vec<&str> = last.explains.iter().map(AsRef::as_ref).collect();
     assert_eq!(silenced, ["cache-miss", "cost-rate", "token-spike"]);

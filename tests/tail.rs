@@ -564,3 +564,44 @@ fn a_file_that_nobody_may_read_ends_with_3_unless_another_can_be() {
     watch.expect("cost-rate");
     watch.end();
 }
+
+#[test]
+fn several_rotations_between_two_looks_lose_nothing() {
+    let home = home();
+    let log = home.path().join("app.log");
+    append(&log, &[of_model("claude-opus-4-7", "0")]);
+    let mut watch = Watch::start(tail(home.path(), &[&["app.log"], &EACH_MODEL[..]].concat()));
+    watch.expect("watching");
+    watch.signal("-STOP");
+    let models = [
+        "claude-opus-5",
+        "claude-opus-4-8",
+        "claude-haiku-4-5",
+        "claude-sonnet-4-6",
+    ];
+    for (i, model) in models.into_iter().enumerate() {
+        append(&log, &[of_model(model, &format!("r{i}"))]);
+        if i + 1 < models.len() {
+            for n in (1..=i).rev() {
+                fs::rename(
+                    home.path().join(format!("app.log.{n}")),
+                    home.path().join(format!("app.log.{}", n + 1)),
+                )
+                .unwrap();
+            }
+            fs::rename(&log, home.path().join("app.log.1")).unwrap();
+        }
+    }
+    watch.signal("-CONT");
+    watch.expect("already on");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !models
+        .iter()
+        .all(|model| watch.seen.iter().any(|line| line.contains(model)))
+    {
+        assert!(std::time::Instant::now() < deadline, "{:?}", watch.seen);
+        watch.expect("cost-rate");
+    }
+    let (_, lines) = watch.end();
+    assert!(lines.iter().any(|l| l.contains("4 responses")), "{lines:?}");
+}

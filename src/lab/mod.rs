@@ -16,7 +16,7 @@ use crate::monitor::{Stamp, Time};
 use crate::pipeline::{Event, Pipeline, Undated};
 use crate::run::Exit;
 use crate::sink::{Mode, Outlet, Sinks, Summary, SummaryFields};
-use crate::source::{Decode, HistoryFile, Input, Line, Names, discover, merge, reason};
+use crate::source::{Decode, HistoryFile, Input, Line, Names, SplitStats, discover, merge, reason};
 use report::{Coverage, Episodes, Report};
 
 /// Hooks of a replay may go on for so long after its end.
@@ -59,7 +59,9 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
         replay.pipeline.evaluator.go_live();
         replay.live = true;
     }
+    let mut stats = SplitStats::default();
     for file in merge(files, &mut replay, |_| {}) {
+        stats.add(file.stats);
         if let Some(error) = file.error {
             unreadable += 1;
             replay.sinks.printer.line(&format!(
@@ -83,7 +85,14 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     let stopped = pipeline.take_notices();
     episodes.note(&stopped);
     sinks.tell(&stopped, None);
-    let exit = conclude(options, span, &pipeline, &episodes, n_files, &mut sinks)?;
+    let exit = conclude(
+        options,
+        span,
+        &pipeline,
+        &episodes,
+        (n_files, stats),
+        &mut sinks,
+    )?;
     sinks.finish(HOOK_PATIENCE);
     Ok(if unreadable > 0 && exit == Exit::Clean {
         Exit::Unreadable
@@ -231,7 +240,7 @@ fn conclude(
     span: &Span,
     pipeline: &Pipeline,
     episodes: &Episodes,
-    n_files: usize,
+    (n_files, stats): (usize, SplitStats),
     sinks: &mut Sinks,
 ) -> Result<Exit> {
     let totals = pipeline.evaluator.totals();
@@ -240,6 +249,7 @@ fn conclude(
         files: n_files,
         lines: counts.lines,
         bad_lines: counts.bad,
+        oversize_lines: stats.oversize_lines,
     };
     if let Some(json) = &mut sinks.json {
         ignore_closed(json.summary(&Summary {
@@ -251,6 +261,7 @@ fn conclude(
         options,
         span,
         counts,
+        stats,
         n_files,
         learning: pipeline.evaluator.learning(),
     };

@@ -11,6 +11,7 @@ use crate::monitor::{Learning, Notice, Reason, Time, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, duration, quantity};
+use crate::source::{MAX_LINE_BYTES, SplitStats};
 
 /// What was told of one episode.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ pub(super) struct Coverage<'a> {
     pub(super) options: &'a Options,
     pub(super) span: &'a Span,
     pub(super) counts: &'a LineCounts,
+    pub(super) stats: SplitStats,
     pub(super) n_files: usize,
     pub(super) learning: Vec<Learning>,
 }
@@ -70,6 +72,7 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
         options,
         span,
         counts,
+        stats,
         n_files,
         ..
     } = coverage;
@@ -83,8 +86,7 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
     } else {
         format!("{} files", count(*n_files as u64))
     };
-    let lines_read = count(counts.lines);
-    let files_and_lines = format!("{lines_read} lines of {files}");
+    let files_and_lines = format!("{} of {files}", lines_of(counts.lines));
     if counts.lines == 0 {
         lines.push(format!("NO DATA: {files}, and not one line in it"));
     } else if span.since.is_some() || span.until.is_some() {
@@ -100,7 +102,7 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
             "NO DATA: no usage record in {files_and_lines}; if there are some, name their place with --usage-field /where/it/stands"
         ));
     }
-    lines.extend(what_lines_were(counts));
+    lines.extend(what_lines_were(counts, *stats));
     if totals.old > 0 {
         lines.push(format!(
             "{} records are older than what --since and --backfill ask for",
@@ -110,22 +112,44 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
     lines
 }
 
+/// `1 line`, `1,234 lines`.
+fn lines_of(n: u64) -> String {
+    if n == 1 {
+        "1 line".to_owned()
+    } else {
+        format!("{} lines", count(n))
+    }
+}
+
+/// `1 response`, `1,234 responses`.
+fn responses(n: u64) -> String {
+    if n == 1 {
+        "1 response".to_owned()
+    } else {
+        format!("{} responses", count(n))
+    }
+}
+
 /// Lines that are not counted, and why; the first bad ones by place.
-fn what_lines_were(counts: &LineCounts) -> Vec<String> {
+fn what_lines_were(counts: &LineCounts, stats: SplitStats) -> Vec<String> {
     let mut lines = Vec::new();
-    let lines_read = count(counts.lines);
+    let all = lines_of(counts.lines);
     for (reason, n) in &counts.skipped {
         lines.push(format!(
-            "not counted, {} of {lines_read} lines: {}",
+            "not counted, {} of {all}: {}",
             count(*n),
             reason.describe()
         ));
     }
-    if counts.bad > 0 {
+    if stats.oversize_lines > 0 {
+        let mib = MAX_LINE_BYTES >> 20;
         lines.push(format!(
-            "not readable, {} of {lines_read} lines:",
-            count(counts.bad)
+            "skipped: {} over {mib} MiB",
+            lines_of(stats.oversize_lines)
         ));
+    }
+    if counts.bad > 0 {
+        lines.push(format!("not readable, {} of {all}:", count(counts.bad)));
         for bad in &counts.bad_shown {
             lines.push(format!(
                 "  {}:{}:{}: {}",
@@ -182,9 +206,9 @@ impl Report<'_> {
         };
         writeln!(
             f,
-            "{} responses in {} lines of {files}{copies}",
-            count(self.totals.records),
-            count(self.coverage.counts.lines),
+            "{} in {} of {files}{copies}",
+            responses(self.totals.records),
+            lines_of(self.coverage.counts.lines),
         )?;
         for line in self.caveats() {
             writeln!(f, "{line}")?;
@@ -227,13 +251,13 @@ impl Report<'_> {
                 "a hop of a fallback that was declined, not charged",
             ),
         ];
-        let all = count(totals.records);
+        let all = responses(totals.records);
         let mut lines: Vec<String> = known
             .iter()
             .filter(|(n, _)| *n > 0)
-            .map(|(n, text)| format!("{} of {all} responses: {text}", count(*n)))
+            .map(|(n, text)| format!("{} of {all}: {text}", count(*n)))
             .collect();
-        lines.extend(what_lines_were(self.coverage.counts));
+        lines.extend(what_lines_were(self.coverage.counts, self.coverage.stats));
         for learning in &self.coverage.learning {
             lines.push(format!(
                 "rule {} was still learning: {} of 60 active minutes",

@@ -223,6 +223,8 @@ pub struct SummaryFields {
     pub lines: u64,
     /// Lines that could not be read.
     pub bad_lines: u64,
+    /// Lines that were too long and skipped.
+    pub oversize_lines: u64,
 }
 
 /// The totals of a replay.
@@ -244,6 +246,7 @@ struct SummaryObject<'a> {
     records: u64,
     duplicates: u64,
     bad_lines: u64,
+    oversize_lines: u64,
     undated: u64,
     bad_time: u64,
     late: u64,
@@ -332,6 +335,7 @@ impl<'a> Summary<'a> {
             records: totals.records,
             duplicates: totals.duplicates,
             bad_lines: self.fields.bad_lines,
+            oversize_lines: self.fields.oversize_lines,
             undated: totals.undated,
             bad_time: totals.bad_time,
             late: totals.late,

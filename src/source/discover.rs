@@ -261,11 +261,7 @@ fn rotated_siblings(path: &Path, parent: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else {
         return Vec::new();
     };
-    let is_sibling = |other: &str| {
-        other
-            .strip_prefix(name)
-            .is_some_and(|suffix| !suffix.is_empty() && is_rotation(suffix))
-    };
+    let is_sibling = |other: &str| other.strip_prefix(name).is_some_and(is_rotation);
     let mut siblings: Vec<PathBuf> = entries
         .flatten()
         .filter(|entry| entry.file_name().to_str().is_some_and(is_sibling))
@@ -275,14 +271,13 @@ fn rotated_siblings(path: &Path, parent: &Path) -> Vec<PathBuf> {
     siblings
 }
 
-/// `.1`, `-20261123`, `.2026-11-23`: a separator, then digits in groups.
-fn is_rotation(suffix: &str) -> bool {
-    suffix.is_empty()
-        || (suffix.starts_with(['.', '-'])
-            && suffix.len() > 1
-            && suffix[1..]
-                .split(['-', '.', '_', 'T'])
-                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())))
+/// What rotation puts behind a name: `.1`, `-20261123`, `.2026-11-23`: a separator, then digits in groups.
+pub(super) fn is_rotation(suffix: &str) -> bool {
+    suffix.starts_with(['.', '-'])
+        && suffix.len() > 1
+        && suffix[1..]
+            .split(['-', '.', '_', 'T'])
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_compressed(path: &Path) -> bool {

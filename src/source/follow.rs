@@ -4,7 +4,7 @@
 //! File events only make it faster. [`Follower::reconcile`] is the one place that reads, and it asks the file system what is so
 //! rather than trusting what it was told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::discover::{Input, Names, discover};
+use super::discover::{Input, Names, discover, is_rotation};
 use super::identity::{FileKey, Marker};
 use super::lines::SplitStats;
 use super::wake::{Wake, WakeHandle};
@@ -36,6 +36,9 @@ const ROTATE_WAIT: Duration = Duration::from_mins(1);
 
 /// Files that were rotated away are kept open, but no more than these.
 const MAX_RETIRED: usize = 64;
+
+/// Identities of files that are no longer read, remembered so that they are not read again.
+const MAX_LET_GO: usize = 1024;
 
 const CHUNK: usize = 256 << 10;
 
@@ -97,8 +100,12 @@ pub struct Follower<W: Wake> {
     files: HashMap<FileKey, Followed>,
     /// By absolute path, which is what events name.
     by_path: HashMap<PathBuf, FileKey>,
+    /// The birth of the youngest file that a path has stood for.
+    births: HashMap<PathBuf, u128>,
     /// Files that were rotated away, read on for a while.
     retired: Vec<Followed>,
+    /// Those that were let go: they must not be taken for new ones.
+    let_go: VecDeque<FileKey>,
     wake: W,
     last_scan: Option<Instant>,
     next_scan: Instant,
@@ -126,7 +133,9 @@ impl<W: Wake> Follower<W> {
             inputs,
             files: HashMap::new(),
             by_path: HashMap::new(),
+            births: HashMap::new(),
             retired: Vec::new(),
+            let_go: VecDeque::new(),
             wake,
             last_scan: None,
             next_scan: now,
@@ -221,9 +230,48 @@ impl<W: Wake> Follower<W> {
             self.files.insert(key, file);
             return;
         }
+        self.chase(&path, key, now);
         let offset = self.resume.remove(&key).unwrap_or(0);
         self.files
             .insert(key, Followed::new(path, key, offset, now));
+    }
+
+    /// A path may have been rotated more than once since we last looked: files that stood there meanwhile have other names by
+    /// now. They are the unknown siblings that were born after the last file we knew there and before this one.
+    fn chase(&mut self, path: &Path, key: FileKey, now: Instant) {
+        let born = key.birth_ns();
+        let Some(last) = self.births.insert(absolute(path), born) else {
+            return;
+        };
+        // The clock of a file system is coarse: files made one after another may share a birth.
+        let between = |birth: u128| birth > 0 && (last..=born).contains(&birth);
+        let mut missed: Vec<(PathBuf, FileKey)> = siblings(path)
+            .into_iter()
+            .filter(|(_, other)| {
+                *other != key && between(other.birth_ns()) && !self.is_known(*other)
+            })
+            .collect();
+        missed.sort_by_key(|(_, key)| key.birth_ns());
+        for (path, key) in missed {
+            let mut file = Followed::new(path, key, 0, now);
+            file.file = File::open(&file.path).ok();
+            self.retire(file, now);
+        }
+    }
+
+    fn is_known(&self, key: FileKey) -> bool {
+        self.files.contains_key(&key)
+            || self.retired.iter().any(|file| file.key == key)
+            || self.let_go.contains(&key)
+    }
+
+    /// Keeps the figures of a file that is no longer read, and its identity for a while.
+    fn let_go(&mut self, file: &Followed) {
+        self.past.add(file.stats());
+        if self.let_go.len() == MAX_LET_GO {
+            self.let_go.pop_front();
+        }
+        self.let_go.push_back(file.key);
     }
 
     /// Keeps a file that was rotated away or removed, to read what is still written to it.
@@ -233,12 +281,12 @@ impl<W: Wake> Follower<W> {
             file.file = find_renamed(&file.path, file.key);
         }
         if file.file.is_none() {
-            self.past.add(file.stats());
+            self.let_go(&file);
             return;
         }
         if self.retired.len() == MAX_RETIRED {
             let oldest = self.retired.remove(0);
-            self.past.add(oldest.stats());
+            self.let_go(&oldest);
         }
         file.next_look = now;
         file.last_growth = Some(now);
@@ -351,17 +399,13 @@ impl<W: Wake> Follower<W> {
             }
         }
         let is_complete = self.is_complete;
-        let past = &mut self.past;
-        self.retired.retain_mut(|file| {
-            let over = !file.grew_within(ROTATE_WAIT, now);
-            if over {
-                if is_complete(file.splitter.partial()) {
-                    file.take_partial(emit);
-                }
-                past.add(file.stats());
+        let over = |file: &mut Followed| !file.grew_within(ROTATE_WAIT, now);
+        for mut file in self.retired.extract_if(.., over).collect::<Vec<_>>() {
+            if is_complete(file.splitter.partial()) {
+                file.take_partial(emit);
             }
-            !over
-        });
+            self.let_go(&file);
+        }
         more
     }
 }
@@ -531,15 +575,37 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// Finds a file that was renamed within its directory, by its identity.
 fn find_renamed(path: &Path, key: FileKey) -> Option<File> {
+    entries(path)
+        .find(|(_, other)| *other == key)
+        .and_then(|(path, _)| File::open(path).ok())
+}
+
+/// The files beside a path whose names go on from its name, the way rotation names them; compressed ones are not followed.
+fn siblings(path: &Path) -> Vec<(PathBuf, FileKey)> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
+    let is_sibling = |other: &Path| {
+        let other = other.file_name().and_then(|name| name.to_str());
+        other
+            .and_then(|other| other.strip_prefix(name))
+            .is_some_and(is_rotation)
+    };
+    entries(path)
+        .filter(|(other, _)| is_sibling(other))
+        .collect()
+}
+
+/// The files in the directory of a path.
+fn entries(path: &Path) -> impl Iterator<Item = (PathBuf, FileKey)> {
     let parent = path
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    fs::read_dir(parent).ok()?.flatten().find_map(|entry| {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
         let meta = entry.metadata().ok()?;
-        (meta.is_file() && FileKey::of(&meta) == key)
-            .then(|| File::open(entry.path()).ok())
-            .flatten()
+        meta.is_file().then(|| (entry.path(), FileKey::of(&meta)))
     })
 }
 

@@ -21,6 +21,11 @@ pub struct FileKey {
 }
 
 impl FileKey {
+    /// Nanoseconds from the epoch to the file's birth; zero where that is not known.
+    pub(super) fn birth_ns(&self) -> u128 {
+        self.birth_ns
+    }
+
     /// The identity of an existing file.
     pub fn of(meta: &Metadata) -> Self {
         Self {
