@@ -1,5 +1,6 @@
 //! `tail`: the live loop. The only place that reads the wall clock.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -114,7 +115,7 @@ pub fn tail(options: Options) -> Result<Exit> {
     }
     let source = Follower::new(
         tail.options.inputs.clone(),
-        &resume,
+        resume,
         wake,
         is_complete,
         Instant::now(),
@@ -205,15 +206,11 @@ impl<'a> Tail<'a> {
         let (found, _, mut errors) = discover(&self.options.inputs, Names::Rotated);
         let (live, ..) = discover(&self.options.inputs, Names::Live);
         let mut files = Vec::new();
-        let mut resume = Vec::new();
+        let mut offsets = HashMap::new();
         for file in &found {
             // Nothing in a file that was last written before the history begins can be of interest.
             if file.modified_ms < self.oldest.0 {
-                let offset = last_line_end(file).unwrap_or(file.size);
-                resume.push(Resume {
-                    key: file.key,
-                    offset,
-                });
+                offsets.insert(file.key, last_line_end(file).unwrap_or(file.size));
                 continue;
             }
             match HistoryFile::up_to_now(file) {
@@ -227,14 +224,21 @@ impl<'a> Tail<'a> {
             oldest: self.oldest,
         };
         for file in merge(files, &mut decoder, |_| {}) {
-            resume.extend(file.key.map(|key| Resume {
-                key,
-                offset: file.committed,
-            }));
+            offsets.extend(file.key.map(|key| (key, file.committed)));
             if let Some(error) = file.error {
                 errors.push((file.info.name.as_ref().into(), error));
             }
         }
+        // Rotated siblings are history; those under a live name are followed from here on.
+        let resume = live.iter().filter_map(|file| {
+            let offset = *offsets.get(&file.key)?;
+            Some(Resume {
+                path: file.path.clone(),
+                key: file.key,
+                offset,
+            })
+        });
+        let resume = resume.collect();
         for (path, error) in &errors {
             self.sinks.printer.line(&format!(
                 "cannot read {}: {}",

@@ -66,8 +66,10 @@ pub enum Note {
 }
 
 /// Where to go on reading a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
+    /// Its path.
+    pub path: PathBuf,
     /// The file.
     pub key: FileKey,
     /// The end of the last whole line that was read.
@@ -109,7 +111,6 @@ pub struct Follower<W: Wake> {
     wake: W,
     last_scan: Option<Instant>,
     next_scan: Instant,
-    resume: HashMap<FileKey, u64>,
     waiting: HashSet<PathBuf>,
     polled: HashSet<PathBuf>,
     unreadable: HashSet<PathBuf>,
@@ -124,12 +125,12 @@ impl<W: Wake> Follower<W> {
     /// A follower that has not looked yet. Files named in `resume` are read on from there, all others from their beginning.
     pub fn new(
         inputs: Vec<Input>,
-        resume: &[Resume],
+        resume: Vec<Resume>,
         wake: W,
         is_complete: fn(&[u8]) -> bool,
         now: Instant,
     ) -> Self {
-        Self {
+        let mut follower = Self {
             inputs,
             files: HashMap::new(),
             by_path: HashMap::new(),
@@ -139,7 +140,6 @@ impl<W: Wake> Follower<W> {
             wake,
             last_scan: None,
             next_scan: now,
-            resume: resume.iter().map(|r| (r.key, r.offset)).collect(),
             waiting: HashSet::new(),
             polled: HashSet::new(),
             unreadable: HashSet::new(),
@@ -147,7 +147,11 @@ impl<W: Wake> Follower<W> {
             buffer: vec![0; CHUNK],
             past: SplitStats::default(),
             is_complete,
+        };
+        for file in resume {
+            follower.take_over(file, now);
         }
+        follower
     }
 
     /// A way to end a wait from another thread.
@@ -231,9 +235,25 @@ impl<W: Wake> Follower<W> {
             return;
         }
         self.chase(&path, key, now);
-        let offset = self.resume.remove(&key).unwrap_or(0);
-        self.files
-            .insert(key, Followed::new(path, key, offset, now));
+        self.files.insert(key, Followed::new(path, key, 0, now));
+    }
+
+    /// A file that was read up to here by somebody else. What stands there is marked now, so that a rotation or truncation from
+    /// this moment on is seen.
+    fn take_over(&mut self, resume: Resume, now: Instant) {
+        let Resume { path, key, offset } = resume;
+        let absolute = absolute(&path);
+        self.births.insert(absolute.clone(), key.birth_ns());
+        self.by_path.insert(absolute, key);
+        let mut file = Followed::new(path, key, offset, now);
+        file.file = File::open(&file.path)
+            .ok()
+            .filter(|opened| is_file(opened, key));
+        file.file = file.file.or_else(|| find_renamed(&file.path, key));
+        // A file that cannot be read now is told when it is looked at.
+        let _ = file.mark();
+        file.file = None;
+        self.files.insert(key, file);
     }
 
     /// A path may have been rotated more than once since we last looked: files that stood there meanwhile have other names by
@@ -571,6 +591,10 @@ impl Followed {
 /// The path without `.` and independent of the present directory. A path that cannot be made so is left as it is.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn is_file(file: &File, key: FileKey) -> bool {
+    file.metadata().is_ok_and(|meta| FileKey::of(&meta) == key)
 }
 
 /// Finds a file that was renamed within its directory, by its identity.
