@@ -3,7 +3,7 @@
 
 mod common;
 
-use claude_tokmon::monitor::{Notice, Reason};
+use claude_tokmon::monitor::{Cause, Notice, Reason};
 use claude_tokmon::price::PicoUsd;
 use common::{Call, Loss, TWO_O_CLOCK, Textbook, count, is_cache_alert, pipeline, told};
 
@@ -221,4 +221,48 @@ fn what_is_silenced_is_listed_in_the_notices_of_what_explains_it() {
     for rule in silenced {
         assert_eq!(count(&outcome.notices, rule, Reason::First), 0, "{rule}");
     }
+}
+
+/// What the API itself says about a miss is the cause that is told, and its count of tokens.
+#[test]
+fn the_diagnosis_of_the_api_is_the_cause_that_is_told() {
+    let line = |i: i64, read: u64, reason: &str| {
+        let call = Call {
+            at: TWO_O_CLOCK + i * 20_000,
+            id: format!("msg_{i}"),
+            session: Some("s-1"),
+            input: 300,
+            read,
+            write_5m: 50_000 - read,
+            ..Call::default()
+        };
+        let mut line = call.line();
+        line.pop();
+        format!(r#"{line},"diagnostics":{{"cache_miss_reason":{reason}}}}}"#)
+    };
+    let said = r#"{"type":"system_changed","cache_missed_input_tokens":40000}"#;
+    let mut lines: Vec<String> = (0..30).map(|i| line(i, 50_000, "null")).collect();
+    // Newly written turns are no miss, whatever the API calls them.
+    lines.push(line(
+        30,
+        49_000,
+        r#"{"type":"messages_changed","cache_missed_input_tokens":900}"#,
+    ));
+    lines.extend((31..35).map(|i| line(i, 0, said)));
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    let first = notices
+        .iter()
+        .find(|n| &*n.rule.name == "cache-break")
+        .unwrap();
+    let cause = &first.causes[0];
+    assert_eq!(cause.cause.name(), "system_changed");
+    assert_eq!(cause.tokens, 40_000 * cause.requests);
+    let totals = pipeline.evaluator.totals();
+    assert_eq!(
+        totals.by_cause.keys().map(Cause::name).collect::<Vec<_>>(),
+        ["system_changed"]
+    );
+    // 40,000 tokens written at $6.25 a million instead of read at $0.50.
+    assert_eq!(totals.waste(), PicoUsd(4 * 40_000 * 5_750_000));
 }

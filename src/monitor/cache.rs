@@ -512,6 +512,9 @@ impl Conversation {
         let api = api_cause(record);
         if let Some((_, Some(said))) = api {
             missed = said.min(tokens.prompt() - tokens.cache_read);
+            if missed * 20 <= tokens.prompt() {
+                missed = 0;
+            }
         }
         if missed == 0 {
             return Outcome::Hit;
