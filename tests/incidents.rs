@@ -266,3 +266,109 @@ fn the_diagnosis_of_the_api_is_the_cause_that_is_told() {
     // 40,000 tokens written at $6.25 a million instead of read at $0.50.
     assert_eq!(totals.waste(), PicoUsd(4 * 40_000 * 5_750_000));
 }
+
+/// A conversation of one request every 20 seconds, whose cache is lost for some stretches of requests.
+fn stretches(lost: &[std::ops::Range<i64>], n: i64) -> Vec<String> {
+    let line = |i: i64| {
+        let (read, write_5m) = if lost.iter().any(|r| r.contains(&i)) {
+            (0, 50_000)
+        } else {
+            (50_000, 0)
+        };
+        let at = TWO_O_CLOCK + i * 20_000;
+        Call {
+            at,
+            id: format!("msg_{i}"),
+            input: 300,
+            read,
+            write_5m,
+            ..Call::default()
+        }
+        .line()
+    };
+    (0..n).map(line).collect()
+}
+
+/// An incident is no chance: after it the next one is found as early as the first.
+#[test]
+fn an_incident_does_not_make_the_next_one_look_like_chance() {
+    let lines = stretches(&[400..500, 700..720], 900);
+    let notices = told(&mut pipeline(&[]), &lines);
+    let at = |n: usize| {
+        let firsts = notices
+            .iter()
+            .filter(|n| &*n.rule.name == "cache-break" && n.reason == Reason::First);
+        (firsts.clone().nth(n).unwrap().at.0 - TWO_O_CLOCK) / 20_000
+    };
+    // Nothing misses by itself here, so the second in a row is no chance.
+    assert_eq!((at(0), at(1)), (401, 701));
+}
+
+/// Nor does it become what is usual: a second spike, far smaller than the first, is still one.
+#[test]
+fn an_incident_does_not_become_its_own_baseline() {
+    let mut lines = Vec::new();
+    let mut n = 0;
+    for minute in 0..400_i64 {
+        // Ten requests a minute; forty minutes of a spike tenfold, later ten of one fourfold.
+        let each = match minute {
+            200..240 => 80_000,
+            330..340 => 32_000,
+            _ => 8_000,
+        };
+        for i in 0..10 {
+            n += 1;
+            let at = TWO_O_CLOCK + minute * 60_000 + i * 6_000;
+            let call = Call {
+                at,
+                id: format!("msg_{n}"),
+                model: "claude-haiku-4-5",
+                input: each,
+                ..Call::default()
+            };
+            lines.push(call.line());
+        }
+    }
+    let notices = told(&mut pipeline(&["token-spike.floor=0"]), &lines);
+    let minutes: Vec<i64> = notices
+        .iter()
+        .filter(|n| &*n.rule.name == "token-spike" && n.reason == Reason::First)
+        .map(|n| (n.at.0 - TWO_O_CLOCK) / 60_000)
+        .collect();
+    assert_eq!(minutes, [201, 331]);
+}
+
+/// A forked session goes on from the history that it copied: what is lost of that is a miss of its own.
+#[test]
+fn a_fork_that_loses_the_cache_is_judged_by_the_history_it_copied() {
+    let session = |i: i64, session: &'static str, read: u64| {
+        let at = TWO_O_CLOCK + i * 20_000;
+        Call {
+            at,
+            id: format!("msg_{i}"),
+            session: Some(session),
+            input: 3,
+            read,
+            write_5m: 50_000 - read,
+            ..Call::default()
+        }
+        .line()
+    };
+    let mut lines: Vec<String> = (0..10).map(|i| session(i, "s-1", 50_000)).collect();
+    let copies: Vec<String> = lines
+        .iter()
+        .map(|line| line.replace("s-1", "s-2"))
+        .collect();
+    lines.extend(copies);
+    lines.push(session(10, "s-2", 0));
+    let mut pipeline = pipeline(&[]);
+    told(&mut pipeline, &lines);
+    let totals = pipeline.evaluator.totals();
+    assert_eq!((totals.records, totals.duplicates), (11, 10));
+    let causes: Vec<_> = totals
+        .by_cause
+        .iter()
+        .map(|(c, t)| (c.name(), t.requests))
+        .collect();
+    assert_eq!(causes, [("rewritten", 1)]);
+}
