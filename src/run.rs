@@ -91,8 +91,7 @@ pub fn tail(options: Options) -> Result<Exit> {
             PipeSource::stdin().map_err(|e| Unreadable(format!("cannot follow \"-\": {e}")))?;
         let wake = WakeHandle::default();
         let mut tail = Tail::new(options, pipeline, &mut sinks, wake)?;
-        let pipe = source.is_pipe();
-        tail.start_pipe(&source, pipe);
+        tail.start_pipe(source.is_pipe());
         return Ok(tail.follow(source));
     }
     if let Some(Input::Pipe(path)) = options
@@ -139,7 +138,6 @@ struct Tail<'a> {
     /// The source is a pipe, which tells by its records when it has caught up.
     pipe: bool,
     last_line: Instant,
-    alerts: u64,
 }
 
 /// Feeds the silent history to the pipeline.
@@ -196,7 +194,6 @@ impl<'a> Tail<'a> {
             live: false,
             pipe: false,
             last_line: now,
-            alerts: 0,
         })
     }
 
@@ -253,7 +250,7 @@ impl<'a> Tail<'a> {
         )
     }
 
-    fn start_pipe(&mut self, source: &PipeSource, pipe: bool) {
+    fn start_pipe(&mut self, pipe: bool) {
         self.pipe = true;
         if !self.options.output.quiet {
             let what = if pipe {
@@ -266,7 +263,6 @@ impl<'a> Tail<'a> {
                 .printer
                 .line(&format!("watching {what} · {rules}"));
         }
-        debug_assert_eq!(source.n_files(), 1);
     }
 
     /// From now on notices are given. What is firing is told as it is.
@@ -291,7 +287,6 @@ impl<'a> Tail<'a> {
 
     fn say_start(&mut self, files: usize) {
         let totals = self.pipeline.evaluator.begin_span(None);
-        self.alerts = 0;
         if self.options.output.quiet {
             return;
         }

@@ -223,3 +223,33 @@ fn an_unknown_model_is_told_once_not_once_a_record() {
     assert_eq!((totals.unpriced, totals.cost.0), (50, 0));
     assert!(totals.is_lower_bound() && UNIT > 0);
 }
+
+#[test]
+fn a_conversation_that_is_taken_up_again_after_it_was_closed_is_judged_at_once() {
+    let mut tale = Tale::new(&[]);
+    let call = |at, read| Call {
+        at: TWO_O_CLOCK + at,
+        session: Some("s"),
+        input: 50_000 - read,
+        read,
+        ..Call::default()
+    };
+    for i in 0..20 {
+        tale.call(call(i * 20 * SECOND, 50_000));
+    }
+    for i in 20..24 {
+        tale.call(call(i * 20 * SECOND, 0));
+    }
+    tale.tick(7_670 * SECOND);
+    assert!(
+        tale.told.last().unwrap().ends_with("stale"),
+        "{:?}",
+        tale.told
+    );
+    // The first one after the pause has only expired; those behind it miss again.
+    for i in 0..4 {
+        tale.call(call((7_680 + i * 20) * SECOND, 0));
+    }
+    let last = tale.told.last().unwrap();
+    assert!(last.ends_with("cache-break reopened"), "{:?}", tale.told);
+}

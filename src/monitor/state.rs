@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::alert::{Episode, Notice, Phase, Reason};
+use super::alert::{Episode, Notice, Phase, Reading, Reason};
 use super::baseline::{Baseline, Usual};
 use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
@@ -224,7 +224,6 @@ impl State {
 
     fn step(&mut self, scope: &mut Scope, id: u64, slot: usize, arrived: Option<&Arc<Labels>>) {
         let rule = Arc::clone(&scope.rules[slot]);
-        let key_labels = |scope: &Scope, labels: &Labels| scope.key_labels(labels);
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -244,23 +243,21 @@ impl State {
             let key = &scope.keys[&id];
             let labels = arrived.unwrap_or(&key.labels);
             let mut episode = self.begin(key, &rule, &read, usual, labels, ended);
-            episode.id = episode_id(&rule, &key_labels(scope, &key.labels), episode.since);
+            episode.id = episode_id(&rule, &scope.key_labels(&key.labels), episode.since);
             episode
         });
         if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
             episode.step = read.step;
             episode.last_value = self.now;
         }
-        if alert.phase == Phase::Firing
-            && before != Phase::Firing
-            && rule.metric == Metric::MissRun
-            && let Some(key) = scope.keys.get(&id)
-        {
-            self.cache.run_was_told(key.labels.conversation);
-        }
-        let stale = alert.episode.as_ref().is_some_and(|episode| episode.stale);
-        if rule.metric == Metric::MissRun && stale {
-            self.cache.forget_run(conversation);
+        if rule.metric == Metric::MissRun && alert.phase != before {
+            match alert.phase {
+                Phase::Firing => self.cache.run_was_told(conversation),
+                Phase::Closed { .. } if read.reading == Reading::Stale => {
+                    self.cache.forget_run(conversation);
+                }
+                _ => {}
+            }
         }
         if matches!(alert.phase, Phase::Firing) && !rule.metric.is_announcement() {
             self.pace.disturbed = self.pace.disturbed.max(self.now.minute());
