@@ -31,7 +31,7 @@ const PIPE_BACKLOG: Duration = Duration::from_secs(10);
 
 /// How long hooks may go on after the end, when their input ended and when we were asked to end.
 const HOOK_PATIENCE: Duration = Duration::from_secs(12);
-const HOOK_PATIENCE_ON_SIGNAL: Duration = Duration::from_millis(1500);
+const HOOK_PATIENCE_ON_SIGNAL: Duration = Duration::from_millis(500);
 
 /// The present.
 pub fn wall_clock() -> Time {

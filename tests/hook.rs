@@ -239,3 +239,26 @@ fn replay_runs_no_hook_unless_it_is_told_to() {
     assert!(!run(&[]));
     assert!(run(&["--run-hooks"]));
 }
+
+#[test]
+fn a_hook_that_does_not_want_to_end_is_made_to() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    fs::write(&log, "").unwrap();
+    let hook = script(
+        home.path(),
+        "hook",
+        "trap '' TERM; echo $$ > pid.part; mv pid.part pid; while :; do sleep 1; done",
+    );
+    let mut watch = Watch::start(tail(home.path(), &["--exec-argv", &hook]));
+    watch.expect("watching");
+    append(&log, &[dollars_now("1", 3)]);
+    watch.expect("cost-rate");
+    let pid = text_of(&home.path().join("pid"));
+    assert_eq!(watch.end().0, Some(0));
+    let mut alive = Command::new("kill");
+    alive
+        .args(["-0", pid.trim()])
+        .stderr(std::process::Stdio::null());
+    assert!(!alive.status().unwrap().success(), "the hook outlives us");
+}

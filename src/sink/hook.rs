@@ -27,6 +27,9 @@ const QUEUE: usize = 64;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The same once we end ourselves.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
 /// Bytes of one environment variable.
 const MAX_VARIABLE: usize = 1024;
 
@@ -56,7 +59,6 @@ struct Queue {
     dropped: u64,
     /// No more jobs come: what is under way must be over by then.
     deadline: Option<Instant>,
-    done: bool,
 }
 
 struct Job {
@@ -147,13 +149,21 @@ impl Shared {
                 return Some((job, std::mem::take(&mut queue.dropped)));
             }
             if queue.deadline.is_some() {
-                queue.done = true;
                 return None;
             }
             queue = self
                 .changed
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// How long a hook that was asked to end may take for it.
+    fn grace(&self) -> Duration {
+        if self.lock().deadline.is_some() {
+            LAST_GRACE
+        } else {
+            GRACE
         }
     }
 
@@ -174,7 +184,7 @@ fn work(shared: &Shared, command: &HookCommand, messages: &Outlet) {
                 "the hook is too slow: {dropped} notices did not fit its queue"
             ));
         }
-        match run(command, &job, || shared.deadline()) {
+        match run(command, &job, shared) {
             Ok(status) if status.success() => {}
             Ok(status) => say(format!(
                 "the hook for {} failed: {status}",
@@ -188,7 +198,7 @@ fn work(shared: &Shared, command: &HookCommand, messages: &Outlet) {
     }
 }
 
-fn run(command: &HookCommand, job: &Job, deadline: impl Fn() -> Instant) -> io::Result<ExitStatus> {
+fn run(command: &HookCommand, job: &Job, shared: &Shared) -> io::Result<ExitStatus> {
     let mut process = match command {
         HookCommand::Shell(line) => {
             let mut shell = Command::new("/bin/sh");
@@ -221,20 +231,21 @@ fn run(command: &HookCommand, job: &Job, deadline: impl Fn() -> Instant) -> io::
         // A hook need not read what it is given.
         let _ = stdin.write_all(job.json.as_bytes());
     }
-    wait(&mut child, deadline)
+    wait(&mut child, shared)
 }
 
 /// Waits for the process, not for its output. Past the deadline its whole group is asked to end, then made to.
-fn wait(child: &mut Child, deadline: impl Fn() -> Instant) -> io::Result<ExitStatus> {
+fn wait(child: &mut Child, shared: &Shared) -> io::Result<ExitStatus> {
     let started = Instant::now();
-    let limit = || deadline().min(started + TIMEOUT);
+    let limit = || shared.deadline().min(started + TIMEOUT);
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(status) = wait_until(child, limit)? {
         return Ok(status);
     }
     let signal = |signal| group.map(|group| kill_process_group(group, signal));
     signal(Signal::TERM);
-    let ended = wait_until(child, || started.max(limit()) + GRACE)?;
+    let asked = Instant::now();
+    let ended = wait_until(child, || asked + shared.grace())?;
     signal(Signal::KILL);
     match ended {
         Some(status) => Ok(status),
