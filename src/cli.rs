@@ -69,6 +69,7 @@ Examples:
   claude-tokmon replay app.log                        alerts as they would have come, then a report
   claude-tokmon replay --since 2026-11-01 logs/       a part; what lies before is only learned from
   claude-tokmon replay --cost-rate 0.5 --json app.log | jq 'select(.event==\"alert\")'
+  claude-tokmon replay --by project                   your Claude Code sessions, with sums by project
   zcat old.log.gz | claude-tokmon replay -
 
 Alerts go to stderr, the report to stdout. No hook runs unless you say --run-hooks.
@@ -82,7 +83,12 @@ Examples:
 const PRICES_EXAMPLES: &str = "\
 Examples:
   claude-tokmon prices                                          the whole table
-  claude-tokmon prices us.anthropic.claude-sonnet-4-5-20250929-v1:0    which price this name gets, and why";
+  claude-tokmon prices us.anthropic.claude-sonnet-4-5-20250929-v1:0    which price this name gets, and why
+  claude-tokmon prices --check app.log                          has each model in this log a price?
+  claude-tokmon prices --prices model_prices_and_context_window.json claude-opus-4-7
+
+Exit status: 0 done, 1 with --check if a model has no price, 2 wrong usage, 3 a log cannot be read,
+5 with --check if there is no usage record.";
 
 /// Thresholds and rules.
 #[derive(Debug, Clone, Default, Args)]
@@ -117,10 +123,10 @@ pub struct RuleArgs {
     pub set: Vec<String>,
 }
 
-/// How lines are read.
+/// How lines are read and priced.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Reading lines")]
-pub struct LogArgs {
+pub struct ReadArgs {
     /// Where the usage object stands, as a JSON Pointer: /payload/llm/usage
     #[arg(long, value_name = "POINTER")]
     pub usage_field: Option<String>,
@@ -145,9 +151,40 @@ pub struct LogArgs {
     #[arg(long, value_name = "ZONE")]
     pub assume_tz: Option<String>,
 
-    /// Prices that add to or replace the built-in ones
+    /// Whether input counts of OpenTelemetry attributes hold the cache counts
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = OtelInputArg::Inclusive)]
+    pub otel_input: OtelInputArg,
+
+    /// Prices that add to or replace the built-in ones; LiteLLM's price file is read as it is
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
+
+    /// Let a name that hides its model stand for one, such as an ARN=claude-sonnet-4-5
+    #[arg(long, value_name = "NAME=MODEL")]
+    pub model_alias: Vec<String>,
+
+    /// Configuration; - reads none [default: claude-tokmon.toml here, then in the XDG folder]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `--otel-input`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum OtelInputArg {
+    /// They are the whole prompt, as the conventions say
+    #[default]
+    Inclusive,
+    /// They are what was neither read from nor written to the cache
+    Exclusive,
+}
+
+/// How lines are read, and which.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Reading lines")]
+pub struct LogArgs {
+    /// Places and prices.
+    #[command(flatten)]
+    pub read: ReadArgs,
 
     /// How late records may come [default: 2s]
     #[arg(long, value_name = "TIME")]
@@ -204,6 +241,11 @@ pub enum ColorArg {
 pub struct TailArgs {
     /// Files, directories, patterns, or - for standard input [default: Claude Code sessions]
     pub paths: Vec<PathBuf>,
+
+    /// Responses of the last 7 days that are remembered for telling copies apart
+    #[arg(long, value_name = "N", default_value_t = 500_000)]
+    pub max_responses: usize,
+
     /// Thresholds.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -233,6 +275,10 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "TIME")]
     pub assume_interval: Option<String>,
 
+    /// Add the sums up by this too: project, session, model, or a JSON Pointer such as /tenant
+    #[arg(long, value_name = "WHAT")]
+    pub by: Option<String>,
+
     /// Run the hook for the alerts of history too
     #[arg(long)]
     pub run_hooks: bool,
@@ -252,11 +298,16 @@ pub struct ReplayArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PricesArgs {
     /// Model names as they stand in a log
+    #[arg(conflicts_with = "check")]
     pub models: Vec<String>,
 
-    /// Prices that add to or replace the built-in ones
-    #[arg(long, value_name = "FILE")]
-    pub prices: Option<PathBuf>,
+    /// List each model in these logs with its price; ends with 1 if one has none
+    #[arg(long, value_name = "LOG", num_args = 1..)]
+    pub check: Vec<PathBuf>,
+
+    /// Places and prices.
+    #[command(flatten)]
+    pub read: ReadArgs,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use claude_tokmon::cli::{Cli, Command, PricesArgs};
-use claude_tokmon::config::{self, NoLogs, Options};
+use claude_tokmon::config::{self, Check, NoLogs, Options};
 use claude_tokmon::lab::{self, Missing};
 use claude_tokmon::run::{self, Exit, Unreadable};
 use claude_tokmon::sink::{self, Outlet};
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(Exit::Clean) => ExitCode::SUCCESS,
+        Ok(Exit::Found) => ExitCode::from(1),
         Ok(Exit::NoTimes) => ExitCode::from(2),
         Ok(Exit::Unreadable) => ExitCode::from(3),
         Ok(Exit::NoUsage) => ExitCode::from(5),
@@ -47,7 +48,10 @@ fn run(command: Command) -> Result<Exit> {
 }
 
 fn prices(args: &PricesArgs) -> Result<Exit> {
-    let table = config::price_table(args.prices.as_deref())?;
+    if !args.check.is_empty() {
+        return lab::check_models(&Check::resolve(args)?, run::wall_clock());
+    }
+    let table = config::price_table(&args.read)?;
     if args.models.is_empty() {
         return print(&sink::price_table(&table));
     }

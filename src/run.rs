@@ -52,6 +52,8 @@ pub enum Exit {
     Unreadable,
     /// The input holds no usage record.
     NoUsage,
+    /// What was asked about was found to be so.
+    Found,
 }
 
 /// What was named can never be read.
@@ -379,6 +381,9 @@ impl<'a> Tail<'a> {
         if !self.live && self.has_caught_up(now, wall, progress) {
             self.go_live();
         }
+        if progress != Progress::More {
+            self.pipeline.expire(wall, Some(self.oldest));
+        }
         if self.live && progress != Progress::More {
             self.pipeline.tick(self.engine_time());
         }
@@ -463,6 +468,8 @@ impl<'a> Tail<'a> {
     }
 
     fn end(mut self, source: &impl Source, failure: Option<&io::Error>) -> Exit {
+        let undated = self.undated(Instant::now(), wall_clock());
+        self.pipeline.end(undated, Some(self.oldest));
         self.pipeline.evaluator.stop();
         self.tell();
         let asked = self.flags.stops.load(Ordering::Relaxed) > 0;

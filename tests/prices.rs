@@ -210,7 +210,7 @@ fn a_price_file_adds_and_replaces_models_and_says_what_is_wrong_with_it() {
     let file = r#"{"models":[{"id":"claude-next","aliases":["next"],"usd_per_mtok":[
         {"input":0.0125,"output":1,"until":"2026-06-01"},{"input":0.025,"output":2}]},
         {"id":"claude-opus-4-7","usd_per_mtok":[{"input":1,"output":2,"cache_write_5m":1.25,"cache_write_1h":2,"cache_read":0.1}]}]}"#;
-    table.overlay(file, "mine.json").unwrap();
+    table.overlay(file, "mine.json", None).unwrap();
     let cost = |name: &str, date: &str| {
         table
             .quote(&table.resolve(name), &input(2), PLAIN, at(date))
@@ -229,7 +229,7 @@ fn a_price_file_adds_and_replaces_models_and_says_what_is_wrong_with_it() {
     assert_eq!(cost("claude-opus-4-8", "2026-06-01"), 10_000_000);
     let complaint = |text: &str| {
         PriceTable::embedded()
-            .overlay(text, "x")
+            .overlay(text, "x", None)
             .unwrap_err()
             .to_string()
     };

@@ -51,7 +51,7 @@ fn an_appended_line_that_crosses_a_limit_is_told_and_the_end_is_clean() {
     let start = watch.expect("watching");
     assert_eq!(
         start,
-        "watching 1 file · last 7d: 1 response, $1.00 at list price · 7 rules, 1 learning (0 of 60 active minutes)"
+        "watching 1 file · last 7d: 1 response, $1.00 at list price · 8 rules, 1 learning (0 of 60 active minutes)"
     );
     append(&log, &[dollars_now("1", 3)]);
     let alert = watch.expect("cost-rate");
@@ -503,7 +503,7 @@ fn a_log_without_a_usage_record_and_a_pointer_that_leads_nowhere_are_told() {
     );
     append(
         &home.path().join("other.log"),
-        &["{\"usage\":{\"prompt_tokens\":1}}".to_owned()],
+        &["{\"usage\":{\"billed_tokens\":1}}".to_owned()],
     );
     let mut watch = Watch::start(tail(
         home.path(),
@@ -515,7 +515,9 @@ fn a_log_without_a_usage_record_and_a_pointer_that_leads_nowhere_are_told() {
     watch.expect(
         "no usage record in 1 lines; if there are some, name their place with --usage-field",
     );
-    watch.expect("not counted, 1 of them: usage objects without input_tokens");
+    watch.expect(
+        "not counted, 1 of them: usage objects in a dialect that this version does not read",
+    );
     watch.end();
 }
 

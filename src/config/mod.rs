@@ -2,6 +2,7 @@
 //!
 //! After this nothing is left to a default, and nobody else sees a flag.
 
+mod file;
 mod rules;
 mod units;
 
@@ -15,15 +16,18 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use rules::{rules, write_rules};
 pub use units::{duration, write_duration};
 
-use crate::cli::{ColorArg, LogArgs, OutputArgs, ReplayArgs, RuleArgs, TailArgs};
-use crate::monitor::{Settings, Time};
-use crate::parse::{ParseOptions, Pointer, Zone};
+use crate::cli::{
+    ColorArg, LogArgs, OtelInputArg, OutputArgs, PricesArgs, ReadArgs, ReplayArgs, RuleArgs,
+    TailArgs,
+};
+use crate::monitor::{GroupBy, Settings, Time};
+use crate::parse::{InputCount, ParseOptions, Pointer, Zone};
 use crate::price::PriceTable;
 use crate::sink::{Clock, HookCommand, Output, Style};
 use crate::source::{Input, claude_code_folders, inputs};
 
-/// Responses that `tail` remembers for telling copies apart.
-const MAX_RESPONSES: usize = 500_000;
+/// Fewer responses than this cannot tell copies apart: one response stands in many lines.
+const MIN_RESPONSES: usize = 1000;
 
 const DEFAULT_LATENESS_SECS: i64 = 2;
 const DEFAULT_BACKFILL_SECS: i64 = 7 * 86_400;
@@ -71,7 +75,13 @@ impl Options {
     /// # Errors
     /// If a flag cannot be meant.
     pub fn tail(args: &TailArgs) -> Result<Self> {
-        let settings = settings(&args.rules, &args.log, Some(MAX_RESPONSES))?;
+        if args.max_responses < MIN_RESPONSES {
+            bail!(
+                "--max-responses: {} is too few to tell copies apart; at least {MIN_RESPONSES}",
+                args.max_responses
+            );
+        }
+        let settings = settings(&args.rules, &args.log, Some(args.max_responses))?;
         Self::resolve(&args.paths, settings, &args.log, &args.output)
     }
 
@@ -81,7 +91,12 @@ impl Options {
     /// If a flag cannot be meant.
     pub fn replay(args: &ReplayArgs, now: Time) -> Result<(Self, Span)> {
         let settings = settings(&args.rules, &args.log, None)?;
-        let options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        if let Some(by) = &args.by {
+            let (group_by, place) = group_by(by)?;
+            options.settings.group_by = Some(group_by);
+            options.parse.group_field = place;
+        }
         let zone = options.output.stderr.clock.zone;
         let moment = |flag: &str, text: &Option<String>| {
             let time = text.as_deref().map(|text| units::moment(text, now, zone));
@@ -121,8 +136,8 @@ impl Options {
         };
         Ok(Self {
             inputs,
-            parse: parse_options(log)?,
-            prices: price_table(log.prices.as_deref())?,
+            parse: parse_options(&log.read)?,
+            prices: price_table(&log.read)?,
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             settings,
@@ -155,7 +170,49 @@ fn settings(args: &RuleArgs, log: &LogArgs, max_responses: Option<usize>) -> Res
         rules: rules(args)?,
         lateness_secs: lateness.unwrap_or(DEFAULT_LATENESS_SECS),
         max_responses,
+        group_by: None,
     })
+}
+
+/// What sums are given by: a label, or a place in the line.
+fn group_by(text: &str) -> Result<(GroupBy, Option<Pointer>)> {
+    Ok(match text {
+        "model" => (GroupBy::Model, None),
+        "session" => (GroupBy::Session, None),
+        "project" => (GroupBy::Project, None),
+        place if place.starts_with('/') => {
+            let pointer = place.parse().map_err(|e: String| anyhow!("--by: {e}"))?;
+            (GroupBy::Place, Some(pointer))
+        }
+        other => bail!(
+            "--by: \"{other}\" is none of project, session and model, nor a JSON Pointer such as \"/{other}\""
+        ),
+    })
+}
+
+/// Which logs `prices --check` looks at, and how they are read.
+#[derive(Debug)]
+pub struct Check {
+    /// What is read.
+    pub inputs: Vec<Input>,
+    /// How lines are read.
+    pub parse: ParseOptions,
+    /// What tokens cost.
+    pub prices: PriceTable,
+}
+
+impl Check {
+    /// The options of `prices --check`.
+    ///
+    /// # Errors
+    /// If a flag cannot be meant.
+    pub fn resolve(args: &PricesArgs) -> Result<Self> {
+        Ok(Self {
+            inputs: inputs(&args.check)?,
+            parse: parse_options(&args.read)?,
+            prices: price_table(&args.read)?,
+        })
+    }
 }
 
 fn seconds(flag: &str, text: Option<&str>) -> Result<Option<i64>> {
@@ -172,7 +229,7 @@ fn zone(flag: &str, text: Option<&str>) -> Result<Zone> {
     Ok(zone.unwrap_or_default())
 }
 
-fn parse_options(log: &LogArgs) -> Result<ParseOptions> {
+fn parse_options(log: &ReadArgs) -> Result<ParseOptions> {
     let pointer = |flag: &str, text: &Option<String>| -> Result<Option<Pointer>> {
         text.as_deref()
             .map(str::parse)
@@ -185,29 +242,59 @@ fn parse_options(log: &LogArgs) -> Result<ParseOptions> {
         time_field: pointer("--time-field", &log.time_field)?,
         id_field: pointer("--id-field", &log.id_field)?,
         session_field: pointer("--session-field", &log.session_field)?,
+        group_field: None,
         zone: zone("--assume-tz", log.assume_tz.as_deref())?,
+        otel_input: match log.otel_input {
+            OtelInputArg::Inclusive => InputCount::Inclusive,
+            OtelInputArg::Exclusive => InputCount::Exclusive,
+        },
     })
 }
 
-/// The built-in prices, with those of a file over them.
+/// The built-in prices, with those of a file over them and the names that the user maps.
 ///
 /// # Errors
-/// If the file cannot be read or is not a price file.
-pub fn price_table(file: Option<&Path>) -> Result<PriceTable> {
+/// If a file cannot be read or is not what it should be, or a name is mapped to nothing.
+pub fn price_table(args: &ReadArgs) -> Result<PriceTable> {
     let mut table = PriceTable::embedded();
-    if let Some(path) = file {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        table
-            .overlay(&text, &path.display().to_string())
+    if let Some(path) = &args.prices {
+        overlay(&mut table, path)?;
+    }
+    let config = file::read(args.config.as_deref())?;
+    for alias in &config.model_aliases {
+        let added = table.alias(&alias.name, &alias.model);
+        added.with_context(|| alias.place.clone())?;
+    }
+    for alias in &args.model_alias {
+        // A name may hold "=", a model never does.
+        let (name, model) = alias
+            .rsplit_once('=')
+            .filter(|(name, model)| !name.trim().is_empty() && !model.trim().is_empty())
             .with_context(|| {
-                format!(
-                    "{} is not a price file (see `claude-tokmon prices --help` and the README)",
-                    path.display()
-                )
+                format!("--model-alias {alias}: write it as NAME=MODEL, such as my-profile=claude-sonnet-4-5")
             })?;
+        table
+            .alias(name, model.trim())
+            .with_context(|| format!("--model-alias {alias}"))?;
     }
     Ok(table)
+}
+
+fn overlay(table: &mut PriceTable, path: &Path) -> Result<()> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let written = fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .map(|time| chrono::DateTime::<chrono::Utc>::from(time).date_naive());
+    table
+        .overlay(&text, &path.display().to_string(), written)
+        .with_context(|| {
+            format!(
+                "{} is not a price file (see `claude-tokmon prices --help` and the README)",
+                path.display()
+            )
+        })
 }
 
 fn output(args: &OutputArgs) -> Result<Output> {

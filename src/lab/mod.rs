@@ -2,6 +2,7 @@
 //!
 //! Reads no clock: "now" is an argument, and time is that of the records.
 
+mod check;
 mod report;
 
 use std::collections::HashMap;
@@ -15,9 +16,14 @@ use crate::config::{Options, Span};
 use crate::monitor::{Stamp, Time};
 use crate::pipeline::{Event, Pipeline, Undated};
 use crate::run::Exit;
-use crate::sink::{Mode, Outlet, Sinks, Summary, SummaryFields};
-use crate::source::{Decode, HistoryFile, Input, Line, Names, SplitStats, discover, merge, reason};
+use crate::sink::{BadLineField, Mode, Outlet, Sinks, Summary, SummaryFields, count};
+
+use crate::source::{
+    Decode, HistoryFile, Input, Line, Names, SourceInfo, SplitStats, discover, merge, reason,
+};
 use report::{Coverage, Episodes, Report};
+
+pub use check::check_models;
 
 /// Hooks of a replay may go on for so long after its end.
 const HOOK_PATIENCE: Duration = Duration::from_hours(1);
@@ -28,7 +34,11 @@ const HOOK_PATIENCE: Duration = Duration::from_hours(1);
 /// If a named input is missing or not one record has a time.
 pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
-    let (files, mut unreadable) = open_all(&options.inputs, &mut sinks)?;
+    let (files, errors) = open_all(&options.inputs)?;
+    let mut unreadable = errors.len();
+    for error in &errors {
+        sinks.printer.line(error);
+    }
     let n_files = files.len();
     let pipeline = Pipeline::new(
         options.parse.clone(),
@@ -50,8 +60,11 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
         span: span.clone(),
         now,
         oldest,
-        made_up_start: start,
-        made_up: HashMap::new(),
+        made_up: MadeUpTimes {
+            start,
+            interval_ms: span.assume_interval_ms,
+            last: HashMap::new(),
+        },
         live: false,
         episodes: Episodes::default(),
     };
@@ -101,8 +114,9 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     })
 }
 
-/// Opens what the inputs name. A name that leads nowhere ends the replay; one bad file among many does not.
-fn open_all(inputs: &[Input], sinks: &mut Sinks) -> Result<(Vec<HistoryFile>, usize)> {
+/// Opens what the inputs name, and says of which it could not. A name that leads nowhere ends the run; one bad file among many
+/// does not.
+fn open_all(inputs: &[Input]) -> Result<(Vec<HistoryFile>, Vec<String>)> {
     let mut files = Vec::new();
     let (found, _, mut errors) = discover(inputs, Names::Compressed);
     for input in inputs {
@@ -135,14 +149,14 @@ fn open_all(inputs: &[Input], sinks: &mut Sinks) -> Result<(Vec<HistoryFile>, us
             Err(e) => errors.push((file.path.clone(), e)),
         }
     }
-    for (path, error) in &errors {
-        let line = format!("cannot read {}: {}", path.display(), reason(error));
-        sinks.printer.line(&line);
-    }
+    let errors: Vec<String> = errors
+        .iter()
+        .map(|(path, error)| format!("cannot read {}: {}", path.display(), reason(error)))
+        .collect();
     if files.is_empty() && !errors.is_empty() {
-        bail!(Missing("nothing could be read".to_owned()));
+        bail!(Missing(errors.join("; ")));
     }
-    Ok((files, errors.len()))
+    Ok((files, errors))
 }
 
 /// An input that is not there or cannot be read.
@@ -158,13 +172,40 @@ struct Replay<'a> {
     now: Time,
     /// Records before this are old.
     oldest: Option<Time>,
-    /// Where made-up times begin.
-    made_up_start: i64,
-    /// The last time of each source, for records without one.
-    made_up: HashMap<Arc<str>, i64>,
+    made_up: MadeUpTimes,
     /// The span has begun.
     live: bool,
     episodes: Episodes,
+}
+
+/// Times for records that have none, evenly spaced in each source.
+struct MadeUpTimes {
+    /// Where they begin.
+    start: i64,
+    /// How far they are apart; `None` leaves records without a time.
+    interval_ms: Option<i64>,
+    /// The last time of each source.
+    last: HashMap<Arc<str>, i64>,
+}
+
+impl MadeUpTimes {
+    /// Gives an event a time if it needs one.
+    fn fill(&mut self, mut event: Event, source: &Arc<str>) -> (Option<i64>, Event) {
+        if let (Some(interval), Some(stamp)) = (self.interval_ms, event.stamp_mut()) {
+            let last = self
+                .last
+                .entry(Arc::clone(source))
+                .or_insert(self.start - interval);
+            match *stamp {
+                Stamp::At(time) => *last = time.0,
+                Stamp::Undated | Stamp::Impossible => {
+                    *last += interval;
+                    *stamp = Stamp::At(Time(*last));
+                }
+            }
+        }
+        (event.time().map(|time| time.0), event)
+    }
 }
 
 impl Decode for Replay<'_> {
@@ -172,26 +213,19 @@ impl Decode for Replay<'_> {
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
         let Self {
-            pipeline,
-            made_up,
-            made_up_start,
-            span,
-            ..
+            pipeline, made_up, ..
         } = self;
-        pipeline.intake.line(line, self.now, |mut event| {
-            if let (Some(interval), Event::Record(record)) = (span.assume_interval_ms, &mut event) {
-                let last = made_up
-                    .entry(Arc::clone(&line.source.name))
-                    .or_insert(*made_up_start - interval);
-                match record.stamp {
-                    Stamp::At(time) => *last = time.0,
-                    Stamp::Undated | Stamp::Impossible => {
-                        *last += interval;
-                        record.stamp = Stamp::At(Time(*last));
-                    }
-                }
-            }
-            out.push((event.time().map(|time| time.0), event));
+        pipeline.intake.line(line, self.now, |event| {
+            out.push(made_up.fill(event, &line.source.name));
+        });
+    }
+
+    fn end(&mut self, source: &SourceInfo, out: &mut Vec<(Option<i64>, Event)>) {
+        let Self {
+            pipeline, made_up, ..
+        } = self;
+        pipeline.intake.end(source, |event| {
+            out.push(made_up.fill(event, &source.name));
         });
     }
 
@@ -249,6 +283,16 @@ fn conclude(
         files: n_files,
         lines: counts.lines,
         bad_lines: counts.bad,
+        first_bad_lines: counts
+            .bad_shown
+            .iter()
+            .map(|bad| BadLineField {
+                source: bad.source.to_string(),
+                line: bad.number,
+                column: bad.column,
+                reason: bad.reason.clone(),
+            })
+            .collect(),
         oversize_lines: stats.oversize_lines,
     };
     if let Some(json) = &mut sinks.json {
@@ -265,19 +309,15 @@ fn conclude(
         n_files,
         learning: pipeline.evaluator.learning(),
     };
-    if totals.records == 0 {
+    if totals.records == 0 && totals.reconciled == 0 {
         for line in report::no_data(&coverage, totals) {
             sinks.printer.line(&line);
         }
         return Ok(Exit::NoUsage);
     }
-    if totals.undated + totals.bad_time == totals.records {
-        sinks.printer.line(&format!(
-            "none of the {} responses names a time, so no rule could be tried; name its place with --time-field /where/it/stands, or make times up with --assume-interval 1s",
-            totals.records
-        ));
-        return Ok(Exit::NoTimes);
-    }
+    // Batch results have no times and need none: they are in no window.
+    let timeless =
+        totals.undated + totals.bad_time == totals.records && totals.batch < totals.records;
     if !options.output.json {
         let report = Report {
             coverage,
@@ -287,7 +327,17 @@ fn conclude(
         };
         ignore_closed(Outlet::direct(io::stdout()).write(&report.to_string()))?;
     }
-    Ok(Exit::Clean)
+    if !timeless {
+        return Ok(Exit::Clean);
+    }
+    let responses = match totals.records {
+        1 => "the response names no time".to_owned(),
+        n => format!("none of the {} responses names a time", count(n)),
+    };
+    sinks.printer.line(&format!(
+        "{responses}, so no rule could be tried; name its place with --time-field /where/it/stands, or make times up with --assume-interval 1s"
+    ));
+    Ok(Exit::NoTimes)
 }
 
 /// A reader that has seen enough is no error.

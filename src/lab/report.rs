@@ -7,11 +7,14 @@ use std::sync::Arc;
 use owo_colors::OwoColorize;
 
 use crate::config::{Options, Span};
-use crate::monitor::{Learning, Notice, Reason, Time, Tokens, Totals};
+use crate::monitor::{GroupBy, Learning, ModelTotal, Notice, Reason, Time, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, duration, quantity};
 use crate::source::{MAX_LINE_BYTES, SplitStats};
+
+/// Groups that are listed.
+const GROUPS_SHOWN: usize = 20;
 
 /// What was told of one episode.
 #[derive(Debug, Clone)]
@@ -194,11 +197,12 @@ impl Report<'_> {
         }
         let files = self.coverage.n_files as u64;
         let copies = self.totals.duplicates;
-        let copies = if copies > 0 {
-            format!(", {} copies counted once", count(copies))
-        } else {
-            String::new()
+        let copies = match copies {
+            0 => String::new(),
+            1 => ", 1 copy counted once".to_owned(),
+            n => format!(", {} copies counted once", count(n)),
         };
+
         let files = if files == 1 {
             "1 file".to_owned()
         } else {
@@ -229,6 +233,10 @@ impl Report<'_> {
                 "a placeholder for the output count, so the cost is a lower bound",
             ),
             (
+                totals.batch,
+                "batch results, at the batch price and in the totals only",
+            ),
+            (
                 totals.undated,
                 "no time, so they are in the totals only (--time-field, --assume-interval 1s)",
             ),
@@ -248,7 +256,15 @@ impl Report<'_> {
             (totals.not_billed, "refused without content, not billed"),
             (
                 totals.declined_hops,
-                "a hop of a fallback that was declined, not charged",
+                "a hop of a fallback that was declined, not charged; a lower bound if it was billed",
+            ),
+            (
+                totals.assumed_5m,
+                "cache writes without their time to live, assumed 5m; a lower bound if it was 1h",
+            ),
+            (
+                totals.taken_exclusive,
+                "an input count smaller than its cache counts, taken as without them (--otel-input exclusive)",
             ),
         ];
         let all = responses(totals.records);
@@ -257,6 +273,18 @@ impl Report<'_> {
             .filter(|(n, _)| *n > 0)
             .map(|(n, text)| format!("{} of {all}: {text}", count(*n)))
             .collect();
+        if totals.errors > 0 {
+            let answers = totals.errors + totals.records;
+            lines.push(format!(
+                "{} of {} answers were API errors",
+                count(totals.errors),
+                count(answers)
+            ));
+        }
+        lines.extend(self.reconciled());
+        if totals.reused_id {
+            lines.push("one response id stands for more than 100 different responses, each counted: a gateway or mock gives all the same".to_owned());
+        }
         lines.extend(what_lines_were(self.coverage.counts, self.coverage.stats));
         for learning in &self.coverage.learning {
             lines.push(format!(
@@ -265,6 +293,25 @@ impl Report<'_> {
             ));
         }
         lines
+    }
+
+    /// What closing lines of runs added.
+    fn reconciled(&self) -> Option<String> {
+        let totals = self.totals;
+        let runs = match totals.reconciled {
+            0 => return None,
+            1 => "1 run".to_owned(),
+            n => format!("{} runs", count(n)),
+        };
+        let bound = if totals.reconciled_unpriced + totals.reconciled_assumed > 0 {
+            "≥ "
+        } else {
+            ""
+        };
+        Some(format!(
+            "reconciled with the closing line of {runs}: {bound}{} that stand in no line of their own, in the totals only",
+            totals.reconciled_cost
+        ))
     }
 
     fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,18 +325,7 @@ impl Report<'_> {
             "cost",
         ])];
         for (model, total) in &self.totals.by_model {
-            let bound = if total.unpriced > 0 { "≥ " } else { "" };
-            let cost = if total.unpriced == total.records && total.records > 0 {
-                "no price".to_owned()
-            } else {
-                format!("{bound}{}", total.cost)
-            };
-            rows.push(token_row(
-                &crate::sink::clean(model),
-                total.records,
-                &total.tokens,
-                cost,
-            ));
+            rows.push(total_row(model, total));
         }
         let bound = if self.totals.is_lower_bound() {
             "≥ "
@@ -310,7 +346,51 @@ impl Report<'_> {
                 "{}.{} % of all prompt tokens came from the cache; costs are list prices of {}",
                 per_mille / 10,
                 per_mille % 10,
-                self.coverage.options.prices.as_of
+                self.price_date()
+            )?;
+        }
+        self.groups(f)
+    }
+
+    fn price_date(&self) -> String {
+        let prices = &self.coverage.options.prices;
+        match &prices.overlays[..] {
+            [] => prices.as_of.to_string(),
+            files => format!("{} and {}", files.join(", "), prices.as_of),
+        }
+    }
+
+    /// The dearest groups.
+    fn groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by_group = &self.totals.by_group;
+        let name = match self.totals.group_by {
+            None => return Ok(()),
+            Some(GroupBy::Model) => "model",
+            Some(GroupBy::Session) => "session",
+            Some(GroupBy::Project) => "project",
+            Some(GroupBy::Place) => "group",
+        };
+        let mut groups: Vec<_> = by_group.iter().collect();
+        groups.sort_by(|a, b| b.1.cost.cmp(&a.1.cost).then_with(|| a.0.cmp(b.0)));
+        let mut rows = vec![row(&[
+            name,
+            "responses",
+            "input",
+            "output",
+            "cache write",
+            "cache read",
+            "cost",
+        ])];
+        let (shown, rest) = groups.split_at(groups.len().min(GROUPS_SHOWN));
+        rows.extend(shown.iter().map(|(name, total)| total_row(name, total)));
+        writeln!(f)?;
+        self.table(f, &rows)?;
+        if !rest.is_empty() {
+            let cost: PicoUsd = rest.iter().map(|(_, total)| total.cost).sum();
+            writeln!(
+                f,
+                "and {} more with {cost} (--json lists all)",
+                count(rest.len() as u64)
             )?;
         }
         Ok(())
@@ -364,6 +444,9 @@ impl Report<'_> {
         }
         writeln!(f)?;
         if rows.len() == 1 {
+            if self.totals.span.is_none() {
+                return writeln!(f, "no rule could be tried: no response has a time");
+            }
             let n = rules.iter().filter(|rule| rule.enabled).count();
             return writeln!(f, "no alert: none of the {n} rules fired");
         }
@@ -468,6 +551,21 @@ impl Report<'_> {
 
 fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn total_row(name: &str, total: &ModelTotal) -> Vec<String> {
+    let bound = if total.is_lower_bound() { "≥ " } else { "" };
+    let cost = if total.unpriced == total.records && total.records > 0 {
+        "no price".to_owned()
+    } else {
+        format!("{bound}{}", total.cost)
+    };
+    token_row(
+        &crate::sink::clean(name),
+        total.records,
+        &total.tokens,
+        cost,
+    )
 }
 
 fn token_row(name: &str, records: u64, tokens: &Tokens, cost: String) -> Vec<String> {

@@ -8,25 +8,66 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::record::{Labels, ResponseId, Stamp, Time, Tokens, UsageRecord};
+use super::record::{ExtraUsage, Labels, ResponseId, Stamp, Time, Tokens, UsageRecord};
 use crate::price::PicoUsd;
 
 /// Responses older than this are forgotten where memory is bounded.
-const MEMORY_MS: i64 = 7 * 24 * 3_600_000;
+const MEMORY_MINUTES: i64 = 7 * 24 * 60;
 
-/// What is kept of each response: 48 bytes with its identity, because there may be half a million of them.
+/// Copies that come with other names, and growth that has to find its bucket, come within this time of the first.
+const RECENT_MS: i64 = 3_600_000;
+
+/// An id that stands for more responses than this within the hour is no id.
+const MAX_USES: u32 = 100;
+
+/// What is kept of a response of the last hour.
 #[derive(Debug)]
-struct Counted {
+struct Recent {
     /// `i64::MIN` if it had no time.
     first: Time,
     /// Output tokens, and in the top bit whether they are a placeholder.
-    output: u64,
+    output: Output,
     /// Pico-dollars; `i64::MIN` if it has no price. A single response costs less than the nine million dollars that fit.
     cost: i64,
     labels: Arc<Labels>,
+    /// Usage billed beside it was counted.
+    has_extra: bool,
 }
 
+/// An output count, and in the top bit whether it is a placeholder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Output(u64);
+
 const UNDERSTATED: u64 = 1 << 63;
+
+impl Output {
+    fn of(record: &UsageRecord) -> Self {
+        Self::new(record.tokens.output, record.caveats.output_understated)
+    }
+
+    fn new(tokens: u64, understated: bool) -> Self {
+        Self(tokens | if understated { UNDERSTATED } else { 0 })
+    }
+
+    fn tokens(self) -> u64 {
+        self.0 & !UNDERSTATED
+    }
+
+    fn is_understated(self) -> bool {
+        self.0 & UNDERSTATED > 0
+    }
+
+    /// What a copy adds: more tokens, and whether they are now final. `None` if it adds nothing.
+    fn grow(&mut self, copy: Self) -> Option<(u64, bool)> {
+        let more = copy.tokens().saturating_sub(self.tokens());
+        let now_final = self.is_understated() && !copy.is_understated();
+        if more == 0 && !now_final {
+            return None;
+        }
+        *self = Self::new(self.tokens() + more, self.is_understated() && !now_final);
+        Some((more, now_final))
+    }
+}
 
 fn compact(cost: Option<PicoUsd>) -> i64 {
     cost.and_then(|cost| i64::try_from(cost.0).ok())
@@ -42,6 +83,8 @@ pub struct Growth {
     pub labels: Arc<Labels>,
     /// More output tokens; all else is zero.
     pub tokens: Tokens,
+    /// Usage billed beside the response that was not known before.
+    pub extra: Vec<ExtraUsage>,
     /// More cost; `None` if it has no price.
     pub cost: Option<PicoUsd>,
     /// The output count was a placeholder and no longer is.
@@ -59,102 +102,253 @@ pub enum Sighting {
     Grown(Growth),
 }
 
+/// What is remembered for the sake of a response while it is recent.
+#[derive(Debug)]
+struct Ageing {
+    at: Time,
+    id: ResponseId,
+    alias: Option<ResponseId>,
+    bare: Option<u64>,
+}
+
 /// The responses counted so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dedupe {
-    counted: FxHashMap<ResponseId, Counted>,
-    order: VecDeque<ResponseId>,
+    /// Those of the last hour.
+    recent: FxHashMap<ResponseId, Recent>,
+    /// The others: 16 bytes each, because there may be millions.
+    old: FxHashMap<ResponseId, Output>,
+    /// Other identities of recent responses.
+    aliases: FxHashMap<ResponseId, ResponseId>,
+    /// How many recent responses share an id.
+    uses: FxHashMap<u64, u32>,
+    ageing: VecDeque<Ageing>,
+    newest: Time,
+    /// All identities in the order of coming, with the minute; only where memory is bounded.
+    order: VecDeque<(ResponseId, i64)>,
     /// At most so many are remembered, for seven days; `None` remembers all.
     max: Option<usize>,
+    /// Responses that had to be forgotten before their time.
+    forgotten: u64,
+    reused_id: bool,
 }
 
 impl Dedupe {
     /// Remembers at most `max` responses, or all of them.
     pub fn new(max: Option<usize>) -> Self {
         Self {
+            recent: FxHashMap::default(),
+            old: FxHashMap::default(),
+            aliases: FxHashMap::default(),
+            uses: FxHashMap::default(),
+            ageing: VecDeque::new(),
+            newest: Time(i64::MIN),
+            order: VecDeque::new(),
             max,
-            ..Self::default()
+            forgotten: 0,
+            reused_id: false,
         }
+    }
+
+    /// Responses that were forgotten before seven days had passed, because there are too many.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Some id stands for more than a hundred different responses: a gateway or mock gives all the same.
+    pub fn has_reused_id(&self) -> bool {
+        self.reused_id
     }
 
     /// Tells a new response from a copy, and remembers it.
     pub fn sight(&mut self, record: &UsageRecord) -> Sighting {
-        let Some(id) = record.id else {
+        let Some(identity) = record.id else {
             return Sighting::New;
         };
-        if let Some(counted) = self.counted.get_mut(&id) {
-            return counted.grow(record);
+        if let Some(known) = self.find(identity.id, identity.request) {
+            if known != identity.id && identity.request == Some(known) {
+                self.aliases.insert(identity.id, known);
+            }
+            return self.grow(known, record);
         }
         let first = match record.stamp {
             Stamp::At(time) => time,
             Stamp::Undated | Stamp::Impossible => Time(i64::MIN),
         };
-        let mark = if record.caveats.output_understated {
-            UNDERSTATED
-        } else {
-            0
-        };
-        let entry = Counted {
-            first,
-            output: record.tokens.output | mark,
-            cost: compact(record.cost),
-            labels: Arc::clone(&record.labels),
-        };
-        self.counted.insert(id, entry);
-        if let Some(max) = self.max {
-            self.order.push_back(id);
-            self.forget(max, first);
+        self.recent.insert(
+            identity.id,
+            Recent {
+                first,
+                output: Output::of(record),
+                cost: compact(record.cost),
+                labels: Arc::clone(&record.labels),
+                has_extra: !record.extra.is_empty(),
+            },
+        );
+        if let Some(request) = identity.request {
+            self.aliases.insert(request, identity.id);
         }
+        if let Some(bare) = identity.bare {
+            let uses = self.uses.entry(bare).or_default();
+            *uses += 1;
+            self.reused_id |= *uses > MAX_USES;
+        }
+        self.newest = self.newest.max(first);
+        self.ageing.push_back(Ageing {
+            at: first.max(self.newest),
+            id: identity.id,
+            alias: identity.request,
+            bare: identity.bare,
+        });
+        self.age();
+        self.remember(identity.id);
         Sighting::New
     }
 
-    fn forget(&mut self, max: usize, now: Time) {
-        while let Some(oldest) = self.order.front() {
-            let expired = self
-                .counted
-                .get(oldest)
-                .is_none_or(|c| c.first.0 > i64::MIN && now.millis_since(c.first) > MEMORY_MS);
-            if self.order.len() <= max && !(expired && now.0 > i64::MIN) {
+    /// Whether an error answer is seen for the first time.
+    pub fn is_first(&mut self, id: ResponseId) -> bool {
+        if self.find(id, None).is_some() {
+            return false;
+        }
+        self.old.insert(id, Output::new(0, false));
+        self.remember(id);
+        true
+    }
+
+    /// The identity under which a response was counted. Two responses with ids of their own are two, even if their request ids
+    /// are the same.
+    fn find(&self, id: ResponseId, request: Option<ResponseId>) -> Option<ResponseId> {
+        let counted = |id: &ResponseId| self.recent.contains_key(id) || self.old.contains_key(id);
+        if counted(&id) {
+            return Some(id);
+        }
+        let alias = self.aliases.get(&id).copied().filter(&counted);
+        alias.or_else(|| request.filter(counted))
+    }
+
+    /// Moves what is no longer recent to where it takes less room.
+    fn age(&mut self) {
+        while self
+            .ageing
+            .front()
+            .is_some_and(|oldest| self.newest.0.saturating_sub(oldest.at.0) > RECENT_MS)
+        {
+            let Some(Ageing {
+                id, alias, bare, ..
+            }) = self.ageing.pop_front()
+            else {
+                break;
+            };
+            if let Some(alias) = alias {
+                self.aliases.remove(&alias);
+            }
+            if let Some(bare) = bare
+                && let Some(uses) = self.uses.get_mut(&bare)
+            {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.uses.remove(&bare);
+                }
+            }
+            if let Some(recent) = self.recent.remove(&id) {
+                self.old.insert(id, recent.output);
+            }
+        }
+    }
+
+    fn remember(&mut self, id: ResponseId) {
+        let Some(max) = self.max else {
+            return;
+        };
+        let now = self.newest.minute();
+        // What came before anything had a time does not grow old.
+        let is_timeless = self.newest.0 == i64::MIN;
+        self.order
+            .push_back((id, if is_timeless { i64::MAX } else { now }));
+        while let Some((oldest, minute)) = self.order.front().copied() {
+            let expired = now.saturating_sub(minute) > MEMORY_MINUTES;
+
+            if !expired && self.order.len() <= max {
                 break;
             }
-            self.counted.remove(oldest);
+            self.forgotten += u64::from(!expired);
+            self.recent.remove(&oldest);
+            self.old.remove(&oldest);
             self.order.pop_front();
         }
     }
-}
 
-impl Counted {
-    fn grow(&mut self, record: &UsageRecord) -> Sighting {
-        let was_understated = self.output & UNDERSTATED > 0;
-        let before = self.output & !UNDERSTATED;
-        let now_final = was_understated && !record.caveats.output_understated;
-        let more = record.tokens.output.saturating_sub(before);
-        if more == 0 && !now_final {
-            return Sighting::Copy;
-        }
-        let mark = if was_understated && !now_final {
-            UNDERSTATED
-        } else {
-            0
+    fn grow(&mut self, id: ResponseId, record: &UsageRecord) -> Sighting {
+        let now = Output::of(record);
+        let Some(recent) = self.recent.get_mut(&id) else {
+            return self.grow_old(id, record);
         };
-        self.output = (before + more) | mark;
-        let cost = match (compact(record.cost), self.cost) {
+        let before = recent.cost;
+        let Some((more, now_final)) = recent.output.grow(now) else {
+            return Sighting::Copy;
+        };
+        let with_extra = more > 0 && !recent.has_extra && !record.extra.is_empty();
+        let cost = match (compact(record.cost), before) {
             (i64::MIN, _) | (_, i64::MIN) => None,
-            (now, before) if more > 0 => Some(PicoUsd(i128::from(now) - i128::from(before))),
+            (now, before) if more > 0 => {
+                recent.cost = now;
+                Some(PicoUsd(i128::from(now) - i128::from(before)))
+            }
             _ => Some(PicoUsd::ZERO),
         };
-        if more > 0 {
-            self.cost = compact(record.cost);
-        }
+        recent.has_extra |= with_extra;
         Sighting::Grown(Growth {
-            first: (self.first.0 > i64::MIN).then_some(self.first),
-            labels: Arc::clone(&self.labels),
-            tokens: Tokens {
-                output: more,
-                ..Tokens::default()
+            first: (recent.first.0 > i64::MIN).then_some(recent.first),
+            labels: Arc::clone(&recent.labels),
+            tokens: output(more),
+            extra: if with_extra {
+                record.extra.clone()
+            } else {
+                Vec::new()
             },
             cost,
             now_final,
         })
+    }
+
+    /// Growth of a response that is not recent: it is priced by the copy, whose names and time are those of the first.
+    fn grow_old(&mut self, id: ResponseId, record: &UsageRecord) -> Sighting {
+        let now = Output::of(record);
+        let Some(output_before) = self.old.get_mut(&id) else {
+            return Sighting::Copy;
+        };
+        let before = output_before.tokens();
+        let Some((more, now_final)) = output_before.grow(now) else {
+            return Sighting::Copy;
+        };
+        let cost = record.rates.map(|rates| {
+            let then = Tokens {
+                output: before,
+                ..record.tokens
+            };
+            if more > 0 && !record.caveats.not_billed {
+                rates.cost(&record.tokens) - rates.cost(&then)
+            } else {
+                PicoUsd::ZERO
+            }
+        });
+        Sighting::Grown(Growth {
+            first: match record.stamp {
+                Stamp::At(time) => Some(time),
+                Stamp::Undated | Stamp::Impossible => None,
+            },
+            labels: Arc::clone(&record.labels),
+            tokens: output(more),
+            extra: Vec::new(),
+            cost,
+            now_final,
+        })
+    }
+}
+
+fn output(tokens: u64) -> Tokens {
+    Tokens {
+        output: tokens,
+        ..Tokens::default()
     }
 }

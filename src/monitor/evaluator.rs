@@ -12,11 +12,12 @@ use super::baseline::{Baseline, MIN_SAMPLES};
 use super::cache::{CacheTracker, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::metric::Metric;
-use super::record::{Labels, Stamp, Time, UsageRecord};
+use super::reconcile::Ledger;
+use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::state::{Arrival, Pace, Spoken, State};
-use super::totals::Totals;
+use super::totals::{GroupBy, Totals};
 use super::window::{Sums, Window, signed};
 
 /// How the evaluator is set up.
@@ -28,6 +29,8 @@ pub struct Settings {
     pub lateness_secs: i64,
     /// At most so many responses are remembered for seven days; `None` remembers all.
     pub max_responses: Option<usize>,
+    /// What sums are also given by.
+    pub group_by: Option<GroupBy>,
 }
 
 /// What became of a record.
@@ -91,8 +94,9 @@ impl Evaluator {
                 lateness_ms: settings.lateness_secs * 1000,
                 live: false,
                 dedupe: Dedupe::new(settings.max_responses),
+                ledger: Ledger::new(settings.max_responses.map(|_| MAX_RUNS)),
                 cache: CacheTracker::new(min_prompt),
-                totals: Totals::default(),
+                totals: Totals::since(None, settings.group_by),
                 pace: Pace {
                     window: Window::new(60, 420),
                     minutes: VecDeque::new(),
@@ -118,7 +122,14 @@ impl Evaluator {
 
     /// Ends the span and begins another at `from`; gives the sums of the old one.
     pub fn begin_span(&mut self, from: Option<Time>) -> Totals {
-        std::mem::replace(&mut self.state.totals, Totals::since(from))
+        let state = &mut self.state;
+        state.ledger.begin_span();
+        let fresh = Totals {
+            forgotten: state.dedupe.forgotten(),
+            reused_id: state.dedupe.has_reused_id(),
+            ..Totals::since(from, state.totals.group_by)
+        };
+        std::mem::replace(&mut state.totals, fresh)
     }
 
     /// Counts a record that is older than the history asked for: it enters nothing else.
@@ -169,12 +180,27 @@ impl Evaluator {
 
     /// Takes in a record: counts it once, moves the time on, and evaluates the rules that it touches.
     pub fn observe(&mut self, record: &UsageRecord) -> Counted {
-        let sighting = self.state.dedupe.sight(record);
-        match &sighting {
-            Sighting::New => self.state.totals.count(record),
-            Sighting::Copy => self.state.totals.count_copy(None),
-            Sighting::Grown(growth) => self.state.totals.count_copy(Some(growth)),
+        let state = &mut self.state;
+        let sighting = state.dedupe.sight(record);
+        let change = match &sighting {
+            Sighting::New => {
+                state.totals.count(record);
+                state.ledger.count(record)
+            }
+            Sighting::Copy => {
+                state.totals.count_copy(None);
+                None
+            }
+            Sighting::Grown(growth) => {
+                state.totals.count_copy(Some(growth));
+                state.ledger.grow(growth)
+            }
+        };
+        if let Some(change) = change {
+            state.totals.reconcile(&change);
         }
+        state.totals.forgotten = state.dedupe.forgotten();
+        state.totals.reused_id = state.dedupe.has_reused_id();
         let Stamp::At(at) = record.stamp else {
             return match sighting {
                 Sighting::New => Counted::New,
@@ -235,6 +261,36 @@ impl Evaluator {
         }
         if !held && !self.scopes.is_empty() {
             state.totals.too_late += 1;
+        }
+    }
+
+    /// Takes in an error answer, which is no response: it counts for the rules that are about errors.
+    pub fn observe_error(&mut self, error: &ErrorRecord) {
+        if error.id.is_some_and(|id| !self.state.dedupe.is_first(id)) {
+            return;
+        }
+        self.state.totals.count_error(error);
+        let Stamp::At(at) = error.stamp else {
+            return;
+        };
+        if error.batch {
+            return;
+        }
+        self.advance(at);
+        self.state.now = self.state.now.max(at);
+        for (index, scope) in self.scopes.iter_mut().enumerate() {
+            let counts = scope.rules.iter().any(|rule| rule.metric == Metric::Errors);
+            if counts && scope.filter.matches(&error.labels) {
+                self.state.arrive_error(index, scope, &error.labels, at);
+            }
+        }
+    }
+
+    /// Takes in what a run says that it used: the totals are brought up to it.
+    pub fn observe_run(&mut self, report: &RunReport) {
+        let state = &mut self.state;
+        if let Some(change) = state.ledger.report(report) {
+            state.totals.reconcile(&change);
         }
     }
 
@@ -361,6 +417,9 @@ impl Evaluator {
     }
 }
 
+/// Runs that are remembered for reconciling where memory is bounded.
+const MAX_RUNS: usize = 10_000;
+
 /// Scopes are evaluated in this order, so that what explains another alert is known before it.
 fn rank(metric: Metric) -> u8 {
     match metric {
@@ -371,7 +430,8 @@ fn rank(metric: Metric) -> u8 {
         | Metric::Tokens
         | Metric::PromptTokens
         | Metric::OutputTokens
-        | Metric::Requests => 3,
+        | Metric::Requests
+        | Metric::Errors => 3,
         Metric::Unpriced | Metric::NoCache => 4,
     }
 }

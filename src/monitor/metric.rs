@@ -20,6 +20,8 @@ pub enum Metric {
     Requests,
     /// Share of eligible prompts that was not read from the cache.
     CacheMiss,
+    /// Share of answers that are errors.
+    Errors,
     /// Dollars paid again for what the cache would have given.
     CacheWaste,
     /// Affected requests in a row in one conversation.
@@ -31,13 +33,14 @@ pub enum Metric {
 }
 
 /// All metrics in the order of the documentation.
-pub const METRICS: [Metric; 10] = [
+pub const METRICS: [Metric; 11] = [
     Metric::Cost,
     Metric::Tokens,
     Metric::PromptTokens,
     Metric::OutputTokens,
     Metric::Requests,
     Metric::CacheMiss,
+    Metric::Errors,
     Metric::CacheWaste,
     Metric::MissRun,
     Metric::Unpriced,
@@ -67,6 +70,7 @@ impl Metric {
             Self::OutputTokens => "output-tokens",
             Self::Requests => "requests",
             Self::CacheMiss => "cache-miss",
+            Self::Errors => "errors",
             Self::CacheWaste => "cache-waste",
             Self::MissRun => "miss-run",
             Self::Unpriced => "unpriced",
@@ -83,6 +87,7 @@ impl Metric {
             Self::OutputTokens => "output tokens",
             Self::Requests => "responses",
             Self::CacheMiss => "share of large prompts not read from the cache, 0 to 1",
+            Self::Errors => "share of answers that are API errors, 0 to 1",
             Self::CacheWaste => "dollars paid again for what the cache would have given",
             Self::MissRun => "requests in a row that missed the cache, in one conversation",
             Self::Unpriced => "responses of a model without a price; said once for each",
@@ -96,7 +101,7 @@ impl Metric {
             Self::Cost | Self::CacheWaste => Unit::Usd,
             Self::Tokens | Self::PromptTokens | Self::OutputTokens => Unit::Tokens,
             Self::Requests | Self::MissRun | Self::Unpriced | Self::NoCache => Unit::Requests,
-            Self::CacheMiss => Unit::Share,
+            Self::CacheMiss | Self::Errors => Unit::Share,
         }
     }
 
@@ -109,13 +114,15 @@ impl Metric {
             | Self::OutputTokens
             | Self::Requests
             | Self::CacheWaste => true,
-            Self::CacheMiss | Self::MissRun | Self::Unpriced | Self::NoCache => false,
+            Self::CacheMiss | Self::Errors | Self::MissRun | Self::Unpriced | Self::NoCache => {
+                false
+            }
         }
     }
 
     /// Read off a window at all.
     pub const fn is_windowed(self) -> bool {
-        self.is_sum() || matches!(self, Self::CacheMiss)
+        self.is_sum() || matches!(self, Self::CacheMiss | Self::Errors)
     }
 
     /// About the cache: its exposure is waste, not cost.
@@ -132,6 +139,7 @@ impl Metric {
     pub const fn evidence(self, sums: &Sums) -> i64 {
         match self {
             Self::CacheMiss => sums.eligible,
+            Self::Errors => sums.requests + sums.errors,
             _ => sums.requests,
         }
     }
@@ -149,6 +157,10 @@ impl Metric {
                 let missed = sums.eligible_prompt - sums.eligible_read;
                 return (sums.eligible_prompt > 0)
                     .then(|| Value::new(whole(missed), i128::from(sums.eligible_prompt)));
+            }
+            Self::Errors => {
+                let answers = sums.requests + sums.errors;
+                return (answers > 0).then(|| Value::new(whole(sums.errors), i128::from(answers)));
             }
             Self::MissRun | Self::Unpriced | Self::NoCache => return None,
         };

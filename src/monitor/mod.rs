@@ -3,7 +3,7 @@
 //! Pure and deterministic. Time comes in as an argument; there is no I/O, no thread, no environment, no clock and no colour
 //! here. The same records and ticks give the same notices, live and in replay.
 //!
-//! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`window`](Window), [`baseline`](Baseline),
+//! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
 //! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
 //! of rules with the same keys), `reading` (a rule's value against its limit), `state` (what all keys share), `notice` (what
 //! is told), [`evaluator`](Evaluator).
@@ -16,6 +16,7 @@ mod evaluator;
 mod metric;
 mod notice;
 mod reading;
+mod reconcile;
 mod record;
 mod rule;
 mod scope;
@@ -29,9 +30,11 @@ pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run};
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Settings};
 pub use metric::{METRICS, Metric, Unit, Value};
+pub use reconcile::{Change, Ledger, Residual};
 pub use record::{
-    Caveats, ExtraUsage, Labels, MissReason, ResponseId, Stamp, Time, Tokens, UsageRecord,
+    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,
+    RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 pub use rule::{DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity};
-pub use totals::{CauseTotal, ModelTotal, Totals};
+pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
 pub use window::{BUCKETS, Sums, Window};

@@ -21,6 +21,9 @@ impl State {
         if rule.metric.is_about_cache() {
             return (episode.exposed, false);
         }
+        if rule.metric == Metric::Errors {
+            return (PicoUsd::ZERO, false);
+        }
         let usual = self.pace.baseline.usual();
         if !usual.is_learned() || !rule.by.is_empty() || !rule.filter.patterns.is_empty() {
             return (episode.exposed, true);
@@ -52,6 +55,7 @@ impl State {
                 .map_or(0, Value::amount),
         };
         let (exposed, exposed_is_all) = self.exposed(rule, episode);
+        let has_dollars = !rule.metric.is_announcement() && rule.metric != Metric::Errors;
         let [models, sessions] = if rule.metric.is_about_cache() {
             top_of_misses(key, episode.since)
         } else {
@@ -72,11 +76,11 @@ impl State {
             window_secs: window.map(Window::secs),
             requests: episode.requests,
             usual: episode.usual,
-            exposed: (!rule.metric.is_announcement()).then_some(exposed),
+            exposed: has_dollars.then_some(exposed),
             exposed_is_all,
             pace: self
                 .pace_of(episode, window.map_or(0, Window::secs), exposed)
-                .filter(|_| !rule.metric.is_announcement()),
+                .filter(|_| has_dollars),
             causes,
             odds: episode.odds,
             models,

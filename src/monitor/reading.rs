@@ -48,6 +48,7 @@ pub(super) fn read(
         | Metric::OutputTokens
         | Metric::Requests
         | Metric::CacheMiss
+        | Metric::Errors
         | Metric::CacheWaste => read_window(key, rule, slot, usual, now),
     }
 }
@@ -224,6 +225,7 @@ pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
         | Metric::PromptTokens
         | Metric::OutputTokens
         | Metric::Requests
+        | Metric::Errors
         | Metric::Unpriced
         | Metric::NoCache => false,
     }

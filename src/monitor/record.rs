@@ -92,20 +92,33 @@ impl Tokens {
         self.cache_read += other.cache_read;
         self.web_search += other.web_search;
     }
+
+    /// Takes other counts from these; nothing goes below zero.
+    pub fn subtract(&mut self, other: &Self) {
+        let less = |a: &mut u64, b: u64| *a = a.saturating_sub(b);
+        less(&mut self.input, other.input);
+        less(&mut self.output, other.output);
+        less(&mut self.cache_write_5m, other.cache_write_5m);
+        less(&mut self.cache_write_1h, other.cache_write_1h);
+        less(&mut self.cache_read, other.cache_read);
+        less(&mut self.web_search, other.web_search);
+    }
 }
 
-/// The identity of a response: a hash of its id and prompt counts, so that copies of it are counted once.
-///
-/// Kept as two halves, so that it needs no more room in a table than its 16 bytes.
+/// The identity of a response: a hash of its id and prompt counts, so that copies of it are counted once. Among a million
+/// responses two would share one by chance once in forty million logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResponseId([u64; 2]);
+pub struct ResponseId(pub u64);
 
-impl ResponseId {
-    /// An identity from a 128-bit hash.
-    pub const fn from_hash(hash: u128) -> Self {
-        #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
-        Self([(hash >> 64) as u64, hash as u64])
-    }
+/// All ways in which a response is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// By its own id, or by that of its request if it has none.
+    pub id: ResponseId,
+    /// By its request, if it also has an id of its own. Another exporter may know it by that alone.
+    pub request: Option<ResponseId>,
+    /// A hash of its own id without the prompt counts, to notice ids that stand for many responses.
+    pub bare: Option<u64>,
 }
 
 /// The names a record can be grouped by. Shared by all records that carry the same ones.
@@ -121,16 +134,25 @@ pub struct Labels {
     pub project: Option<Arc<str>>,
     /// The file or pipe the record was read from.
     pub source: Arc<str>,
+    /// What stands at the place that the user groups by.
+    pub group: Option<Arc<str>>,
     /// Several side conversations share these labels and cannot be told apart (old transcripts).
     pub interleaved: bool,
     /// Hash of session, agent and model, or without a session of model and project: which conversation this is.
     pub conversation: u64,
+    /// Hash of the session alone: which run of Claude Code this is. `None` without a session.
+    pub run: Option<u64>,
 }
 
 impl Labels {
-    /// Fills in the hash that tells conversations apart.
+    /// Fills in the hashes that tell conversations and runs apart.
     #[must_use]
-    pub fn with_conversation(mut self) -> Self {
+    pub fn with_hashes(mut self) -> Self {
+        self.run = self.session.as_ref().map(|session| {
+            let mut hasher = rustc_hash::FxHasher::default();
+            session.hash(&mut hasher);
+            hasher.finish()
+        });
         let mut hasher = rustc_hash::FxHasher::default();
         match &self.session {
             Some(session) => {
@@ -176,15 +198,19 @@ pub struct Caveats {
     pub not_billed: bool,
     /// Usage billed beside the response has no price: the cost is a lower bound.
     pub extra_unpriced: bool,
-    /// Hops of a fallback that were declined: reported, not charged.
+    /// Hops of a fallback that were declined: reported, not charged. The cost is a lower bound: some may have been billed.
     pub declined_hops: u32,
+    /// The time to live of cache writes is not told; valued at the price of five minutes, so the cost is a lower bound.
+    pub assumed_5m: bool,
+    /// An input count that should hold the cache counts was smaller than them and taken as without them.
+    pub taken_exclusive: bool,
 }
 
 /// One priced API response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRecord {
     /// Identity for counting copies once; `None` counts every line.
-    pub id: Option<ResponseId>,
+    pub id: Option<Identity>,
     /// When the response happened.
     pub stamp: Stamp,
     /// When its request was sent, if the line says so.
@@ -221,4 +247,45 @@ impl UsageRecord {
     pub fn names_conversation(&self) -> bool {
         self.labels.session.is_some() && !self.labels.interleaved
     }
+}
+
+/// One error answer of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorRecord {
+    /// Identity for counting copies once; `None` counts every line.
+    pub id: Option<ResponseId>,
+    /// When it happened.
+    pub stamp: Stamp,
+    /// Group names.
+    pub labels: Arc<Labels>,
+    /// Part of a batch: counts in totals, never in a rate.
+    pub batch: bool,
+}
+
+/// What a run of Claude Code says that it used in all, main conversation, sub-agents and auxiliary calls together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunReport {
+    /// Which run; `None` if the line names no session.
+    pub run: Option<u64>,
+    /// Identity of the report, so that copies of it count once.
+    pub id: u64,
+    /// Its usage by model.
+    pub models: Vec<RunUsage>,
+}
+
+/// What a run used of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunUsage {
+    /// Group names.
+    pub labels: Arc<Labels>,
+    /// The line names no model.
+    pub nameless: bool,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Prices per token; `None` if the model has none.
+    pub rates: Option<Rates>,
+    /// Price of a web search.
+    pub per_search: PicoUsd,
+    /// Cache writes whose time to live is not told are among them.
+    pub assumed_5m: bool,
 }

@@ -256,7 +256,9 @@ impl Rule {
             {
                 misplaced(self.limit.field())
             }
-            Limit::Above(limit) if metric == Metric::CacheMiss && limit >= UNIT => {
+            Limit::Above(limit)
+                if matches!(metric, Metric::CacheMiss | Metric::Errors) && limit >= UNIT =>
+            {
                 Err(RuleError::NeverFires("a share is never above 1"))
             }
             Limit::Below(limit) if limit <= 0 => Err(RuleError::NeverFires("nothing is below 0")),

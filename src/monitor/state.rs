@@ -14,6 +14,7 @@ use super::dedupe::Dedupe;
 use super::metric::Metric;
 use super::notice::is_explaining;
 use super::reading::{Read, is_explained, read};
+use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::{Key, Scope};
@@ -28,6 +29,7 @@ pub(super) struct State {
     pub(super) lateness_ms: i64,
     pub(super) live: bool,
     pub(super) dedupe: Dedupe,
+    pub(super) ledger: Ledger,
     pub(super) cache: CacheTracker,
     pub(super) totals: Totals,
     pub(super) pace: Pace,
@@ -146,6 +148,37 @@ impl State {
             }
         }
         held
+    }
+
+    /// Takes an error answer into the windows of its key.
+    pub(super) fn arrive_error(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        labels: &Arc<Labels>,
+        at: Time,
+    ) {
+        let id = scope.key_of(labels);
+        let key = scope.key_mut(id, labels, at);
+        key.advance(self.now);
+        let sums = Sums {
+            errors: 1,
+            ..Sums::default()
+        };
+        key.add(at.secs(), &sums);
+        key.last_record = key.last_record.max(at);
+        key.names.add(at, labels, PicoUsd::ZERO);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
+            if let Some(episode) = alert.open_mut().filter(|_| rule.metric == Metric::Errors) {
+                episode.requests += 1;
+                episode.last_evidence = self.now;
+                episode.note_minute(at);
+            }
+        }
+        self.evaluate(index, scope, id, Some(labels));
     }
 
     /// Samples the minutes that are due, for the rules that learn.
@@ -301,6 +334,9 @@ impl State {
             let first = if rule.metric.is_about_cache() {
                 episode.exposed = total.waste;
                 window.first_second(ended.secs(), wasteful)
+            } else if rule.metric == Metric::Errors {
+                episode.requests = total.errors;
+                window.first_second(ended.secs(), |sums| sums.errors > 0)
             } else {
                 episode.exposed = total.cost;
                 episode.requests = total.requests;

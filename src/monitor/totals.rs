@@ -7,10 +7,44 @@ use std::sync::Arc;
 
 use super::cache::{Cause, Miss};
 use super::dedupe::Growth;
-use super::record::{Caveats, Stamp, Time, Tokens, UsageRecord};
+use super::reconcile::{Change, Residual};
+use super::record::{Caveats, ErrorRecord, Labels, Stamp, Time, Tokens, UsageRecord};
 use crate::price::PicoUsd;
 
-/// Sums for one model.
+/// Groups beyond this are added up as [`OTHER_GROUPS`].
+const MAX_GROUPS: usize = 10_000;
+
+/// The name of all groups that are too many to be kept.
+pub const OTHER_GROUPS: &str = "(other)";
+
+/// The name of those that have none.
+const NO_GROUP: &str = "-";
+
+/// What sums are also given by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupBy {
+    /// The model.
+    Model,
+    /// The session.
+    Session,
+    /// The project.
+    Project,
+    /// What stands at a place that the user names.
+    Place,
+}
+
+impl GroupBy {
+    fn of(self, labels: &Labels) -> Option<&Arc<str>> {
+        match self {
+            Self::Model => Some(&labels.model),
+            Self::Session => labels.session.as_ref(),
+            Self::Project => labels.project.as_ref(),
+            Self::Place => labels.group.as_ref(),
+        }
+    }
+}
+
+/// Sums for one model or group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelTotal {
     /// Responses.
@@ -21,6 +55,23 @@ pub struct ModelTotal {
     pub cost: PicoUsd,
     /// Responses without a price.
     pub unpriced: u64,
+    /// Other reasons why the cost is a lower bound, of all responses together.
+    pub inexact: u64,
+}
+
+impl ModelTotal {
+    fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.tokens.add(&other.tokens);
+        self.cost += other.cost;
+        self.unpriced += other.unpriced;
+        self.inexact += other.inexact;
+    }
+
+    /// The cost is not the whole.
+    pub const fn is_lower_bound(&self) -> bool {
+        self.unpriced > 0 || self.inexact > 0
+    }
 }
 
 /// Sums for one cause of cache misses.
@@ -55,6 +106,8 @@ pub struct Totals {
     pub old: u64,
     /// Responses without a price.
     pub unpriced: u64,
+    /// Responses of batches, which are in no window.
+    pub batch: u64,
     /// Responses whose output count is a placeholder.
     pub understated: u64,
     /// Responses of the priority tier, valued at standard rates.
@@ -65,12 +118,34 @@ pub struct Totals {
     pub not_billed: u64,
     /// Declined hops of fallbacks, not charged.
     pub declined_hops: u64,
+    /// Responses with cache writes of an unknown time to live, valued as of five minutes.
+    pub assumed_5m: u64,
+    /// Responses whose input count could not hold the cache counts and was taken as without them.
+    pub taken_exclusive: u64,
+    /// Error answers of the API.
+    pub errors: u64,
+    /// Runs with usage that stands in no line of its own and was taken from their closing line.
+    pub reconciled: u64,
+    /// What that usage costs.
+    pub reconciled_cost: PicoUsd,
+    /// Residuals of runs without a price.
+    pub reconciled_unpriced: u64,
+    /// Residuals of runs with cache writes of an unknown time to live.
+    pub reconciled_assumed: u64,
+    /// Responses that could not be remembered for telling copies apart.
+    pub forgotten: u64,
+    /// An id stands for many different responses.
+    pub reused_id: bool,
     /// All tokens.
     pub tokens: Tokens,
     /// Cost of all priced usage.
     pub cost: PicoUsd,
     /// By canonical model id.
     pub by_model: BTreeMap<Arc<str>, ModelTotal>,
+    /// What the sums are also given by.
+    pub group_by: Option<GroupBy>,
+    /// By group.
+    pub by_group: BTreeMap<Arc<str>, ModelTotal>,
     /// By cause of the miss.
     pub by_cause: BTreeMap<Cause, CauseTotal>,
     /// Episodes that were told, by rule.
@@ -81,9 +156,10 @@ pub struct Totals {
 
 impl Totals {
     /// Empty sums for a span that begins at `from`, or with the first record.
-    pub fn since(from: Option<Time>) -> Self {
+    pub fn since(from: Option<Time>, group_by: Option<GroupBy>) -> Self {
         Self {
             from,
+            group_by,
             ..Self::default()
         }
     }
@@ -105,6 +181,7 @@ impl Totals {
         self.undated += u64::from(record.stamp == Stamp::Undated);
         self.bad_time += u64::from(record.stamp == Stamp::Impossible);
         self.unpriced += u64::from(record.cost.is_none() || record.caveats.extra_unpriced);
+        self.batch += u64::from(record.batch);
         self.count_caveats(&record.caveats);
         let all = record.all_tokens();
         self.tokens.add(&all);
@@ -122,6 +199,17 @@ impl Totals {
         self.assumed_standard += u64::from(caveats.assumed_standard);
         self.not_billed += u64::from(caveats.not_billed);
         self.declined_hops += u64::from(caveats.declined_hops);
+        self.assumed_5m += u64::from(caveats.assumed_5m);
+        self.taken_exclusive += u64::from(caveats.taken_exclusive);
+    }
+
+    /// Counts an error answer.
+    pub fn count_error(&mut self, error: &ErrorRecord) {
+        let at = match error.stamp {
+            Stamp::At(time) => Some(time),
+            Stamp::Undated | Stamp::Impossible => None,
+        };
+        self.errors += u64::from(self.covers(at));
     }
 
     /// Usage billed beside a response is listed under its own model.
@@ -131,13 +219,31 @@ impl Totals {
             let model = self.model(&extra.model);
             model.tokens.add(&extra.tokens);
             model.cost += extra.cost.unwrap_or_default();
+            model.inexact += u64::from(extra.cost.is_none());
         }
-        let model = self.model(&record.labels.model);
-        model.records += 1;
-        model.tokens.add(&record.tokens);
-        model.unpriced += u64::from(record.cost.is_none());
-        if let Some(cost) = record.cost {
-            model.cost += cost - extra;
+        let caveats = &record.caveats;
+        let reasons = [
+            caveats.output_understated,
+            caveats.assumed_5m,
+            caveats.declined_hops > 0,
+        ];
+        let inexact = reasons.into_iter().map(u64::from).sum();
+        let own = ModelTotal {
+            records: 1,
+            tokens: record.tokens,
+            cost: record.cost.map(|cost| cost - extra).unwrap_or_default(),
+            unpriced: u64::from(record.cost.is_none()),
+            inexact,
+        };
+        self.model(&record.labels.model).add(&own);
+        let all = ModelTotal {
+            tokens: record.all_tokens(),
+            cost: record.cost.unwrap_or_default(),
+            inexact: inexact + u64::from(caveats.extra_unpriced),
+            ..own
+        };
+        if let Some(group) = self.group(&record.labels) {
+            group.add(&all);
         }
     }
 
@@ -146,6 +252,63 @@ impl Totals {
             self.by_model.insert(Arc::clone(id), ModelTotal::default());
         }
         self.by_model.entry(Arc::clone(id)).or_default()
+    }
+
+    fn group(&mut self, labels: &Labels) -> Option<&mut ModelTotal> {
+        let name = self.group_by?.of(labels).cloned();
+        let name = name.unwrap_or_else(|| NO_GROUP.into());
+        let known = self.by_group.contains_key(&name) || self.by_group.len() < MAX_GROUPS;
+        let name = if known { name } else { OTHER_GROUPS.into() };
+        Some(self.by_group.entry(name).or_default())
+    }
+
+    /// Brings in what a run says that it used beyond what was counted of it.
+    pub fn reconcile(&mut self, change: &Change) {
+        for residual in &change.withdrawn {
+            self.residual(residual, -1);
+        }
+        for residual in &change.added {
+            self.residual(residual, 1);
+        }
+        for (labels, n) in &change.covered {
+            self.understated = self.understated.saturating_add_signed(-n);
+            let model = self.model(&labels.model);
+            model.inexact = model.inexact.saturating_add_signed(-n);
+            if let Some(group) = self.group(labels) {
+                group.inexact = group.inexact.saturating_add_signed(-n);
+            }
+        }
+        self.reconciled = self.reconciled.saturating_add_signed(change.opened);
+    }
+
+    fn residual(&mut self, residual: &Residual, sign: i64) {
+        let cost = PicoUsd(residual.cost.unwrap_or_default().0 * i128::from(sign));
+        let count = |n: &mut u64, holds: bool| {
+            *n = n.saturating_add_signed(if holds { sign } else { 0 });
+        };
+        let unpriced = residual.cost.is_none();
+        count(&mut self.reconciled_unpriced, unpriced);
+        count(&mut self.reconciled_assumed, residual.assumed_5m);
+        self.reconciled_cost += cost;
+        self.cost += cost;
+        let change = |tokens: &mut Tokens| {
+            if sign > 0 {
+                tokens.add(&residual.tokens);
+            } else {
+                tokens.subtract(&residual.tokens);
+            }
+        };
+        change(&mut self.tokens);
+        let inexact = unpriced || residual.assumed_5m;
+        let sums = |total: &mut ModelTotal| {
+            change(&mut total.tokens);
+            total.cost += cost;
+            count(&mut total.inexact, inexact);
+        };
+        sums(self.model(&residual.labels.model));
+        if let Some(group) = self.group(&residual.labels) {
+            sums(group);
+        }
     }
 
     /// Counts a copy, and what it adds if it has grown.
@@ -157,9 +320,25 @@ impl Totals {
         self.understated = self.understated.saturating_sub(u64::from(growth.now_final));
         self.tokens.add(&growth.tokens);
         self.cost += growth.cost.unwrap_or_default();
+        let beside: PicoUsd = growth.extra.iter().filter_map(|extra| extra.cost).sum();
+        for extra in &growth.extra {
+            self.tokens.add(&extra.tokens);
+            let model = self.model(&extra.model);
+            model.tokens.add(&extra.tokens);
+            model.cost += extra.cost.unwrap_or_default();
+        }
         let model = self.model(&growth.labels.model);
         model.tokens.add(&growth.tokens);
-        model.cost += growth.cost.unwrap_or_default();
+        model.cost += growth.cost.map(|cost| cost - beside).unwrap_or_default();
+        model.inexact = model.inexact.saturating_sub(u64::from(growth.now_final));
+        if let Some(group) = self.group(&growth.labels) {
+            group.tokens.add(&growth.tokens);
+            for extra in &growth.extra {
+                group.tokens.add(&extra.tokens);
+            }
+            group.cost += growth.cost.unwrap_or_default();
+            group.inexact = group.inexact.saturating_sub(u64::from(growth.now_final));
+        }
     }
 
     /// Counts a request that the cache did not serve.
@@ -182,9 +361,19 @@ impl Totals {
             .sum()
     }
 
-    /// The cost is not the whole: some of it has no price, or a placeholder for its output.
+    /// The cost is not the whole: some of it has no price, a placeholder for its output, cache writes that may be dearer, or hops
+    /// that may have been billed.
     pub fn is_lower_bound(&self) -> bool {
-        self.unpriced > 0 || self.understated > 0
+        [
+            self.unpriced,
+            self.understated,
+            self.assumed_5m,
+            self.declined_hops,
+            self.reconciled_unpriced,
+            self.reconciled_assumed,
+        ]
+        .iter()
+        .any(|n| *n > 0)
     }
 
     /// Share of all prompt tokens that came from the cache, in thousandths; `None` without prompts.

@@ -47,6 +47,8 @@ pub struct Sums {
     pub eligible_prompt: i64,
     /// What they read from the cache.
     pub eligible_read: i64,
+    /// Error answers, which are no responses.
+    pub errors: i64,
 }
 
 impl Sums {
@@ -93,6 +95,7 @@ impl Sums {
         count(&mut self.eligible, other.eligible);
         count(&mut self.eligible_prompt, other.eligible_prompt);
         count(&mut self.eligible_read, other.eligible_read);
+        count(&mut self.errors, other.errors);
     }
 }
 

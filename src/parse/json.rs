@@ -24,6 +24,11 @@ impl<'a> Object<'a> {
             .flatten()
     }
 
+    /// An object that is put together from members found elsewhere.
+    pub(super) fn from_entries(entries: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
+        Self { entries }
+    }
+
     /// The members, duplicates included.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.entries
@@ -67,17 +72,30 @@ pub(super) fn elements(raw: &RawValue) -> Vec<&RawValue> {
     serde_json::from_str(raw.get()).unwrap_or_default()
 }
 
-/// The JSON text in a string value that starts with `{`, decoded once.
+/// The JSON object in a string value, decoded once: the text itself, or what follows the `data:` of a stream event. Journald
+/// writes text that is not plain as an array of bytes.
 pub(super) fn embedded_object(raw: &RawValue) -> Option<String> {
-    let inner = raw.get().strip_prefix('"')?;
-    if !inner
-        .trim_start_matches(['\\', 'n', 't', 'r', ' '])
-        .starts_with(['{', 'u'])
-    {
-        return None;
+    let json = raw.get();
+    let decoded = if json.starts_with('[') {
+        let bytes: Vec<u8> = serde_json::from_str(json).ok()?;
+        String::from_utf8(bytes).ok()?
+    } else {
+        let inner = json.strip_prefix('"')?;
+        let begin = inner.trim_start_matches(['\\', 'n', 't', 'r', ' ']);
+        if !begin.starts_with(['{', 'u', 'd']) {
+            return None;
+        }
+        serde_json::from_str(json).ok()?
+    };
+    let text = decoded.trim_start();
+    let text = text.strip_prefix("data:").map_or(text, str::trim_start);
+    if !text.starts_with('{') {
+        None
+    } else if text.len() == decoded.len() {
+        Some(decoded)
+    } else {
+        Some(text.to_owned())
     }
-    let decoded: String = serde_json::from_str(raw.get()).ok()?;
-    decoded.trim_start().starts_with('{').then_some(decoded)
 }
 
 impl<'de> Deserialize<'de> for Object<'de> {

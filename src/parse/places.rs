@@ -4,17 +4,20 @@
 //! result is ever counted. A new wrapper is a word in [`WRAPPERS`]; a new dialect is an arm in [`classify`].
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 
 use serde_json::value::RawValue;
 
 use super::json::{Object, embedded_object, text};
+use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
-use super::usage::{self, Refused};
-use super::{Found, ParseOptions, Skipped, Usage};
+use super::usage::{self, Counts, Delta, Refused};
+use super::{ApiError, Fault, Found, Item, Names, ParseOptions, Skipped, Usage};
+use super::{otel, result};
 use crate::monitor::Stamp;
 
 /// Keys under which a response may be wrapped, in the order of trying.
-const WRAPPERS: [&str; 20] = [
+const WRAPPERS: [&str; 19] = [
     "message",
     "response",
     "body",
@@ -32,7 +35,6 @@ const WRAPPERS: [&str; 20] = [
     "response_body",
     "jsonPayload",
     "line",
-    "output",
     "outputBodyJson",
     "extra",
 ];
@@ -43,19 +45,28 @@ const MAX_DEPTH: u8 = 2;
 /// How many times a string that holds JSON is decoded (a container inside a container).
 const MAX_DECODES: u8 = 2;
 
+/// What the reader of a line has to know besides the line.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) options: &'a ParseOptions,
+    pub(super) clock: Clock,
+    /// The time that a log shipper wrote before the line.
+    pub(super) transport: Option<&'a str>,
+}
+
 /// An object on the way from the line to the response, and the one around it.
-struct Frame<'s> {
-    object: &'s Object<'s>,
-    outer: Option<&'s Frame<'s>>,
+pub(super) struct Frame<'s> {
+    pub(super) object: &'s Object<'s>,
+    pub(super) outer: Option<&'s Frame<'s>>,
 }
 
 /// Looks for a response in the object that a line holds.
-pub(super) fn find(line: &Object, options: &ParseOptions, clock: Clock) -> Found<'static> {
+pub(super) fn find(line: &Object, context: &Context<'_>) -> Found {
     let frame = Frame {
         object: line,
         outer: None,
     };
-    if let Some(pointer) = &options.usage_field {
+    if let Some(pointer) = &context.options.usage_field {
         let Some(json) = pointer.find(line) else {
             return Found::Nothing;
         };
@@ -63,30 +74,30 @@ pub(super) fn find(line: &Object, options: &ParseOptions, clock: Clock) -> Found
         let Some(usage) = Object::parse(&json) else {
             return Found::Nothing;
         };
-        return frame.respond(&usage, options, clock);
+        return frame.respond(&usage, context);
     }
-    frame.search(options, clock, MAX_DEPTH, MAX_DECODES)
+    frame.search(context, MAX_DEPTH, MAX_DECODES)
+}
+
+impl From<Refused> for Found {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OtherDialect => Self::Skipped(Skipped::OtherDialect),
+            Refused::NoUsage => Self::Nothing,
+            Refused::Number { reason, address } => Self::Bad(Fault { reason, address }),
+        }
+    }
 }
 
 impl<'s> Frame<'s> {
-    fn search(
-        &self,
-        options: &ParseOptions,
-        clock: Clock,
-        depth: u8,
-        decodes: u8,
-    ) -> Found<'static> {
-        match classify(self.object) {
-            Kind::Skip(reason) => return Found::Skipped(reason),
-            Kind::Boundary => {
-                return Found::CompactBoundary {
-                    session: owned(self.find_text(&SESSION_KEYS)),
-                    agent: owned(self.find_text(&AGENT_KEYS)),
-                };
-            }
-            Kind::Open => {}
+    fn search(&self, context: &Context<'_>, depth: u8, decodes: u8) -> Found {
+        if let Some(found) = self.by_its_own_words(context) {
+            return found;
         }
-        if let Some(found) = self.own_usage(options, clock) {
+        if let Some(found) = self.own_usage(context) {
+            return found;
+        }
+        if let Some(found) = otel::read(self, context) {
             return found;
         }
         let mut other = Found::Nothing;
@@ -95,17 +106,12 @@ impl<'s> Frame<'s> {
                 continue;
             };
             let found = if value.get().starts_with('{') && depth > 0 {
-                Object::parse(value.get()).map(|inner| {
-                    self.inside(&inner)
-                        .search(options, clock, depth - 1, decodes)
-                })
-            } else if decodes > 0 {
+                Object::parse(value.get())
+                    .map(|inner| self.inside(&inner).search(context, depth - 1, decodes))
+            } else if decodes > 0 && (key == "MESSAGE" || !value.get().starts_with('[')) {
                 embedded_object(value).and_then(|json| {
                     let inner = Object::parse(&json)?;
-                    Some(
-                        self.inside(&inner)
-                            .search(options, clock, depth, decodes - 1),
-                    )
+                    Some(self.inside(&inner).search(context, depth, decodes - 1))
                 })
             } else {
                 None
@@ -116,10 +122,14 @@ impl<'s> Frame<'s> {
                 Some(found) => return found,
             }
         }
-        other
+        match self.counts_beside_fields() {
+            Some(Ok(counts)) => self.response(counts, context),
+            Some(Err(refused)) => refused.into(),
+            None => other,
+        }
     }
 
-    fn inside<'t>(&'t self, inner: &'t Object<'t>) -> Frame<'t>
+    pub(super) fn inside<'t>(&'t self, inner: &'t Object<'t>) -> Frame<'t>
     where
         's: 't,
     {
@@ -129,55 +139,162 @@ impl<'s> Frame<'s> {
         }
     }
 
+    /// What the object is if it says so itself. `None` means that it may hold a response.
+    fn by_its_own_words(&self, context: &Context<'_>) -> Option<Found> {
+        let object = self.object;
+        let kind = object.text("type");
+        match kind.as_deref() {
+            // Copies of the lines of a sub-agent's own file.
+            Some("progress") => return Some(Found::Skipped(Skipped::Progress)),
+            // Prompts.
+            Some("user" | "tool_use" | "tool_result") => return Some(Found::Nothing),
+            Some("error") if object.get("error").is_some() => {
+                return Some(self.error(None, context));
+            }
+            Some(
+                event @ ("message_start"
+                | "message_delta"
+                | "message_stop"
+                | "content_block_start"
+                | "content_block_delta"
+                | "content_block_stop"
+                | "ping"),
+            ) => return Some(self.event(event, context)),
+            Some("system") => match object.text("subtype").as_deref() {
+                Some("compact_boundary") => {
+                    return Some(Found::Item(Item::CompactBoundary {
+                        session: self.find_text(&SESSION_KEYS).map(Cow::into_owned),
+                        agent: self.find_text(&AGENT_KEYS).map(Cow::into_owned),
+                    }));
+                }
+                Some("api_error") => return Some(self.error(None, context)),
+                _ => {}
+            },
+            Some("result") if result::is_result(object) => return Some(self.run(context)),
+            _ => {}
+        }
+        let flagged = |key| object.get(key).is_some_and(|raw| raw.get() == "true");
+        if flagged("isApiErrorMessage") {
+            return Some(self.error(None, context));
+        }
+        let role = object.text("role");
+        if matches!(
+            role.as_deref(),
+            Some("user" | "system" | "developer" | "tool")
+        ) && object.get("content").is_some()
+        {
+            return Some(Found::Nothing);
+        }
+        if otel::is_export(object) {
+            return Some(otel::export(self, context));
+        }
+        self.batch_without_message(context)
+            .or_else(|| self.invocation(context))
+            .or_else(|| self.failed_call(context))
+    }
+
+    /// A batch request that came to nothing.
+    fn batch_without_message(&self, context: &Context<'_>) -> Option<Found> {
+        self.object.get("custom_id")?;
+        match &*self.object.object("result")?.text("type")? {
+            "succeeded" => None,
+            "errored" => Some(self.error(Some("custom_id"), context)),
+            _ => Some(Found::Skipped(Skipped::BatchWithoutAnswer)),
+        }
+    }
+
+    /// A record of Bedrock's log of model invocations.
+    fn invocation(&self, context: &Context<'_>) -> Option<Found> {
+        let object = self.object;
+        object.get("modelId")?;
+        let schema = object.text("schemaType");
+        if schema.as_deref() != Some("ModelInvocationLog")
+            && (object.get("input").is_none() || object.get("output").is_none())
+        {
+            return None;
+        }
+        if object.get("errorCode").is_some() {
+            return Some(self.error(None, context));
+        }
+        Some(match usage::invocation(object) {
+            Ok(None) => Found::Nothing,
+            Ok(Some(invocation)) => {
+                let mut usage = self.usage(invocation.counts, context);
+                usage.id = invocation.id.or(usage.id);
+                Found::Item(Item::Usage(Box::new(usage)))
+            }
+            Err(refused) => refused.into(),
+        })
+    }
+
+    /// A call that a proxy logged as failed.
+    fn failed_call(&self, context: &Context<'_>) -> Option<Found> {
+        self.object.get("call_type")?;
+        let failed = self.object.text("status").as_deref() == Some("failure");
+        failed.then(|| self.error(None, context))
+    }
+
     /// The response if this very object carries its usage, as an object or as a string that holds one.
-    fn own_usage(&self, options: &ParseOptions, clock: Clock) -> Option<Found<'static>> {
-        let raw = self.object.get("usage")?;
+    fn own_usage(&self, context: &Context<'_>) -> Option<Found> {
+        let raw = USAGE_KEYS.iter().find_map(|key| self.object.get(key))?;
         let found = match Object::parse(raw.get()) {
-            Some(usage) => self.respond(&usage, options, clock),
-            None => self.respond(&Object::parse(&embedded_object(raw)?)?, options, clock),
+            Some(usage) => self.respond(&usage, context),
+            None if raw.get().starts_with('[') => return None,
+            None => self.respond(&Object::parse(&embedded_object(raw)?)?, context),
         };
         (!matches!(found, Found::Nothing)).then_some(found)
     }
 
-    fn respond(&self, usage: &Object, options: &ParseOptions, clock: Clock) -> Found<'static> {
-        let model = if let Some(pointer) = &options.model_field {
-            self.point(pointer)
-        } else {
-            let model = self
-                .find_text(&["model"])
-                .or_else(|| self.requested_model());
-            model.map(Cow::into_owned)
-        };
+    /// Counts that stand in this very object: the end of a Converse stream, or a proxy's record with its counts beside its other
+    /// fields.
+    fn counts_beside_fields(&self) -> Option<Result<Counts, Refused>> {
+        if let Some(found) = usage::converse_stream(self.object) {
+            return Some(found);
+        }
+        if let Some(found) = usage::flat(self.object).transpose() {
+            return Some(found);
+        }
+        let plain = self.object.get("input_tokens").is_some()
+            && self.object.get("output_tokens").is_some()
+            && self.object.text("model").is_some();
+        plain.then(|| usage::read(self.object, None))
+    }
+
+    fn respond(&self, usage: &Object, context: &Context<'_>) -> Found {
+        let model = self.model(context);
         if model.as_deref() == Some("<synthetic>") {
             return Found::Skipped(Skipped::Synthetic);
         }
-        let counts = match usage::read(usage, model.as_deref()) {
-            Ok(counts) => counts,
-            Err(Refused::OtherDialect) => return Found::Skipped(Skipped::OtherDialect),
-            Err(Refused::Number(reason)) => return Found::Bad(reason),
-        };
-        let (stamp, started) = self.time(options, clock);
+        match usage::read(usage, model.as_deref()) {
+            Ok(counts) => self.response(counts, context),
+            Err(refused) => refused.into(),
+        }
+    }
+
+    /// A response with counts that were read, and the names and times around it.
+    pub(super) fn response(&self, counts: Counts, context: &Context<'_>) -> Found {
+        Found::Item(Item::Usage(Box::new(self.usage(counts, context))))
+    }
+
+    fn usage(&self, counts: Counts, context: &Context<'_>) -> Usage {
+        let Context { options, .. } = context;
+        let (stamp, started) = self.time(context);
         let stop_reason = self.object.get("stop_reason").and_then(text);
         let mut terms = counts.terms;
         terms.batch |= self.is_batch_result();
-        Found::Usage(Box::new(Usage {
+        Usage {
             id: match &options.id_field {
-                Some(pointer) => self.point(pointer).map(Cow::Owned),
-                None => owned(self.find_text(&["id"])),
+                Some(pointer) => self.point(pointer),
+                None => self.find_text(&ID_KEYS).map(Cow::into_owned),
             },
             id_is_named: options.id_field.is_some(),
-            request_id: owned(self.find_text(&["requestId", "request_id"])),
-            session: match &options.session_field {
-                Some(pointer) => self.point(pointer).map(Cow::Owned),
-                None => owned(self.find_text(&SESSION_KEYS)),
-            },
-            agent: owned(self.find_text(&AGENT_KEYS)),
-            project: owned(self.find_text(&["project", "cwd"])),
+            request_id: self.find_text(&REQUEST_KEYS).map(Cow::into_owned),
+            names: self.names(options),
             sidechain: self
                 .outermost()
                 .get("isSidechain")
                 .is_some_and(|raw| raw.get() == "true"),
-            model: model.map(Cow::Owned),
+            model: self.model(context),
             stamp,
             started,
             tokens: counts.tokens,
@@ -192,7 +309,133 @@ impl<'s> Frame<'s> {
                     .object
                     .get("content")
                     .is_some_and(|raw| raw.get() == "[]"),
-        }))
+            assumed_5m: counts.assumed_5m,
+            taken_exclusive: counts.taken_exclusive,
+            recorded_cost: counts.recorded_cost.or_else(|| self.cost_beside_usage()),
+        }
+    }
+
+    /// An error answer. `id_key` names its id where it is not that of the request or the line.
+    pub(super) fn error(&self, id_key: Option<&str>, context: &Context<'_>) -> Found {
+        let (stamp, _) = self.time(context);
+        let id = id_key.map_or_else(
+            || self.find_text(&ERROR_ID_KEYS),
+            |key| self.find_text(&[key]),
+        );
+        Found::Item(Item::Error(Box::new(ApiError {
+            id: id.map(Cow::into_owned),
+            names: self.names(context.options),
+            model: self.model(context).filter(|name| name != "<synthetic>"),
+            stamp,
+            batch: id_key.is_some(),
+        })))
+    }
+
+    /// The closing line of a run.
+    fn run(&self, context: &Context<'_>) -> Found {
+        match result::read(self.object) {
+            Ok(mut run) => {
+                let names = self.names(context.options);
+                (run.session, run.project) = (names.session, names.project);
+                Found::Item(Item::Run(Box::new(run)))
+            }
+            Err(reason) => Found::Bad(Fault { reason, address: 0 }),
+        }
+    }
+
+    /// An event of a streamed response.
+    fn event(&self, name: &str, context: &Context<'_>) -> Found {
+        let kind = match name {
+            "message_start" => {
+                let Some(message) = self.object.object("message") else {
+                    return Found::Nothing;
+                };
+                let Some(usage) = message.object("usage") else {
+                    return Found::Nothing;
+                };
+                match self.inside(&message).respond(&usage, context) {
+                    Found::Item(Item::Usage(usage)) => EventKind::Start(usage),
+                    other => return other,
+                }
+            }
+            "message_delta" => match self.delta(context) {
+                Ok(progress) => EventKind::Delta(Box::new(progress)),
+                Err(refused) => return refused.into(),
+            },
+            "content_block_start" => self.block(),
+            "message_stop" => EventKind::Stop,
+            _ => EventKind::Nothing,
+        };
+        Found::Stream(Event {
+            key: self.stream_key(context.options),
+            kind,
+        })
+    }
+
+    fn delta(&self, context: &Context<'_>) -> Result<Progress, Refused> {
+        let usage = self.object.object("usage");
+        let stop_reason = self
+            .object
+            .object("delta")
+            .and_then(|delta| delta.text("stop_reason").map(Cow::into_owned));
+        Ok(Progress {
+            usage: usage.as_ref().map(Delta::read).transpose()?,
+            stop_reason,
+            stamp: self.time(context).0,
+        })
+    }
+
+    /// A block of content: a model that takes over, or just content.
+    fn block(&self) -> EventKind {
+        let block = self.object.object("content_block");
+        let fallback = block
+            .filter(|block| block.text("type").as_deref() == Some("fallback"))
+            .and_then(|block| block.object("to")?.text("model").map(Cow::into_owned));
+        fallback.map_or(EventKind::Content, EventKind::Fallback)
+    }
+
+    /// What tells a stream from others in the same file: the id that the user names, or those that stand around the event.
+    fn stream_key(&self, options: &ParseOptions) -> Option<u64> {
+        let mut hasher = rustc_hash::FxHasher::default();
+        if let Some(pointer) = &options.id_field {
+            self.point(pointer)?.hash(&mut hasher);
+            return Some(hasher.finish());
+        }
+        let around = [
+            self.find_text(&REQUEST_KEYS),
+            self.find_text(&SESSION_KEYS),
+            self.find_text(&["parent_tool_use_id", "stream_id", "trace_id"]),
+        ];
+        around.iter().any(Option::is_some).then(|| {
+            around.hash(&mut hasher);
+            hasher.finish()
+        })
+    }
+
+    fn names(&self, options: &ParseOptions) -> Names {
+        let found = |keys: &[&str]| self.find_text(keys).map(Cow::into_owned);
+        Names {
+            session: match &options.session_field {
+                Some(pointer) => self.point(pointer),
+                None => found(&SESSION_KEYS),
+            },
+            agent: found(&AGENT_KEYS),
+            project: found(&["project", "cwd"]),
+            group: options
+                .group_field
+                .as_ref()
+                .and_then(|pointer| self.point(pointer)),
+        }
+    }
+
+    fn model(&self, context: &Context<'_>) -> Option<String> {
+        match &context.options.model_field {
+            Some(pointer) => self.point(pointer),
+            None => self
+                .find_text(&MODEL_KEYS)
+                .or_else(|| self.requested_model())
+                .map(Cow::into_owned),
+        }
     }
 
     /// This frame and those around it, innermost first.
@@ -232,7 +475,8 @@ impl<'s> Frame<'s> {
     }
 
     /// The response's end and, if the line tells, the start of its request.
-    fn time(&self, options: &ParseOptions, clock: Clock) -> (Stamp, Option<crate::monitor::Time>) {
+    fn time(&self, context: &Context<'_>) -> (Stamp, Option<crate::monitor::Time>) {
+        let Context { options, clock, .. } = context;
         if let Some(pointer) = &options.time_field {
             let stamp = pointer.find(self.outermost()).and_then(|json| {
                 let raw: &RawValue = serde_json::from_str(&json).ok()?;
@@ -240,6 +484,10 @@ impl<'s> Frame<'s> {
             });
             return (stamp.unwrap_or(Stamp::Undated), None);
         }
+        // Langfuse writes UTC without saying so.
+        let observed =
+            self.object.get("usageDetails").is_some() || self.object.get("usage_details").is_some();
+        let clock = if observed { clock.in_utc() } else { *clock };
         let mut stamp = Stamp::Undated;
         let mut started = None;
         for object in self.outward() {
@@ -252,15 +500,26 @@ impl<'s> Frame<'s> {
                     });
             }
             match best_time(object, clock) {
-                Some(at @ Stamp::At(_)) => {
-                    stamp = at;
-                    break;
-                }
+                Some(at @ Stamp::At(_)) => return (at, started),
                 Some(impossible) => stamp = impossible,
                 None => {}
             }
         }
-        (stamp, started)
+        let transport = context.transport.and_then(|text| clock.read_text(text));
+        (transport.unwrap_or(stamp), started)
+    }
+
+    /// A cost that a proxy wrote beside the usage.
+    fn cost_beside_usage(&self) -> Option<crate::price::RecordedCost> {
+        self.outward().find_map(|object| {
+            let raw = object.get("response_cost").or_else(|| {
+                object
+                    .object("costDetails")
+                    .or_else(|| object.object("cost_details"))?
+                    .get("total")
+            })?;
+            usage::recorded_cost(raw)
+        })
     }
 
     /// The API's own word on a cache miss.
@@ -294,12 +553,44 @@ impl<'s> Frame<'s> {
     }
 }
 
-const SESSION_KEYS: [&str; 4] = ["sessionId", "session_id", "session", "conversation_id"];
+/// Where usage stands in the object of its response. The detailed counts of Langfuse come before its old ones.
+const USAGE_KEYS: [&str; 3] = ["usageDetails", "usage_details", "usage"];
+
+const ID_KEYS: [&str; 2] = ["id", "gen_ai.response.id"];
+const REQUEST_KEYS: [&str; 2] = ["requestId", "request_id"];
+const ERROR_ID_KEYS: [&str; 4] = ["uuid", "requestId", "request_id", "id"];
+
+/// Keys that name the model; what answered before what was asked for.
+const MODEL_KEYS: [&str; 8] = [
+    "model",
+    "gen_ai.response.model",
+    "gen_ai.request.model",
+    "modelId",
+    "model_id",
+    "response_model",
+    "request_model",
+    "provided_model_name",
+];
+
+const SESSION_KEYS: [&str; 6] = [
+    "sessionId",
+    "session_id",
+    "session",
+    "conversation_id",
+    "session.id",
+    "gen_ai.conversation.id",
+];
 const AGENT_KEYS: [&str; 3] = ["agentId", "agent_id", "agent"];
-const START_KEYS: [&str; 3] = ["startTime", "start_time", "started_at"];
+const START_KEYS: [&str; 5] = [
+    "startTime",
+    "start_time",
+    "started_at",
+    "startTimeUnixNano",
+    "request_created_at",
+];
 
 /// Keys that hold a time, best first. Ends are preferred to starts.
-const TIME_KEYS: [&str; 18] = [
+const TIME_KEYS: [&str; 21] = [
     "timestamp",
     "ts",
     "time",
@@ -315,6 +606,9 @@ const TIME_KEYS: [&str; 18] = [
     "asctime",
     "event.timestamp",
     "timeUnixNano",
+    "endTimeUnixNano",
+    "startTimeUnixNano",
+    "observedTimeUnixNano",
     "__REALTIME_TIMESTAMP",
     "response_created_at",
     "request_created_at",
@@ -330,52 +624,4 @@ fn best_time(object: &Object, clock: Clock) -> Option<Stamp> {
         }
     }
     impossible
-}
-
-/// What an object is, by its own words, before any usage in it is looked at.
-enum Kind {
-    /// It may hold a response.
-    Open,
-    /// A Claude Code session was compacted here.
-    Boundary,
-    /// It repeats or reports what is counted elsewhere, or is not read.
-    Skip(Skipped),
-}
-
-fn classify(object: &Object) -> Kind {
-    let flagged = |key| {
-        object
-            .get(key)
-            .is_some_and(|raw: &RawValue| raw.get() == "true")
-    };
-    match object.text("type").as_deref() {
-        // Copies of the lines of a sub-agent's own file.
-        Some("progress") => Kind::Skip(Skipped::Progress),
-        Some("error") if object.get("error").is_some() => Kind::Skip(Skipped::ApiError),
-        Some(
-            "message_start"
-            | "message_delta"
-            | "message_stop"
-            | "content_block_start"
-            | "content_block_delta"
-            | "content_block_stop"
-            | "stream_event"
-            | "ping",
-        ) => Kind::Skip(Skipped::StreamEvent),
-        // The closing line of a `claude -p` run repeats the usage of its lines.
-        Some("result")
-            if object.get("num_turns").is_some() || object.get("modelUsage").is_some() =>
-        {
-            Kind::Skip(Skipped::RunResult)
-        }
-        Some("system") if object.text("subtype").as_deref() == Some("compact_boundary") => {
-            Kind::Boundary
-        }
-        _ if flagged("isApiErrorMessage") => Kind::Skip(Skipped::ApiError),
-        _ => Kind::Open,
-    }
-}
-
-fn owned(text: Option<Cow<'_, str>>) -> Option<Cow<'static, str>> {
-    text.map(|text| Cow::Owned(text.into_owned()))
 }

@@ -118,6 +118,20 @@ impl Clock {
         self.number(json).map(Stamp::At)
     }
 
+    /// Reads a date that stands as plain text.
+    pub(super) fn read_text(&self, text: &str) -> Option<Stamp> {
+        let time = self.date(text.trim())?;
+        Some(self.possible(time).map_or(Stamp::Impossible, Stamp::At))
+    }
+
+    /// The same clock with times that name no zone in UTC.
+    pub(super) fn in_utc(self) -> Self {
+        Self {
+            zone: Zone::Named(chrono_tz::UTC),
+            ..self
+        }
+    }
+
     /// A time that is up to a minute ahead of the clock is taken as now.
     fn possible(&self, time: Time) -> Option<Time> {
         let in_range = time >= EARLIEST && time.0 <= self.now.0 + FUTURE_MS;

@@ -2,10 +2,12 @@
 //!
 //! Knows the price list and its rules. Does not know logs, windows or alerts.
 
+mod litellm;
 mod model;
 mod money;
 mod table;
 
+pub use litellm::KINDS;
 pub use model::{NameTrail, Platform};
-pub use money::{PicoUsd, Ratio, div_half_even, scaled_decimal, thousands};
-pub use table::{Model, PriceError, PriceTable, Quote, Rates, Resolved, Speed, Terms};
+pub use money::{PicoUsd, Ratio, RecordedCost, div_half_even, scaled_decimal, thousands};
+pub use table::{Fallback, Model, PriceError, PriceTable, Quote, Rates, Resolved, Speed, Terms};

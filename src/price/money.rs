@@ -143,6 +143,69 @@ pub fn scaled_decimal(text: &str, places: u32) -> Option<i128> {
     Some(whole * 10_i128.pow(places) + fraction * 10_i128.pow(missing))
 }
 
+/// A cost as it stands in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedCost {
+    /// The cost in pico-dollars.
+    pub pico: i128,
+    /// What its last digit stands for: the true cost may differ by so much.
+    pub step: i128,
+}
+
+impl RecordedCost {
+    /// Reads a cost in dollars as it stands in a log. Binary fractions are written with up to 17 digits; those past the ninth
+    /// place are noise and are rounded away. `None` if it is no plain number, or negative.
+    pub fn read(text: &str) -> Option<Self> {
+        let (value, places) = decimal(text)?;
+        let power = |n: i32| 10_i128.checked_pow(u32::try_from(n).ok()?);
+        if places > 9 {
+            let pico = div_half_even(value, power(places - 9)?) * 1000;
+            return Some(Self { pico, step: 1000 });
+        }
+        let step = power(12 - places)?;
+        let pico = value.checked_mul(step)?;
+        Some(Self { pico, step })
+    }
+}
+
+/// Reads a price in dollars per token, `3e-06`, as pico-dollars; what lies below one of them is rounded away, half to even.
+pub(super) fn per_token(text: &str) -> Option<u64> {
+    let (value, places) = decimal(text)?;
+    let power = |n: i32| 10_i128.checked_pow(u32::try_from(n).ok()?);
+    let pico = if places > 12 {
+        div_half_even(value, power(places - 12)?)
+    } else {
+        value.checked_mul(power(12 - places)?)?
+    };
+    // A million dollars per million tokens is a mistake.
+    u64::try_from(pico).ok().filter(|n| *n <= 1_000_000_000_000)
+}
+
+/// A number that is not negative, also with an exponent, as a whole number and how many decimal places it has.
+fn decimal(text: &str) -> Option<(i128, i32)> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) || !(-30..=9).contains(&exponent) {
+        return None;
+    }
+    let places = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
+    let joined = format!("{whole}{fraction}");
+    let significant = joined.trim_start_matches('0');
+    if significant.len() > 30 {
+        return None;
+    }
+    let value = if significant.is_empty() {
+        0
+    } else {
+        significant.parse().ok()?
+    };
+    Some((value, places))
+}
+
 impl Add for PicoUsd {
     type Output = Self;
     fn add(self, other: Self) -> Self {
@@ -212,5 +275,32 @@ mod tests {
         assert_eq!(scaled_decimal("0.0000001", 6), None);
         assert_eq!(scaled_decimal("-1", 6), None);
         assert_eq!(scaled_decimal("1e3", 6), None);
+    }
+
+    #[test]
+    fn a_recorded_cost_knows_what_its_last_digit_stands_for() {
+        let cost = |text: &str| RecordedCost::read(text).map(|cost| (cost.pico, cost.step));
+        assert_eq!(cost("0.0205089"), Some((20_508_900_000, 100_000)));
+        assert_eq!(
+            cost("0.020508900000000003"),
+            Some((20_508_900_000, 1000)),
+            "the noise of a binary fraction is dropped"
+        );
+        assert_eq!(cost("3e-06"), Some((3_000_000, 1_000_000)));
+        assert_eq!(cost("1.5E-3"), Some((1_500_000_000, 100_000_000)));
+        assert_eq!(cost("2"), Some((2_000_000_000_000, 1_000_000_000_000)));
+        for wrong in ["", "-1", "x", "1e", "1e99", "0x1", "1.2.3"] {
+            assert_eq!(cost(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn prices_per_token_are_whole_pico_dollars() {
+        assert_eq!(per_token("3e-06"), Some(3_000_000));
+        assert_eq!(per_token("1.25e-07"), Some(125_000));
+        assert_eq!(per_token("0.000015"), Some(15_000_000));
+        assert_eq!(per_token("3.0000000000000004e-07"), Some(300_000));
+        assert_eq!(per_token("-1e-06"), None);
+        assert_eq!(per_token("5"), None);
     }
 }

@@ -10,8 +10,9 @@ use chrono::NaiveDate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::litellm::{self, Entry, KINDS};
 use super::model::{NameTrail, Platform, trail};
-use super::money::{PicoUsd, Ratio, div_half_even, scaled_decimal};
+use super::money::{PicoUsd, Ratio, RecordedCost, div_half_even, scaled_decimal};
 use crate::monitor::{Time, Tokens};
 
 const EMBEDDED: &str = include_str!("prices.json");
@@ -134,6 +135,11 @@ pub enum PriceError {
         /// What stands there.
         value: String,
     },
+    /// An alias for something that has no price.
+    #[error(
+        "\"{0}\" has no price itself; name a model of `claude-tokmon prices`, or add it with --prices FILE"
+    )]
+    Alias(String),
     /// A model without any price.
     #[error("model \"{0}\" has no prices; give usd_per_mtok as a list with at least one row")]
     Empty(String),
@@ -166,6 +172,8 @@ pub struct Model {
     pub aliases: Vec<String>,
     /// Where its prices come from.
     pub source: Arc<str>,
+    /// Numbers that this source lacks, and where those come from.
+    pub fallback: Option<Fallback>,
     /// What to know about them.
     pub note: Option<String>,
     rows: Vec<Row>,
@@ -175,6 +183,15 @@ pub struct Model {
     us_geo: Option<Ratio>,
     regional: Option<Ratio>,
     us_gov: Option<Ratio>,
+}
+
+/// Numbers of a model that come from another source than the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// Where they come from.
+    pub source: Arc<str>,
+    /// Which they are: `input`, `cache write 1h`, `long prompts`, `batch`, …
+    pub fields: Vec<&'static str>,
 }
 
 /// A name from a log and the model that it means, if any.
@@ -190,10 +207,16 @@ pub struct Resolved {
 #[derive(Debug, Clone)]
 pub struct PriceTable {
     models: Vec<Arc<Model>>,
+    /// Names with prices of their own: a model as another platform sells it.
+    variants: HashMap<String, Arc<Model>>,
     by_name: HashMap<String, usize>,
+    /// Names that the user says stand for others.
+    aliases: HashMap<String, String>,
     web_search: u64,
     /// The day the built-in prices were checked.
     pub as_of: NaiveDate,
+    /// The files laid over them, with their dates.
+    pub overlays: Vec<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -288,40 +311,117 @@ impl PriceTable {
     pub fn embedded() -> Self {
         let mut table = Self {
             models: Vec::new(),
+            variants: HashMap::new(),
             by_name: HashMap::new(),
+            aliases: HashMap::new(),
             web_search: 0,
             as_of: NaiveDate::default(),
+            overlays: Vec::new(),
         };
-        match table.overlay(EMBEDDED, EMBEDDED_NAME) {
-            Ok(()) => table,
+        match table.overlay(EMBEDDED, EMBEDDED_NAME, None) {
+            Ok(()) => {
+                table.overlays.clear();
+                table
+            }
             Err(e) => unreachable!("the built-in price table is read by a test: {e}"),
         }
     }
 
-    /// Adds the models of a price file, replacing those with the same id. `source` names the file to people.
+    /// Adds the models of a price file, replacing those with the same id. `source` names the file to people and `dated` is the
+    /// day it was written, unless it names one itself. The price file of `LiteLLM` is read as it is.
     ///
     /// # Errors
     /// If the text is not a price file; the table is then unchanged.
-    pub fn overlay(&mut self, json: &str, source: &str) -> Result<(), PriceError> {
+    pub fn overlay(
+        &mut self,
+        json: &str,
+        source: &str,
+        dated: Option<NaiveDate>,
+    ) -> Result<(), PriceError> {
+        let source_of = |date: Option<NaiveDate>| -> Arc<str> {
+            date.or(dated).map_or_else(
+                || source.into(),
+                |date| format!("{source} of {date}").into(),
+            )
+        };
+        if litellm::is_one(json) {
+            let source = source_of(None);
+            for entry in litellm::read(json)? {
+                self.insert_entry(entry, &source);
+            }
+            self.overlays.push(source);
+            return Ok(());
+        }
         let file: TableFile = serde_json::from_str(json)?;
-        let source: Arc<str> = source.into();
-        let read = file.models.into_iter().map(|m| Model::read(m, &source));
-        let models = read.collect::<Result<Vec<_>, _>>()?;
         let date = file
             .as_of
             .map(|text| parse_date("as_of", text))
             .transpose()?;
+        let source = source_of(date);
+        let read = file.models.into_iter().map(|m| Model::read(m, &source));
+        let models = read.collect::<Result<Vec<_>, _>>()?;
         let search = file.web_search_usd_per_1000;
         let search = search
             .map(|raw| price("all", "web_search_usd_per_1000", raw))
             .transpose()?;
-        self.as_of = date.unwrap_or(self.as_of);
+        if self.models.is_empty() {
+            self.as_of = date.unwrap_or(self.as_of);
+        }
         // One dollar per thousand is 10⁹ pico-dollars each; one per million is 10⁶.
         self.web_search = search.map_or(self.web_search, |per_mtok| per_mtok * 1000);
         for model in models {
             self.insert(model);
         }
+        self.overlays.push(source);
         Ok(())
+    }
+
+    /// Lays a model of another price list over the one it means. What Anthropic sells itself is that model; what others sell
+    /// under a name of theirs has prices of its own, in which their surcharges are contained.
+    fn insert_entry(&mut self, entry: Entry, source: &Arc<str>) {
+        let resolved = self.resolve(&entry.name);
+        let known = resolved.model.as_deref();
+        if entry.is_first_party {
+            let model = Model::overlaid(&entry, known, Ratio::ONE, source);
+            self.insert(model);
+            return;
+        }
+        let platform = known.map_or(Ratio::ONE, |model| {
+            model.platform_factor(resolved.trail.platform)
+        });
+        let mut model = Model::overlaid(&entry, known, platform, source);
+        (model.regional, model.us_gov) = (None, None);
+        self.variants.insert(entry.name, Arc::new(model));
+    }
+
+    /// Names that have prices of their own beside the models, because another platform sells under them.
+    pub fn n_variants(&self) -> usize {
+        self.variants.len()
+    }
+
+    /// Lets a name stand for another, as the user says.
+    ///
+    /// # Errors
+    /// If the other has no price.
+    pub fn alias(&mut self, name: &str, target: &str) -> Result<(), PriceError> {
+        if self.resolve(target).model.is_none() {
+            return Err(PriceError::Alias(target.to_owned()));
+        }
+        self.aliases
+            .insert(name.trim().to_lowercase(), target.to_owned());
+        Ok(())
+    }
+
+    /// The price of one web search.
+    pub fn per_search(&self) -> PicoUsd {
+        PicoUsd(i128::from(self.web_search))
+    }
+
+    /// The plain prices of a model on a day, whatever the size of the prompt; `None` if it has none.
+    pub fn base_rates(&self, resolved: &Resolved, at: Option<Time>) -> Option<Rates> {
+        let nothing = Tokens::default();
+        let quote = self.quote(resolved, &nothing, Terms::default(), at)?;
+        Some(quote.rates)
     }
 
     fn insert(&mut self, model: Model) {
@@ -349,11 +449,22 @@ impl PriceTable {
 
     /// Finds the model that a name from a log means, exactly or not at all.
     pub fn resolve(&self, name: &str) -> Resolved {
-        let trail = trail(name, |form| self.by_name.contains_key(form));
-        let model = self
-            .by_name
-            .get(trail.last())
-            .map(|i| Arc::clone(&self.models[*i]));
+        let known =
+            |form: &str| self.by_name.contains_key(form) || self.variants.contains_key(form);
+        let mut trail = match self.aliases.get(&name.trim().to_lowercase()) {
+            None => trail(name, known),
+            Some(target) => {
+                let mut trail = trail(target, known);
+                trail.forms.insert(0, name.trim().to_lowercase());
+                trail
+            }
+        };
+        trail.forms.dedup();
+        let variant = self.variants.get(trail.last()).cloned();
+        let model = variant.or_else(|| {
+            let index = self.by_name.get(trail.last())?;
+            Some(Arc::clone(&self.models[*index]))
+        });
         Resolved { model, trail }
     }
 
@@ -384,6 +495,37 @@ impl PriceTable {
             rates,
             assumed_standard,
         })
+    }
+}
+
+impl Rates {
+    /// How many of the cache writes must have been for an hour, so that the whole costs what the log says. `tokens` holds all of
+    /// them as five-minute writes and `quoted` is what that costs. `None` if no number of them fits.
+    pub fn one_hour_writes(
+        &self,
+        tokens: &Tokens,
+        quoted: PicoUsd,
+        recorded: RecordedCost,
+    ) -> Option<u64> {
+        let scale = |price: u64| i128::from(price) * i128::from(self.factor.num);
+        let dearer = scale(self.cache_write_1h) - scale(self.cache_write_5m);
+        let den = i128::from(self.factor.den);
+        let missing = recorded.pico - quoted.0;
+        if dearer <= 0 {
+            return None;
+        }
+        // All of one kind is by far the most common, and exact where a coarse cost would allow several numbers.
+        let all = i128::from(tokens.cache_write_5m);
+        let fits = |n: i128| (missing - n * dearer / den).abs() <= recorded.step;
+        if fits(0) {
+            return Some(0);
+        }
+        if fits(all) {
+            return Some(tokens.cache_write_5m);
+        }
+        let nearest = (missing * den + dearer / 2).div_euclid(dearer);
+        let possible = (0..=all).contains(&nearest) && fits(nearest);
+        possible.then(|| u64::try_from(nearest).unwrap_or(0))
     }
 }
 
@@ -422,8 +564,90 @@ impl Model {
             id: id.into(),
             aliases: file.aliases,
             source: Arc::clone(source),
+            fallback: None,
             note: file.note,
         })
+    }
+
+    /// A model with the numbers of an entry, and those that it lacks from the model that is known. `platform` is the surcharge
+    /// that the entry's own numbers contain.
+    fn overlaid(entry: &Entry, known: Option<&Self>, platform: Ratio, source: &Arc<str>) -> Self {
+        let mut lacking = Vec::new();
+        let times = |price: u64| {
+            let product = u128::from(price) * u128::from(platform.num);
+            let den = u128::from(platform.den);
+            u64::try_from((product + den / 2) / den).unwrap_or(u64::MAX)
+        };
+        let now = known.map(|model| model.row(0, None).prices());
+        let mut prices = entry.prices;
+        for (kind, price) in prices.iter_mut().enumerate() {
+            let other = now.and_then(|now| now[kind]).map(times);
+            if price.is_none() && other.is_some() {
+                *price = other;
+                lacking.push(KINDS[kind]);
+            }
+        }
+        // Rows that have ended are history that the file does not know.
+        let mut rows: Vec<Row> = known.map(|model| model.rows.clone()).unwrap_or_default();
+        rows.retain(|row| row.until.is_some() && platform == Ratio::ONE);
+        rows.push(Row::from_prices(prices, None));
+        let long = entry.long.map(|(above_prompt_tokens, mut long)| {
+            for (kind, price) in long.iter_mut().enumerate() {
+                // A kind that has no price of its own for long prompts costs what it always costs.
+                *price = price.or(prices[kind]);
+            }
+            LongContext {
+                above_prompt_tokens,
+                row: Row::from_prices(long, None),
+            }
+        });
+        let history = known
+            .and_then(|model| model.long_context.clone())
+            .filter(|_| platform == Ratio::ONE);
+        if long.is_none() && history.is_some() {
+            lacking.push("long prompts");
+        }
+        let mut factor = |own: Option<Ratio>, other: Option<Ratio>, name: &'static str| {
+            if own.is_none() && other.is_some() {
+                lacking.push(name);
+            }
+            own.or(other)
+        };
+        let batch = factor(entry.batch, known.and_then(|model| model.batch), "batch");
+        let fast = factor(entry.fast, known.and_then(|model| model.fast), "fast");
+        let us_geo = factor(
+            entry.us_geo,
+            known.and_then(|model| model.us_geo),
+            "US-only inference",
+        );
+        Self {
+            id: known.map_or_else(|| entry.name.as_str().into(), |model| Arc::clone(&model.id)),
+            aliases: known.map(|model| model.aliases.clone()).unwrap_or_default(),
+            source: Arc::clone(source),
+            fallback: known.filter(|_| !lacking.is_empty()).map(|model| Fallback {
+                source: model
+                    .fallback
+                    .as_ref()
+                    .map_or_else(|| Arc::clone(&model.source), |f| Arc::clone(&f.source)),
+                fields: lacking,
+            }),
+            note: known.and_then(|model| model.note.clone()),
+            rows,
+            long_context: long.or(history),
+            batch,
+            fast,
+            us_geo,
+            regional: known.and_then(|model| model.regional),
+            us_gov: known.and_then(|model| model.us_gov),
+        }
+    }
+
+    /// Where a number of the model comes from: one of its five prices, `long prompts`, or a multiplier by its name.
+    pub fn source_of(&self, field: &str) -> &Arc<str> {
+        self.fallback
+            .as_ref()
+            .filter(|fallback| fallback.fields.contains(&field))
+            .map_or(&self.source, |fallback| &fallback.source)
     }
 
     /// The prices in force for a prompt of this size on that day (UTC).
@@ -519,16 +743,31 @@ impl Row {
         })
     }
 
-    fn texts(&self) -> [String; 5] {
-        let write = (self.cache_write_5m, self.cache_write_1h);
+    fn prices(&self) -> [Option<u64>; 5] {
         [
             Some(self.input),
             Some(self.output),
-            write.0,
-            write.1,
+            self.cache_write_5m,
+            self.cache_write_1h,
             self.cache_read,
         ]
-        .map(|price| price.map_or_else(|| "-".to_owned(), per_mtok))
+    }
+
+    fn from_prices(prices: [Option<u64>; 5], until: Option<NaiveDate>) -> Self {
+        let [input, output, cache_write_5m, cache_write_1h, cache_read] = prices;
+        Self {
+            input: input.unwrap_or(0),
+            output: output.unwrap_or(0),
+            cache_write_5m,
+            cache_write_1h,
+            cache_read,
+            until,
+        }
+    }
+
+    fn texts(&self) -> [String; 5] {
+        self.prices()
+            .map(|price| price.map_or_else(|| "-".to_owned(), per_mtok))
     }
 }
 

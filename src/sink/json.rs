@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 use super::outlet::Outlet;
 use super::text::{headline, unit};
 use super::{Sink, Told};
-use crate::monitor::{Amount, Notice, Share, Time, Tokens, Totals, UNIT};
+use crate::monitor::{Amount, ModelTotal, Notice, Share, Time, Tokens, Totals, UNIT};
 use crate::price::PicoUsd;
 
 /// Version of the shape of all objects.
@@ -214,6 +215,19 @@ pub(super) fn decimal(amount: Amount) -> String {
         .to_owned()
 }
 
+/// A line that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BadLineField {
+    /// File or pipe.
+    pub source: String,
+    /// Number of the line.
+    pub line: u64,
+    /// Column of the fault in bytes, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
 /// Figures of a replay that are not sums of records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SummaryFields {
@@ -223,6 +237,8 @@ pub struct SummaryFields {
     pub lines: u64,
     /// Lines that could not be read.
     pub bad_lines: u64,
+    /// The first of them.
+    pub first_bad_lines: Vec<BadLineField>,
     /// Lines that were too long and skipped.
     pub oversize_lines: u64,
 }
@@ -246,25 +262,36 @@ struct SummaryObject<'a> {
     records: u64,
     duplicates: u64,
     bad_lines: u64,
+    first_bad_lines: &'a [BadLineField],
     oversize_lines: u64,
+    api_errors: u64,
     undated: u64,
     bad_time: u64,
     late: u64,
     too_late: u64,
+    batch: u64,
     unpriced: u64,
     output_understated: u64,
     priority_at_standard_rates: u64,
     assumed_standard: u64,
     not_billed: u64,
     declined_hops: u64,
+    assumed_5m: u64,
+    input_taken_exclusive: u64,
+    reconciled: u64,
+    reconciled_usd: Number,
+    reconciled_pusd: String,
     lower_bound: bool,
     tokens: TokenObject,
+    cache_read_share: Option<Number>,
     cost_usd: Number,
     cost_pusd: String,
     cache_waste_usd: Number,
     cache_waste_pusd: String,
     cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
     by_model: BTreeMap<&'a str, ModelObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_group: Option<BTreeMap<&'a str, ModelObject>>,
     alerts_by_rule: BTreeMap<&'a str, u64>,
 }
 
@@ -294,6 +321,20 @@ struct ModelObject {
     cost_usd: Number,
     cost_pusd: String,
     unpriced: u64,
+    lower_bound: bool,
+}
+
+impl From<&ModelTotal> for ModelObject {
+    fn from(total: &ModelTotal) -> Self {
+        Self {
+            records: total.records,
+            tokens: total.tokens.into(),
+            cost_usd: usd(total.cost),
+            cost_pusd: pusd(total.cost),
+            unpriced: total.unpriced,
+            lower_bound: total.is_lower_bound(),
+        }
+    }
 }
 
 fn pusd(amount: PicoUsd) -> String {
@@ -321,6 +362,13 @@ impl From<Tokens> for TokenObject {
     }
 }
 
+fn models(totals: &BTreeMap<Arc<str>, ModelTotal>) -> BTreeMap<&str, ModelObject> {
+    totals
+        .iter()
+        .map(|(name, total)| (&**name, total.into()))
+        .collect()
+}
+
 impl<'a> Summary<'a> {
     fn object(&self) -> SummaryObject<'a> {
         let totals = self.totals;
@@ -335,19 +383,30 @@ impl<'a> Summary<'a> {
             records: totals.records,
             duplicates: totals.duplicates,
             bad_lines: self.fields.bad_lines,
+            first_bad_lines: &self.fields.first_bad_lines,
+            api_errors: totals.errors,
             oversize_lines: self.fields.oversize_lines,
             undated: totals.undated,
             bad_time: totals.bad_time,
             late: totals.late,
             too_late: totals.too_late,
+            batch: totals.batch,
             unpriced: totals.unpriced,
             output_understated: totals.understated,
             priority_at_standard_rates: totals.priority,
             assumed_standard: totals.assumed_standard,
             not_billed: totals.not_billed,
             declined_hops: totals.declined_hops,
+            assumed_5m: totals.assumed_5m + totals.reconciled_assumed,
+            input_taken_exclusive: totals.taken_exclusive,
+            reconciled: totals.reconciled,
+            reconciled_usd: usd(totals.reconciled_cost),
+            reconciled_pusd: pusd(totals.reconciled_cost),
             lower_bound: totals.is_lower_bound(),
             tokens: totals.tokens.into(),
+            cache_read_share: totals
+                .cache_read_per_mille()
+                .map(|per_mille| amount(Amount::from(per_mille) * (UNIT / 1000))),
             cost_usd: usd(totals.cost),
             cost_pusd: pusd(totals.cost),
             cache_waste_usd: usd(totals.waste()),
@@ -366,20 +425,8 @@ impl<'a> Summary<'a> {
                     (cause.name(), object)
                 })
                 .collect(),
-            by_model: totals
-                .by_model
-                .iter()
-                .map(|(id, total)| {
-                    let object = ModelObject {
-                        records: total.records,
-                        tokens: total.tokens.into(),
-                        cost_usd: usd(total.cost),
-                        cost_pusd: pusd(total.cost),
-                        unpriced: total.unpriced,
-                    };
-                    (&**id, object)
-                })
-                .collect(),
+            by_model: models(&totals.by_model),
+            by_group: totals.group_by.map(|_| models(&totals.by_group)),
             alerts_by_rule: totals
                 .alerts_by_rule
                 .iter()

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::text::{clean, count};
-use crate::price::{Model, Platform, PriceTable, Speed};
+use crate::price::{Fallback, KINDS, Model, Platform, PriceTable, Speed};
 
 const HEAD: [&str; 6] = [
     "US dollars per million tokens",
@@ -14,27 +14,53 @@ const HEAD: [&str; 6] = [
     "read",
 ];
 
-/// The whole table.
+/// The whole table. A number that does not come from the built-in table is marked.
 pub fn price_table(table: &PriceTable) -> String {
     let mut out = String::new();
     line(&mut out, HEAD.map(str::to_owned));
+    let marked = |model: &Model, fields: [&str; 5], prices: [String; 5]| {
+        let mut prices = prices;
+        for (field, price) in fields.iter().zip(&mut prices) {
+            if price != "-" && table.overlays.contains(model.source_of(field)) {
+                price.insert(0, '*');
+            }
+        }
+        prices
+    };
     for model in table.models() {
-        row(&mut out, &model.id, model.price_list());
+        row(
+            &mut out,
+            &model.id,
+            marked(model, KINDS, model.price_list()),
+        );
         if let Some((above, prices, until)) = model.long_prices() {
             let until = until
                 .map(|day| format!(", before {day}"))
                 .unwrap_or_default();
-            row(
-                &mut out,
-                &format!("  prompts above {}{until}", count(above)),
-                prices,
-            );
+            let name = format!("  prompts above {}{until}", count(above));
+            row(&mut out, &name, marked(model, ["long prompts"; 5], prices));
         }
+    }
+    let built_in = format!("the built-in table of {}", table.as_of);
+    let _ = match &table.overlays[..] {
+        [] => writeln!(out, "\nlist prices as of {}", table.as_of),
+        files => writeln!(
+            out,
+            "\n* from {}; the others from {built_in}",
+            files.join(" or ")
+        ),
+    };
+    if table.n_variants() > 0 {
+        let _ = writeln!(
+            out,
+            "{} more names have prices of their own there, as other platforms sell them",
+            count(table.n_variants() as u64)
+        );
     }
     let _ = writeln!(
         out,
-        "\nlist prices as of {}; web searches $10 per 1,000. `claude-tokmon prices MODEL` says what a name gets and why",
-        table.as_of
+        "web searches {} per 1,000; `claude-tokmon prices MODEL` says what a name gets and why",
+        crate::price::PicoUsd(table.per_search().0 * 1000)
     );
     out
 }
@@ -54,6 +80,36 @@ fn line(out: &mut String, cells: [String; 6]) {
         let _ = write!(out, "{cell:>10}");
     }
     out.push('\n');
+}
+
+/// A name and its prices in one line. False if it has none.
+pub fn price_line(table: &PriceTable, name: &str) -> (String, bool) {
+    let shown = if name.is_empty() {
+        "(no model)".into()
+    } else {
+        clean(name)
+    };
+    let resolved = table.resolve(name);
+    let Some(model) = &resolved.model else {
+        return (format!("{shown}: unpriced"), false);
+    };
+    let [input, output, ..] = model.price_list();
+    let id = if *model.id == *name {
+        String::new()
+    } else {
+        format!("{}, ", model.id)
+    };
+    let platform = model.platform_factor(resolved.trail.platform);
+    let platform = if platform == crate::price::Ratio::ONE {
+        String::new()
+    } else {
+        format!(" {platform}")
+    };
+    let source = &model.source;
+    (
+        format!("{shown}: {id}{input}/{output} $/MTok{platform}, {source}"),
+        true,
+    )
 }
 
 /// How a name is read and what it costs. False if it has no price.
@@ -100,6 +156,16 @@ pub fn price_of(table: &PriceTable, name: &str) -> (String, bool) {
     (out, true)
 }
 
+/// Where the numbers of a model come from.
+fn sources(model: &Model) -> String {
+    match &model.fallback {
+        None => model.source.to_string(),
+        Some(Fallback { source, fields }) => {
+            format!("{}; {source}: {}", model.source, fields.join(", "))
+        }
+    }
+}
+
 fn describe(out: &mut String, model: &Model) {
     let prices = |[input, output, write_5m, write_1h, read]: [String; 5]| {
         format!(
@@ -126,7 +192,7 @@ fn describe(out: &mut String, model: &Model) {
     if !factors.is_empty() {
         let _ = writeln!(out, "  multipliers  {}", factors.join(" · "));
     }
-    let _ = writeln!(out, "  source       {}", model.source);
+    let _ = writeln!(out, "  source       {}", sources(model));
     if let Some(note) = &model.note {
         let _ = writeln!(out, "  note         {note}");
     }

@@ -181,6 +181,9 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
                 "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
             )
         }
+        Metric::Errors => {
+            format!("{now} of the answers of {window} were API errors, {side} {limit}")
+        }
         Metric::CacheWaste => {
             format!("{now} paid again in {window} for what the cache had, {side} {limit}")
         }
@@ -375,6 +378,9 @@ fn advice(notice: &Notice, clock: Clock) -> Option<String> {
     };
     match notice.rule.metric {
         Metric::Unpriced => None,
+        Metric::Errors => Some(format!(
+            "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
+        )),
         Metric::NoCache => {
             Some("cache_control on the part of the prompt that stays the same".to_owned())
         }

@@ -35,6 +35,9 @@ pub trait Decode {
     /// Reads a line. Each item comes with its time in milliseconds since the epoch, or none.
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Self::Item)>);
 
+    /// The file has ended for good: what its lines left open comes now. Nothing by default.
+    fn end(&mut self, _source: &SourceInfo, _out: &mut Vec<(Option<i64>, Self::Item)>) {}
+
     /// The time of the first item in a line, without any effect.
     fn probe(&self, line: Line<'_>) -> Option<i64>;
 
@@ -326,6 +329,9 @@ impl<T> Stream<T> {
                 self.splitter.push(&buffer[..n], &mut hand_over);
             } else if whole && self.error.is_none() {
                 self.splitter.finish(&mut hand_over);
+            }
+            if n == 0 {
+                decoder.end(&self.file.info, &mut items);
             }
             for (time, item) in items {
                 self.last = time.unwrap_or(self.last);

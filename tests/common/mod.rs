@@ -213,6 +213,7 @@ pub fn settings(set: &[&str]) -> Settings {
         rules,
         lateness_secs: 2,
         max_responses: None,
+        group_by: None,
     }
 }
 

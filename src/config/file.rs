@@ -1,0 +1,105 @@
+//! `claude-tokmon.toml`: what would otherwise be typed each time.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The name of the file in the current folder.
+const HERE: &str = "claude-tokmon.toml";
+
+/// What a configuration says.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    /// Names that stand for models.
+    pub(super) model_aliases: Vec<ModelAlias>,
+}
+
+/// A name that stands for a model.
+#[derive(Debug)]
+pub(super) struct ModelAlias {
+    pub(super) name: String,
+    pub(super) model: String,
+    /// File and line, for an error.
+    pub(super) place: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    model_alias: BTreeMap<String, Spanned<String>>,
+}
+
+/// Reads the configuration: the file that is named (`-` is none), else the one in the current folder, else that of the user.
+pub(super) fn read(named: Option<&Path>) -> Result<Config> {
+    let path = match named {
+        Some(path) if path.as_os_str() == "-" => return Ok(Config::default()),
+        Some(path) => path.to_owned(),
+        None => match [Some(PathBuf::from(HERE)), of_user()]
+            .into_iter()
+            .flatten()
+            .find(|path| path.exists())
+        {
+            Some(path) => path,
+            None => return Ok(Config::default()),
+        },
+    };
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text, &path)
+}
+
+fn parse(text: &str, path: &Path) -> Result<Config> {
+    let place = |at: usize| {
+        let line = text[..text.floor_char_boundary(at)].matches('\n').count() + 1;
+        format!("{}:{line}", path.display())
+    };
+    let file: File = toml::from_str(text).map_err(|e| {
+        let at = e.span().map_or(0, |span| span.start);
+        anyhow!("{}: {}", place(at), e.message().replace('`', "\""))
+    })?;
+    let aliases = file
+        .model_alias
+        .into_iter()
+        .map(|(name, model)| ModelAlias {
+            name,
+            place: place(model.span().start),
+            model: model.into_inner(),
+        });
+    Ok(Config {
+        model_aliases: aliases.collect(),
+    })
+}
+
+fn of_user() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let folder = set("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")))?;
+    Some(folder.join("claude-tokmon").join("config.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let error = |text: &str| {
+            let error = parse(text, Path::new("c.toml")).err();
+            error.map(|e| format!("{e:#}")).unwrap_or_default()
+        };
+        assert_eq!(
+            error("\n[model_alais]\nx = \"y\"\n"),
+            "c.toml:2: unknown field \"model_alais\", expected \"model_alias\""
+        );
+        assert!(error("[model_alias]\nx = 5\n").starts_with("c.toml:2: "));
+        assert!(error("[model_alias\n").starts_with("c.toml:1: "));
+        assert_eq!(error("[model_alias]\n\"a=b\" = \"claude-opus-4-7\"\n"), "");
+    }
+}

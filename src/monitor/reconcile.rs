@@ -1,0 +1,309 @@
+//! What runs of Claude Code say that they used, held against what was counted of them.
+//!
+//! The closing line of a run has the truth for the whole: sub-agents, auxiliary calls, final output counts. What was counted of
+//! the run, from its own lines or from its transcript, is taken from it; the residual is added to the totals and to nothing
+//! else. It stays open: what is counted later comes out of the residual first, so the order of two files does not matter.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::dedupe::Growth;
+use super::record::{Labels, RunReport, RunUsage, Tokens, UsageRecord};
+use crate::price::{PicoUsd, Rates};
+
+/// Usage of a run that was not counted by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residual {
+    /// Whose it is.
+    pub labels: Arc<Labels>,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Their cost; `None` if the model has no price.
+    pub cost: Option<PicoUsd>,
+    /// The time to live of cache writes among them is not told.
+    pub assumed_5m: bool,
+}
+
+/// How the totals change because of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Residuals that were counted and no longer hold.
+    pub withdrawn: Vec<Residual>,
+    /// Residuals that hold now.
+    pub added: Vec<Residual>,
+    /// 1 if the run had no residual before, -1 if it has none any more, else 0.
+    pub opened: i64,
+    /// Responses whose placeholder output the report makes good, more than before.
+    pub covered: Vec<(Arc<Labels>, i64)>,
+}
+
+/// All runs.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    accounts: FxHashMap<u64, Account>,
+    /// Runs in the order of coming; only where memory is bounded.
+    order: VecDeque<u64>,
+    max: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    counted: Vec<Counted>,
+    reported: Vec<Reported>,
+    /// The reports taken in.
+    seen: FxHashSet<u64>,
+    /// What stands in the totals.
+    told: Vec<Residual>,
+    /// What stood in the totals of spans that are over.
+    written_off: Vec<Residual>,
+}
+
+/// What was counted of one model.
+#[derive(Debug)]
+struct Counted {
+    model: Arc<str>,
+    tokens: Tokens,
+    rates: Option<Rates>,
+    labels: Arc<Labels>,
+    /// Responses of the present span whose output count is a placeholder.
+    understated: i64,
+    /// Those of them that are no longer counted as such.
+    covered: i64,
+}
+
+/// What a run reported of one model.
+#[derive(Debug)]
+struct Reported {
+    usage: RunUsage,
+    /// The sum of processes that have ended: reports run on within one and begin anew in the next.
+    before: Tokens,
+}
+
+impl Ledger {
+    /// Remembers at most `max` runs, or all of them.
+    pub fn new(max: Option<usize>) -> Self {
+        Self {
+            max,
+            ..Self::default()
+        }
+    }
+
+    /// A response was counted.
+    pub fn count(&mut self, record: &UsageRecord) -> Option<Change> {
+        let run = record.labels.run?;
+        let account = self.account(run);
+        let labels = &record.labels;
+        let own = account.add(&labels.model, &record.tokens, record.rates, labels);
+        own.understated += i64::from(record.caveats.output_understated);
+        for extra in &record.extra {
+            account.add(&extra.model, &extra.tokens, None, labels);
+        }
+        account.settle()
+    }
+
+    /// A response has grown.
+    pub fn grow(&mut self, growth: &Growth) -> Option<Change> {
+        let run = growth.labels.run?;
+        let account = self.account(run);
+        let labels = &growth.labels;
+        let own = account.add(&labels.model, &growth.tokens, None, labels);
+        if growth.now_final && own.understated > 0 {
+            // The totals have taken it off already.
+            own.understated -= 1;
+            own.covered = own.covered.min(own.understated);
+        }
+        for extra in &growth.extra {
+            account.add(&extra.model, &extra.tokens, None, labels);
+        }
+        account.settle()
+    }
+
+    /// A run reports what it used.
+    pub fn report(&mut self, report: &RunReport) -> Option<Change> {
+        // A report that names no session is an account of its own.
+        let account = self.account(report.run.unwrap_or(report.id));
+        if !account.seen.insert(report.id) {
+            return None;
+        }
+        account.take(&report.models);
+        account.settle()
+    }
+
+    /// The totals begin anew: what stood in them is no longer to be withdrawn.
+    pub fn begin_span(&mut self) {
+        for account in self.accounts.values_mut() {
+            account.written_off.append(&mut account.told);
+            for counted in &mut account.counted {
+                (counted.understated, counted.covered) = (0, 0);
+            }
+        }
+    }
+
+    fn account(&mut self, run: u64) -> &mut Account {
+        if let Some(max) = self.max
+            && !self.accounts.contains_key(&run)
+        {
+            self.order.push_back(run);
+            if self.order.len() > max
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.accounts.remove(&oldest);
+            }
+        }
+        self.accounts.entry(run).or_default()
+    }
+}
+
+impl Account {
+    fn add(
+        &mut self,
+        model: &Arc<str>,
+        tokens: &Tokens,
+        rates: Option<Rates>,
+        labels: &Arc<Labels>,
+    ) -> &mut Counted {
+        let known = self.counted.iter().position(|c| c.model == *model);
+        let at = known.unwrap_or_else(|| {
+            self.counted.push(Counted {
+                model: Arc::clone(model),
+                tokens: Tokens::default(),
+                rates: None,
+                labels: Arc::clone(labels),
+                understated: 0,
+                covered: 0,
+            });
+            self.counted.len() - 1
+        });
+        let counted = &mut self.counted[at];
+        counted.tokens.add(tokens);
+        counted.rates = counted.rates.or(rates);
+        counted
+    }
+
+    /// Reports of one process run on. One that says less than the one before is of another process.
+    fn take(&mut self, models: &[RunUsage]) {
+        let latest = |model: &Arc<str>| models.iter().find(|usage| usage.labels.model == *model);
+        let restarted = self.reported.iter().any(|reported| {
+            let before = &reported.usage.tokens;
+            *before != Tokens::default()
+                && latest(&reported.usage.labels.model)
+                    .is_none_or(|usage| !covers(&usage.tokens, before))
+        });
+        if restarted {
+            for reported in &mut self.reported {
+                reported.before.add(&reported.usage.tokens);
+                reported.usage.tokens = Tokens::default();
+            }
+        }
+        for usage in models {
+            let known = self
+                .reported
+                .iter_mut()
+                .find(|reported| reported.usage.labels.model == usage.labels.model);
+            match known {
+                Some(reported) => reported.usage = usage.clone(),
+                None => self.reported.push(Reported {
+                    usage: usage.clone(),
+                    before: Tokens::default(),
+                }),
+            }
+        }
+    }
+
+    /// Brings what stands in the totals up to what is known now.
+    fn settle(&mut self) -> Option<Change> {
+        if self.reported.is_empty() {
+            return None;
+        }
+        let now: Vec<Residual> = self
+            .reported
+            .iter()
+            .filter_map(|reported| self.residual(reported))
+            .collect();
+        let mut covered = Vec::new();
+        for counted in &mut self.counted {
+            let more = counted.understated - counted.covered;
+            if more != 0 {
+                covered.push((Arc::clone(&counted.labels), more));
+                counted.covered = counted.understated;
+            }
+        }
+        if now == self.told && covered.is_empty() {
+            return None;
+        }
+        Some(Change {
+            opened: i64::from(!now.is_empty()) - i64::from(!self.told.is_empty()),
+            withdrawn: std::mem::replace(&mut self.told, now.clone()),
+            added: now,
+            covered,
+        })
+    }
+
+    fn residual(&self, reported: &Reported) -> Option<Residual> {
+        let usage = &reported.usage;
+        // A report that names no model is of the one that was counted, if there is just one.
+        let only = (usage.nameless && self.counted.len() == 1).then(|| &self.counted[0]);
+        let model = only.map_or(&usage.labels.model, |counted| &counted.model);
+        let counted = self.counted.iter().find(|c| c.model == *model);
+        let mut whole = reported.before;
+        whole.add(&usage.tokens);
+        let mut tokens = less(
+            whole,
+            counted.map(|counted| counted.tokens).unwrap_or_default(),
+        );
+        for gone in self
+            .written_off
+            .iter()
+            .filter(|gone| gone.labels.model == *model)
+        {
+            tokens = less(tokens, gone.tokens);
+        }
+        if tokens == Tokens::default() {
+            return None;
+        }
+        let rates = usage.rates.or(only.and_then(|counted| counted.rates));
+        let searches = i128::from(tokens.web_search) * usage.per_search.0;
+        let labels = match only {
+            None => Arc::clone(&usage.labels),
+            Some(counted) => Arc::new(Labels {
+                model: Arc::clone(&counted.model),
+                ..(*usage.labels).clone()
+            }),
+        };
+        Some(Residual {
+            labels,
+            tokens,
+            cost: rates.map(|rates| rates.cost(&tokens) + PicoUsd(searches)),
+            assumed_5m: usage.assumed_5m && tokens.cache_write_5m > 0,
+        })
+    }
+}
+
+/// Whether all counts are at least as large.
+fn covers(tokens: &Tokens, other: &Tokens) -> bool {
+    tokens.input >= other.input
+        && tokens.output >= other.output
+        && tokens.cache_write() >= other.cache_write()
+        && tokens.cache_read >= other.cache_read
+        && tokens.web_search >= other.web_search
+}
+
+/// What is left of `whole`, never below zero. Of cache writes the sum is what counts: a report knows their time to live only
+/// as a ratio.
+fn less(whole: Tokens, part: Tokens) -> Tokens {
+    let written = whole.cache_write().saturating_sub(part.cache_write());
+    let one_hour = whole
+        .cache_write_1h
+        .saturating_sub(part.cache_write_1h)
+        .min(written);
+    Tokens {
+        input: whole.input.saturating_sub(part.input),
+        output: whole.output.saturating_sub(part.output),
+        cache_write_5m: written - one_hour,
+        cache_write_1h: one_hour,
+        cache_read: whole.cache_read.saturating_sub(part.cache_read),
+        web_search: whole.web_search.saturating_sub(part.web_search),
+    }
+}

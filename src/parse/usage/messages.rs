@@ -1,0 +1,349 @@
+//! The usage object of the Messages API.
+
+use super::{Counts, Refused, count, split_writes};
+use crate::monitor::Tokens;
+use crate::parse::json::{Object, elements};
+use crate::price::{Speed, Terms};
+
+pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refused> {
+    let (tokens, assumed_5m) = tokens(usage)?;
+    let mut counts = Counts {
+        tokens,
+        assumed_5m,
+        terms: terms(usage),
+        priority: usage.text("service_tier").as_deref() == Some("priority"),
+        recorded_cost: usage.get("cost").and_then(super::recorded_cost),
+        ..Counts::default()
+    };
+    counts.tokens.web_search = web_searches(usage)?.unwrap_or(0);
+    take_out_cached(usage, &mut counts)?;
+    Iterations::of(usage).apply(model, &mut counts)?;
+    Ok(counts)
+}
+
+/// Two kinds of writers count the cache into `input_tokens`: those of the Responses API, told by `input_tokens_details`, and
+/// gateways that give `prompt_tokens` the same number.
+fn take_out_cached(usage: &Object, counts: &mut Counts) -> Result<(), Refused> {
+    let tokens = &mut counts.tokens;
+    if let Some(details) = usage.object("input_tokens_details") {
+        let read = count(&details, "cached_tokens")?.unwrap_or(0);
+        tokens.cache_read = tokens.cache_read.max(read);
+        let cached = tokens.cache_read + tokens.cache_write();
+        counts.taken_exclusive = cached > tokens.input;
+        if !counts.taken_exclusive {
+            tokens.input -= cached;
+        }
+    } else if tokens.cache_read > 0 && count(usage, "prompt_tokens")? == Some(tokens.input) {
+        let cached = tokens.cache_read + tokens.cache_write();
+        if cached <= tokens.input {
+            tokens.input -= cached;
+        }
+    }
+    Ok(())
+}
+
+fn terms(usage: &Object) -> Terms {
+    Terms {
+        speed: if usage.text("speed").as_deref() == Some("fast") {
+            Speed::Fast
+        } else {
+            Speed::Standard
+        },
+        batch: usage.text("service_tier").as_deref() == Some("batch"),
+        us_geo: usage.text("inference_geo").as_deref() == Some("us"),
+    }
+}
+
+fn web_searches(usage: &Object) -> Result<Option<u64>, Refused> {
+    match usage.object("server_tool_use") {
+        Some(tools) => count(&tools, "web_search_requests"),
+        None => Ok(None),
+    }
+}
+
+fn tokens(usage: &Object) -> Result<(Tokens, bool), Refused> {
+    let total = count(usage, "cache_creation_input_tokens")?;
+    let (written_5m, written_1h) = split(usage)?.unwrap_or((0, 0));
+    let (cache_write_5m, cache_write_1h, assumed) = split_writes(total, written_5m, written_1h);
+    let tokens = Tokens {
+        input: count(usage, "input_tokens")?.unwrap_or(0),
+        output: count(usage, "output_tokens")?.unwrap_or(0),
+        cache_write_5m,
+        cache_write_1h,
+        cache_read: count(usage, "cache_read_input_tokens")?.unwrap_or(0),
+        web_search: 0,
+    };
+    Ok((tokens, assumed))
+}
+
+/// The five-minute and one-hour parts of the cache writes.
+fn split(usage: &Object) -> Result<Option<(u64, u64)>, Refused> {
+    let Some(split) = usage.object("cache_creation") else {
+        return Ok(None);
+    };
+    let kind = |key| count(&split, key).map(Option::unwrap_or_default);
+    Ok(Some((
+        kind("ephemeral_5m_input_tokens")?,
+        kind("ephemeral_1h_input_tokens")?,
+    )))
+}
+
+/// The steps of a response, as text until the model that answered is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::parse) struct Iterations(Vec<String>);
+
+impl Iterations {
+    pub(super) fn of(usage: &Object) -> Self {
+        let steps = usage.get("iterations").map(elements).unwrap_or_default();
+        Self(steps.iter().map(|step| step.get().to_owned()).collect())
+    }
+
+    /// The model of the attempt that answered in the end, if a fallback took place.
+    pub(in crate::parse) fn fallback_model(&self) -> Option<String> {
+        self.0.iter().rev().find_map(|step| {
+            let step = Object::parse(step)?;
+            let is_fallback = step.text("type").as_deref() == Some("fallback_message");
+            is_fallback
+                .then(|| step.text("model").map(Into::into))
+                .flatten()
+        })
+    }
+
+    /// The top level already holds the `message` steps of the response; compaction and advisors stand beside it.
+    pub(in crate::parse) fn apply(
+        &self,
+        model: Option<&str>,
+        counts: &mut Counts,
+    ) -> Result<(), Refused> {
+        for step in self.0.iter().filter_map(|step| Object::parse(step)) {
+            let own = step.text("model");
+            match step.text("type").as_deref() {
+                Some("compaction") => counts.beside(None, &step)?,
+                Some("advisor_message") => counts.beside(own.map(Into::into), &step)?,
+                Some("message") if own.is_some() && own.as_deref() != model => {
+                    counts.declined_hops += 1;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Counts {
+    fn beside(&mut self, model: Option<String>, step: &Object) -> Result<(), Refused> {
+        let (tokens, assumed) = tokens(step)?;
+        self.extra.push((model, tokens));
+        self.assumed_5m |= assumed;
+        Ok(())
+    }
+}
+
+/// The usage of a `message_delta`: what it names replaces what the stream began with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::parse) struct Delta {
+    input: Option<u64>,
+    output: Option<u64>,
+    written: Option<u64>,
+    split: Option<(u64, u64)>,
+    read: Option<u64>,
+    web_search: Option<u64>,
+    terms: Option<Terms>,
+    pub(in crate::parse) iterations: Iterations,
+}
+
+impl Delta {
+    pub(in crate::parse) fn read(usage: &Object) -> Result<Self, Refused> {
+        let names_terms = ["speed", "service_tier", "inference_geo"]
+            .iter()
+            .any(|key| usage.get(key).is_some());
+        Ok(Self {
+            input: count(usage, "input_tokens")?,
+            output: count(usage, "output_tokens")?,
+            written: count(usage, "cache_creation_input_tokens")?,
+            split: split(usage)?,
+            read: count(usage, "cache_read_input_tokens")?,
+            web_search: web_searches(usage)?,
+            terms: names_terms.then(|| terms(usage)),
+            iterations: Iterations::of(usage),
+        })
+    }
+
+    /// Whether it names an output count at all.
+    pub(in crate::parse) fn has_output(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// Whether it names prompt counts, and all of them are those of `tokens`.
+    pub(in crate::parse) fn is_about(&self, tokens: &Tokens) -> bool {
+        let named = self.input.is_some() || self.written.is_some() || self.read.is_some();
+        named
+            && self.input.is_none_or(|n| n == tokens.input)
+            && self.written.is_none_or(|n| n == tokens.cache_write())
+            && self.read.is_none_or(|n| n == tokens.cache_read)
+    }
+
+    /// Replaces what it names. True if cache writes had to be assumed to be of five minutes.
+    pub(in crate::parse) fn replace(&self, tokens: &mut Tokens, terms: &mut Terms) -> bool {
+        let mut assumed = false;
+        tokens.input = self.input.unwrap_or(tokens.input);
+        tokens.output = self.output.unwrap_or(tokens.output);
+        tokens.cache_read = self.read.unwrap_or(tokens.cache_read);
+        tokens.web_search = self.web_search.unwrap_or(tokens.web_search);
+        if self.written.is_some() || self.split.is_some() {
+            let (written_5m, written_1h) = self
+                .split
+                .unwrap_or((tokens.cache_write_5m, tokens.cache_write_1h));
+            let total = self.written.unwrap_or(written_5m + written_1h);
+            if total == 0 {
+                (tokens.cache_write_5m, tokens.cache_write_1h) = (0, 0);
+            } else {
+                (tokens.cache_write_5m, tokens.cache_write_1h, assumed) =
+                    split_writes(Some(total), written_5m, written_1h);
+            }
+        }
+        if let Some(new) = self.terms {
+            terms.batch |= new.batch;
+            terms.us_geo |= new.us_geo;
+            if new.speed == Speed::Fast {
+                terms.speed = Speed::Fast;
+            }
+        }
+        assumed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_json(json: &str) -> Result<Counts, Refused> {
+        crate::parse::usage::read(&Object::parse(json).unwrap(), Some("claude-opus-4-7"))
+    }
+
+    fn writes(json: &str) -> (u64, u64, bool) {
+        let counts = read_json(json).unwrap();
+        (
+            counts.tokens.cache_write_5m,
+            counts.tokens.cache_write_1h,
+            counts.assumed_5m,
+        )
+    }
+
+    #[test]
+    fn the_split_of_cache_writes_neither_loses_nor_adds_tokens() {
+        let usage = |total: &str, split: &str| {
+            writes(&format!(
+                r#"{{"input_tokens":1,"cache_creation_input_tokens":{total},"cache_creation":{split}}}"#
+            ))
+        };
+        let both = |m5: u64, h1: u64| {
+            format!(r#"{{"ephemeral_5m_input_tokens":{m5},"ephemeral_1h_input_tokens":{h1}}}"#)
+        };
+        assert_eq!(usage("100", "null"), (100, 0, true));
+        assert_eq!(usage("100", "{}"), (100, 0, true));
+        assert_eq!(
+            usage("100", r#"{"ephemeral_1h_input_tokens":100}"#),
+            (0, 100, false)
+        );
+        assert_eq!(usage("100", &both(10, 60)), (40, 60, true));
+        assert_eq!(usage("100", &both(40, 60)), (40, 60, false));
+        assert_eq!(usage("100", &both(90, 60)), (40, 60, false));
+        assert_eq!(usage("100", &both(0, 0)), (100, 0, true));
+        assert_eq!(usage("null", &both(3, 4)), (3, 4, false));
+        assert_eq!(usage("0", "null"), (0, 0, false));
+    }
+
+    #[test]
+    fn counts_that_are_no_counts_are_refused_by_name() {
+        let refused = |json| match read_json(json) {
+            Err(Refused::Number { reason, .. }) => reason,
+            other => panic!("{json} gave {other:?}"),
+        };
+        assert_eq!(refused(r#"{"input_tokens":-5}"#), "input_tokens is -5");
+        assert_eq!(refused(r#"{"output_tokens":1.5}"#), "output_tokens is 1.5");
+        assert_eq!(
+            refused(r#"{"output_tokens":99999999999999}"#),
+            "output_tokens is 99999999999999"
+        );
+        assert_eq!(
+            refused(r#"{"output_tokens":"my secret"}"#),
+            "output_tokens is not a whole number"
+        );
+        assert_eq!(
+            read_json(r#"{"tokens_billed":5}"#),
+            Err(Refused::OtherDialect)
+        );
+        assert_eq!(read_json(r#"{"cpu":5}"#), Err(Refused::NoUsage));
+    }
+
+    #[test]
+    fn compaction_and_advisors_are_billed_beside_the_response() {
+        let json = r#"{"input_tokens":682,"output_tokens":1320,"iterations":[
+            {"type":"compaction","input_tokens":60385,"output_tokens":592},
+            {"type":"message","model":"claude-opus-4-7","input_tokens":682,"output_tokens":1320},
+            {"type":"advisor_message","model":"claude-sonnet-4-6","input_tokens":7,"output_tokens":8},
+            {"type":"message","model":"claude-fable-5","input_tokens":9,"output_tokens":2}]}"#;
+        let counts = read_json(json).unwrap();
+        let extra: Vec<_> = counts
+            .extra
+            .iter()
+            .map(|(m, t)| (m.as_deref(), t.input, t.output))
+            .collect();
+        assert_eq!(
+            extra,
+            [(None, 60385, 592), (Some("claude-sonnet-4-6"), 7, 8)]
+        );
+        assert_eq!((counts.tokens.input, counts.declined_hops), (682, 1));
+    }
+
+    #[test]
+    fn writers_that_count_the_cache_into_the_input_are_told_by_their_fields() {
+        let input = |json: &str| {
+            let counts = read_json(json).unwrap();
+            (counts.tokens.input, counts.tokens.cache_read)
+        };
+        let kimi = r#"{"input_tokens":100,"prompt_tokens":100,"cache_read_input_tokens":80,"output_tokens":1}"#;
+        assert_eq!(input(kimi), (20, 80));
+        assert_eq!(
+            input(&kimi.replace(":100,\"p", ":20,\"p")),
+            (20, 80),
+            "the two differ, so the input is without the cache"
+        );
+        let responses =
+            r#"{"input_tokens":100,"input_tokens_details":{"cached_tokens":80},"output_tokens":1}"#;
+        assert_eq!(input(responses), (20, 80));
+    }
+
+    #[test]
+    fn a_delta_replaces_what_it_names_and_keeps_the_rest() {
+        let delta = |json: &str| Delta::read(&Object::parse(json).unwrap()).unwrap();
+        let start = Tokens {
+            input: 60385,
+            output: 1,
+            cache_write_5m: 10,
+            cache_write_1h: 30,
+            cache_read: 7,
+            web_search: 0,
+        };
+        let after = |json| {
+            let mut tokens = start;
+            let assumed = delta(json).replace(&mut tokens, &mut Terms::default());
+            (tokens, assumed)
+        };
+        let smaller = after(r#"{"input_tokens":612,"output_tokens":90}"#);
+        let expected = Tokens {
+            input: 612,
+            output: 90,
+            ..start
+        };
+        assert_eq!(smaller, (expected, false), "not the larger, the later");
+        let (written, assumed) = after(r#"{"cache_creation_input_tokens":50}"#);
+        assert_eq!(
+            (written.cache_write_5m, written.cache_write_1h, assumed),
+            (20, 30, true)
+        );
+        let (written, assumed) = after(r#"{"cache_creation_input_tokens":0}"#);
+        assert_eq!((written.cache_write(), assumed), (0, false));
+    }
+}
