@@ -137,9 +137,18 @@ struct Tail<'a> {
     oldest: Time,
     /// Notices are given.
     live: bool,
+    /// What was said once and need not be said again.
+    said: Said,
     /// The source is a pipe, which tells by its records when it has caught up.
     pipe: bool,
     last_line: Instant,
+}
+
+/// What is said once in a run.
+#[derive(Default)]
+struct Said {
+    forgetting: bool,
+    reused_id: bool,
 }
 
 /// Feeds the silent history to the pipeline.
@@ -194,6 +203,7 @@ impl<'a> Tail<'a> {
             started: now,
             oldest,
             live: false,
+            said: Said::default(),
             pipe: false,
             last_line: now,
         })
@@ -284,6 +294,24 @@ impl<'a> Tail<'a> {
         let notices = self.pipeline.take_notices();
         if !notices.is_empty() {
             self.sinks.tell(&notices, Some(wall_clock()));
+        }
+    }
+
+    /// Says once what makes the counting of copies doubtful.
+    fn say_doubts(&mut self) {
+        let totals = self.pipeline.evaluator.totals();
+        let (forgetting, reused_id) = (totals.forgotten > 0, totals.reused_id);
+        if forgetting && !self.said.forgetting {
+            self.said.forgetting = true;
+            let most = self.options.settings.max_responses.unwrap_or(0);
+            self.sinks.printer.line(&format!(
+                "more than {} responses in 7 days: the oldest are forgotten, and a late copy of one would count again (--max-responses)",
+                count(most as u64)
+            ));
+        }
+        if reused_id && !self.said.reused_id {
+            self.said.reused_id = true;
+            self.sinks.printer.line("one response id stands for more than 100 different responses, each counted: a gateway or mock gives all the same");
         }
     }
 
@@ -386,6 +414,7 @@ impl<'a> Tail<'a> {
         }
         if self.live && progress != Progress::More {
             self.pipeline.tick(self.engine_time());
+            self.say_doubts();
         }
         self.tell();
         Ok(progress)

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use claude_tokmon::monitor::{Stamp, Time};
-use claude_tokmon::parse::{Clock, Item, ParseOptions, Skipped, Verdict, parse_line};
+use claude_tokmon::parse::{Clock, Item, ParseOptions, Reader, Skipped, Verdict, parse_line};
 use proptest::prelude::*;
 
 const NOW: Time = Time(1_795_500_000_000);
@@ -248,18 +248,292 @@ fn bad_lines_are_named_without_their_text() {
 
 const GOOD: &str = r#"{"timestamp":"2026-11-23T10:00:00.123Z","type":"assistant","message":{"id":"msg_1","model":"claude-opus-4-7","content":[{"type":"text","text":"a \"b\" c"}],"usage":{"input_tokens":12,"output_tokens":29,"cache_creation":{"ephemeral_1h_input_tokens":5}}}}"#;
 
+/// Every line of every dialect.
+fn good_lines() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/formats");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().unwrap() != "toml")
+        .collect();
+    files.sort();
+    let texts = files
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap());
+    let lines: Vec<String> = texts
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert!(lines.len() > 100);
+    lines
+}
+
+/// What must hold whatever was read.
+fn check(item: &Item) {
+    if let Item::Usage(usage) = item {
+        let t = usage.tokens;
+        for n in [t.input, t.output, t.cache_write(), t.cache_read] {
+            assert!(n <= 4_000_000_000_000, "{n}");
+        }
+        if let Stamp::At(time) = usage.stamp {
+            assert!(time <= NOW && time.0 >= 1_672_531_200_000, "{time:?}");
+        }
+    }
+}
+
+fn read_any(bytes: &[u8]) {
+    let mut reader = Reader::default();
+    for line in bytes.split(|b| *b == b'\n') {
+        reader.line(line, &ParseOptions::default(), clock(), &mut |item| {
+            check(&item)
+        });
+    }
+    reader.finish(&mut |item| check(&item));
+}
+
+/// JSON made of the words that the reader knows.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::Value;
+    let words = [
+        "usage",
+        "message",
+        "type",
+        "message_start",
+        "message_delta",
+        "result",
+        "modelUsage",
+        "input_tokens",
+        "output_tokens",
+        "cache_creation",
+        "cache_creation_input_tokens",
+        "ephemeral_1h_input_tokens",
+        "prompt_tokens",
+        "completion_tokens",
+        "inputTokens",
+        "usageDetails",
+        "input",
+        "output",
+        "total",
+        "id",
+        "msg_1",
+        "model",
+        "claude-opus-5",
+        "log",
+        "stream",
+        "stdout",
+        "{\"usage\":{\"input_tokens\":1}}",
+        "resourceLogs",
+        "scopeLogs",
+        "logRecords",
+        "attributes",
+        "key",
+        "value",
+        "stringValue",
+        "event.name",
+        "api_request",
+        "iterations",
+        "timestamp",
+        "2026-11-23T10:00:00Z",
+        "custom_id",
+        "modelId",
+        "errorCode",
+        "num_turns",
+        "session_id",
+        "content_block_start",
+        "content_block",
+        "fallback",
+        "to",
+        "delta",
+        "stop_reason",
+        "gen_ai.usage.input_tokens",
+        "MESSAGE",
+        "role",
+        "user",
+        "content",
+        "error",
+        "isApiErrorMessage",
+        "costUSD",
+        "total_cost_usd",
+    ];
+    let word = prop::sample::select(words.to_vec());
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u16>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 64, 8, move |inner| {
+        let member = (word.clone(), inner.clone());
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(Value::Array),
+            prop::collection::vec(member, 0..8).prop_map(|members| {
+                Value::Object(
+                    members
+                        .into_iter()
+                        .map(|(k, v)| (k.to_owned(), v))
+                        .collect(),
+                )
+            }),
+        ]
+    })
+}
+
+/// Puts decoys into each object: what prompts, tools and their results may hold.
+fn add_decoys(value: &mut serde_json::Value, decoy: &serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for member in members.values_mut() {
+                add_decoys(member, decoy);
+            }
+            for key in [
+                "content",
+                "tool_input",
+                "arguments",
+                "toolUseResult",
+                "completion",
+                "text",
+            ] {
+                match members.get_mut(key) {
+                    Some(serde_json::Value::Array(blocks)) => blocks.push(decoy.clone()),
+                    Some(_) => {}
+                    None => {
+                        members.insert(
+                            key.to_owned(),
+                            serde_json::json!([decoy, decoy.to_string()]),
+                        );
+                    }
+                }
+            }
+        }
+        serde_json::Value::Array(elements) => {
+            for element in elements {
+                add_decoys(element, decoy);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn no_decoy_in_prompts_and_tools_changes_a_count_in_any_dialect() {
+    let usage = serde_json::json!({"input_tokens": 999, "output_tokens": 9});
+    let decoy = serde_json::json!({
+        "type": "tool_result", "usage": usage, "message": {"id": "msg_decoy", "usage": usage},
+        "modelUsage": {"x": {"inputTokens": 9}}, "prompt_tokens": 9, "completion_tokens": 9,
+        "text": "{\"usage\":{\"input_tokens\":999,\"output_tokens\":9}}",
+    });
+    let mut n = 0;
+    for line in good_lines() {
+        let Ok(mut value) = serde_json::from_str::<serde_json::Value>(&line) else {
+            continue;
+        };
+        let before = read(&value.to_string());
+        add_decoys(&mut value, &decoy);
+        let with = value.to_string();
+        assert_eq!(read(&with), before, "{line}");
+        // The same with the keys of the decoys escaped.
+        let escaped = with
+            .replace("\"tool_input\"", "\"tool_inp\\u0075t\"")
+            .replace("\"content\"", "\"cont\\u0065nt\"");
+        assert_eq!(read(&escaped), before, "{line}");
+        n += before.len();
+    }
+    assert!(n > 70, "{n}");
+}
+
+#[test]
+fn a_count_that_is_none_is_never_taken_for_another_number() {
+    let mut n = 0;
+    for line in good_lines() {
+        let before = read(&line);
+        for key in [
+            "input_tokens",
+            "output_tokens",
+            "prompt_tokens",
+            "inputTokens",
+            "cacheRead",
+        ] {
+            for wrong in [
+                "-1",
+                "1.5",
+                "1e3",
+                "true",
+                "[]",
+                "{}",
+                "\"many\"",
+                "18446744073709551616",
+                "99999999999999",
+            ] {
+                let Some(at) = line.find(&format!("\"{key}\":")) else {
+                    continue;
+                };
+                let from = at + key.len() + 3;
+                let length = line[from..].find([',', '}']).unwrap();
+                let bad = format!("{}{wrong}{}", &line[..from], &line[from + length..]);
+                let (found, verdict) = read_with(&bad, &ParseOptions::default());
+                let named =
+                    matches!(&verdict, Verdict::Bad { reason, .. } if reason.contains("is "));
+                // Where the key stands in what is not read, nothing changes.
+                assert!(
+                    named || found == before || found.len() < before.len(),
+                    "{bad}: {found:?}"
+                );
+                n += usize::from(named);
+            }
+        }
+    }
+    assert!(n > 400, "{n}");
+}
+
+#[test]
+fn arrays_are_read_element_by_element() {
+    let one = r#"{"id":"msg_1","usage":{"input_tokens":1,"output_tokens":2}}"#;
+    assert_eq!(read(&format!("[{one}, {one}]")).len(), 2);
+    assert_eq!(verdict("["), Verdict::NoUsage);
+    assert_eq!(verdict("]"), Verdict::NoUsage);
+    assert!(matches!(
+        verdict(&format!("[{one},1]")),
+        Verdict::Bad { .. }
+    ));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in any::<Vec<u8>>()) {
-        parse_line(&bytes, &ParseOptions::default(), clock(), |_| {});
+        read_any(&bytes);
     }
 
     #[test]
-    fn any_mutation_of_a_good_line_is_read_without_a_panic(at in 0..GOOD.len(), byte: u8, cut in 0..GOOD.len()) {
-        let mut bytes = GOOD.as_bytes().to_vec();
-        bytes[at] = byte;
-        parse_line(&bytes, &ParseOptions::default(), clock(), |_| {});
-        parse_line(&bytes[..cut], &ParseOptions::default(), clock(), |_| {});
+    fn any_json_is_read_without_a_panic(values in prop::collection::vec(any_json(), 1..4)) {
+        let lines: Vec<String> = values.iter().map(ToString::to_string).collect();
+        read_any(lines.join("\n").as_bytes());
+    }
+
+    #[test]
+    fn any_mutation_of_good_lines_is_read_without_a_panic(
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..5),
+    ) {
+        let lines = good_lines();
+        let mut bytes = Vec::new();
+        for (line, at, byte, how) in picks {
+            let mut line = line.get(&lines).clone().into_bytes();
+            let at = at.index(line.len());
+            match how {
+                0 => line[at] = byte,
+                1 => line.truncate(at),
+                2 => line.insert(at, byte),
+                _ => {
+                    let tail = line[at..].to_vec();
+                    line.extend(tail);
+                }
+            }
+            bytes.extend(line);
+            bytes.push(b'\n');
+        }
+        read_any(&bytes);
     }
 
     /// Whatever a prompt holds, it changes nothing.

@@ -15,8 +15,11 @@ pub use json::Pointer;
 pub use time::{Clock, Zone};
 pub use usage::InputCount;
 
+use serde_json::value::RawValue;
+
 use crate::monitor::{Stamp, Time, Tokens};
 use crate::price::{RecordedCost, Terms};
+
 use envelope::{Fragments, Joined};
 use json::Object;
 use places::Context;
@@ -313,9 +316,14 @@ impl Reader {
             };
         }
         let body = envelope.body.trim();
+        let offset = body.as_ptr().addr() - text.as_ptr().addr();
         if body.starts_with('{') {
-            let offset = body.as_ptr().addr() - text.as_ptr().addr();
             self.objects(body, offset, &context, emit)
+        } else if matches!(body, "[" | "]" | "],") {
+            // A JSON array with its elements on lines of their own.
+            Verdict::NoUsage
+        } else if let Some(elements) = array_of_objects(body) {
+            self.elements(&elements, &context, emit)
         } else if envelope.body.len() < text.trim_start().len() {
             // The end of a stream of events, or what a program says besides.
             Verdict::NoUsage
@@ -384,11 +392,26 @@ impl Reader {
                 None => break,
             }
         }
-        match outcome.skipped {
-            _ if outcome.items > 0 => Verdict::Items(outcome.items),
-            _ if outcome.parts > 0 => Verdict::Part,
-            Some(reason) => Verdict::Skipped(reason),
-            None => Verdict::NoUsage,
+        outcome.verdict()
+    }
+
+    /// Reads the elements of an array as if each stood on a line of its own.
+    fn elements(
+        &mut self,
+        elements: &[&RawValue],
+        context: &Context<'_>,
+        emit: &mut dyn FnMut(Item),
+    ) -> Verdict {
+        let mut outcome = Outcome::default();
+        for element in elements {
+            if let Some(object) = Object::parse(element.get()) {
+                let found = places::find(&object, context);
+                self.take(found, context.clock.now, &mut outcome, emit);
+            }
+        }
+        match outcome.fault.take() {
+            Some(fault) => bad(1, fault.reason, outcome.items),
+            None => outcome.verdict(),
         }
     }
 
@@ -429,6 +452,28 @@ struct Outcome {
     parts: u32,
     skipped: Option<Skipped>,
     fault: Option<Fault>,
+}
+
+impl Outcome {
+    fn verdict(&self) -> Verdict {
+        match self.skipped {
+            _ if self.items > 0 => Verdict::Items(self.items),
+            _ if self.parts > 0 => Verdict::Part,
+            Some(reason) => Verdict::Skipped(reason),
+            None => Verdict::NoUsage,
+        }
+    }
+}
+
+/// The elements of a JSON array of objects, as `claude -p --output-format json --verbose` writes it.
+fn array_of_objects(text: &str) -> Option<Vec<&RawValue>> {
+    let inner = text.strip_prefix('[')?;
+    if !inner.trim_start().starts_with('{') {
+        return None;
+    }
+    let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    let all = elements.iter().all(|raw| raw.get().starts_with('{'));
+    all.then_some(elements)
 }
 
 /// Whether the bytes are one or more whole JSON objects, so that no further byte can change them.

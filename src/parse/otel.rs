@@ -19,6 +19,13 @@ pub(super) fn is_export(object: &Object) -> bool {
     object.get("resourceLogs").is_some() || object.get("resourceSpans").is_some()
 }
 
+/// Whether an object may hold attributes that tell of a response. Cheap, because it is asked of every object.
+pub(super) fn may_be(object: &Object) -> bool {
+    object
+        .entries()
+        .any(|(key, _)| key == "event.name" || key.starts_with("gen_ai."))
+}
+
 /// All records of an export.
 pub(super) fn export(frame: &Frame<'_>, context: &Context<'_>) -> Found {
     let mut found = Vec::new();

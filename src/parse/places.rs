@@ -97,7 +97,9 @@ impl<'s> Frame<'s> {
         if let Some(found) = self.own_usage(context) {
             return found;
         }
-        if let Some(found) = otel::read(self, context) {
+        if otel::may_be(self.object)
+            && let Some(found) = otel::read(self, context)
+        {
             return found;
         }
         let mut other = Found::Nothing;
@@ -207,17 +209,16 @@ impl<'s> Frame<'s> {
     fn invocation(&self, context: &Context<'_>) -> Option<Found> {
         let object = self.object;
         object.get("modelId")?;
-        let schema = object.text("schemaType");
-        if schema.as_deref() != Some("ModelInvocationLog")
-            && (object.get("input").is_none() || object.get("output").is_none())
-        {
+        let is_log = object.text("schemaType").as_deref() == Some("ModelInvocationLog");
+        if !is_log && (object.get("input").is_none() || object.get("output").is_none()) {
             return None;
         }
         if object.get("errorCode").is_some() {
             return Some(self.error(None, context));
         }
         Some(match usage::invocation(object) {
-            Ok(None) => Found::Nothing,
+            Ok(None) if is_log => Found::Nothing,
+            Ok(None) => return None,
             Ok(Some(invocation)) => {
                 let mut usage = self.usage(invocation.counts, context);
                 usage.id = invocation.id.or(usage.id);
@@ -236,13 +237,15 @@ impl<'s> Frame<'s> {
 
     /// The response if this very object carries its usage, as an object or as a string that holds one.
     fn own_usage(&self, context: &Context<'_>) -> Option<Found> {
-        let raw = USAGE_KEYS.iter().find_map(|key| self.object.get(key))?;
-        let found = match Object::parse(raw.get()) {
-            Some(usage) => self.respond(&usage, context),
-            None if raw.get().starts_with('[') => return None,
-            None => self.respond(&Object::parse(&embedded_object(raw)?)?, context),
-        };
-        (!matches!(found, Found::Nothing)).then_some(found)
+        USAGE_KEYS.iter().find_map(|key| {
+            let raw = self.object.get(key)?;
+            let found = match Object::parse(raw.get()) {
+                Some(usage) => self.respond(&usage, context),
+                None if raw.get().starts_with('[') => return None,
+                None => self.respond(&Object::parse(&embedded_object(raw)?)?, context),
+            };
+            (!matches!(found, Found::Nothing)).then_some(found)
+        })
     }
 
     /// Counts that stand in this very object: the end of a Converse stream, or a proxy's record with its counts beside its other
