@@ -285,7 +285,7 @@ fn read_any(bytes: &[u8]) {
     let mut reader = Reader::default();
     for line in bytes.split(|b| *b == b'\n') {
         reader.line(line, &ParseOptions::default(), clock(), &mut |item| {
-            check(&item)
+            check(&item);
         });
     }
     reader.finish(&mut |item| check(&item));

@@ -21,9 +21,9 @@ pub(super) fn is_export(object: &Object) -> bool {
 
 /// Whether an object may hold attributes that tell of a response. Cheap, because it is asked of every object.
 pub(super) fn may_be(object: &Object) -> bool {
-    object
-        .entries()
-        .any(|(key, _)| key == "event.name" || key.starts_with("gen_ai."))
+    object.entries().any(|(key, _)| {
+        matches!(key, "event.name" | "cache_read_tokens") || key.starts_with("gen_ai.")
+    })
 }
 
 /// All records of an export.
@@ -79,8 +79,9 @@ pub(super) fn read(frame: &Frame<'_>, context: &Context<'_>) -> Option<Found> {
     let name = event_name(frame);
     let name = name.as_deref().unwrap_or_default();
     let is_claude_code = attributes.get("gen_ai.usage.input_tokens").is_none();
+    let is_unnamed = name.is_empty() && attributes.get("cache_read_tokens").is_some();
     match name.strip_prefix("claude_code.").unwrap_or(name) {
-        "api_request" if is_claude_code => {
+        event if is_claude_code && (event == "api_request" || is_unnamed) => {
             return attributes
                 .get("input_tokens")
                 .or(attributes.get("output_tokens"))
