@@ -316,6 +316,7 @@ impl Builder<'_> {
             Stamp::Undated | Stamp::Impossible => None,
         };
         let (tokens, quote, assumed_5m) = self.quote(usage, &resolved, at);
+        let free = usage.not_billed.then_some(PicoUsd::ZERO);
         let extra: Vec<ExtraUsage> = usage
             .extra
             .iter()
@@ -328,11 +329,10 @@ impl Builder<'_> {
                 ExtraUsage {
                     model: canonical(&resolved, name).into(),
                     tokens: *tokens,
-                    cost: quote.map(|quote| quote.cost),
+                    cost: free.or(quote.map(|quote| quote.cost)),
                 }
             })
             .collect();
-        let free = usage.not_billed.then_some(PicoUsd::ZERO);
         let extra_cost = extra.iter().filter_map(|extra| extra.cost).sum();
         let cost = free.or_else(|| quote.map(|quote| quote.cost + extra_cost));
         // Side conversations of old transcripts stand in their session's own file without a name.

@@ -352,3 +352,127 @@ fn output(tokens: u64) -> Tokens {
         ..Tokens::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::{Caveats, Identity};
+
+    const HOUR: i64 = 3_600_000;
+
+    fn record(at: i64, id: u64, request: Option<u64>, output: u64) -> UsageRecord {
+        UsageRecord {
+            id: Some(Identity {
+                id: ResponseId(id),
+                request: request.map(ResponseId),
+                bare: Some(1),
+            }),
+            stamp: Stamp::At(Time(at)),
+            started: None,
+            labels: Arc::new(Labels::default()),
+            tokens: super::output(output),
+            extra: Vec::new(),
+            cost: Some(PicoUsd(i128::from(output) * 7)),
+            rates: Some(crate::price::Rates {
+                input: 0,
+                output: 7,
+                cache_write_5m: 0,
+                cache_write_1h: 0,
+                cache_read: 0,
+                factor: crate::price::Ratio::ONE,
+            }),
+            batch: false,
+            miss_reason: None,
+            caveats: Caveats::default(),
+        }
+    }
+
+    fn grown(sighting: Sighting) -> (u64, Option<i128>) {
+        match sighting {
+            Sighting::Grown(growth) => (growth.tokens.output, growth.cost.map(|cost| cost.0)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_copy_under_its_request_id_alone_is_a_copy_in_either_order() {
+        for with_id_first in [true, false] {
+            let mut dedupe = Dedupe::new(None);
+            let full = record(0, 10, Some(20), 5);
+            let other = record(0, 20, None, 5);
+            let (a, b) = if with_id_first {
+                (&full, &other)
+            } else {
+                (&other, &full)
+            };
+            assert_eq!(dedupe.sight(a), Sighting::New);
+            assert_eq!(dedupe.sight(b), Sighting::Copy);
+            assert_eq!(dedupe.sight(&record(0, 10, Some(99), 5)), Sighting::Copy);
+            assert_eq!(
+                dedupe.sight(&record(0, 11, Some(20), 5)),
+                if with_id_first {
+                    Sighting::New
+                } else {
+                    Sighting::Copy
+                },
+                "two ids of their own are two responses, as far as that is known"
+            );
+        }
+    }
+
+    #[test]
+    fn a_response_may_grow_while_it_is_recent_and_long_after() {
+        let mut dedupe = Dedupe::new(None);
+        assert_eq!(dedupe.sight(&record(0, 1, None, 5)), Sighting::New);
+        assert_eq!(grown(dedupe.sight(&record(0, 1, None, 8))), (3, Some(21)));
+        assert_eq!(dedupe.sight(&record(2 * HOUR, 2, None, 1)), Sighting::New);
+        assert!(dedupe.recent.len() == 1 && dedupe.old.len() == 1);
+        assert_eq!(dedupe.sight(&record(0, 1, None, 8)), Sighting::Copy);
+        assert_eq!(grown(dedupe.sight(&record(0, 1, None, 9))), (1, Some(7)));
+        assert_eq!(dedupe.sight(&record(0, 1, None, 9)), Sighting::Copy);
+    }
+
+    #[test]
+    fn what_is_old_is_kept_small_and_what_is_too_much_is_forgotten_and_said() {
+        let mut dedupe = Dedupe::new(Some(10));
+        for n in 0..30 {
+            dedupe.sight(&record(n * HOUR, n.cast_unsigned() + 100, None, 1));
+        }
+        assert_eq!(dedupe.recent.len() + dedupe.old.len(), 10);
+        assert_eq!(dedupe.forgotten(), 20);
+        assert!(dedupe.aliases.is_empty() && dedupe.ageing.len() <= 2 && dedupe.uses.len() == 1);
+        // After seven days forgetting is no loss.
+        dedupe.sight(&record(30 * HOUR + 8 * 24 * HOUR, 500, None, 1));
+        assert_eq!((dedupe.order.len(), dedupe.forgotten()), (1, 20));
+    }
+
+    #[test]
+    fn responses_without_any_time_are_remembered() {
+        let mut dedupe = Dedupe::new(Some(10));
+        let mut timeless = record(0, 1, Some(2), 5);
+        timeless.stamp = Stamp::Undated;
+        assert_eq!(dedupe.sight(&timeless), Sighting::New);
+        assert_eq!(
+            dedupe.sight(&record(90 * 24 * HOUR, 3, None, 1)),
+            Sighting::New
+        );
+        assert_eq!(dedupe.sight(&timeless), Sighting::Copy);
+    }
+
+    #[test]
+    fn an_id_that_a_hundred_responses_share_is_noticed() {
+        let mut dedupe = Dedupe::new(None);
+        for n in 0..=100_u64 {
+            assert!(!dedupe.has_reused_id());
+            dedupe.sight(&record(0, n + 1000, None, 1));
+        }
+        assert!(dedupe.has_reused_id());
+    }
+
+    #[test]
+    fn an_error_counts_once() {
+        let mut dedupe = Dedupe::new(None);
+        assert!(dedupe.is_first(ResponseId(5)));
+        assert!(!dedupe.is_first(ResponseId(5)));
+    }
+}

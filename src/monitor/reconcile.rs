@@ -307,3 +307,187 @@ fn less(whole: Tokens, part: Tokens) -> Tokens {
         web_search: whole.web_search.saturating_sub(part.web_search),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::{Caveats, Stamp};
+    use crate::price::Ratio;
+    use proptest::prelude::*;
+
+    fn labels(model: u8) -> Arc<Labels> {
+        let labels = Labels {
+            model: format!("m{model}").into(),
+            session: Some("s".into()),
+            ..Labels::default()
+        };
+        Arc::new(labels.with_hashes())
+    }
+
+    fn rates() -> Option<Rates> {
+        Some(Rates {
+            input: 3,
+            output: 15,
+            cache_write_5m: 4,
+            cache_write_1h: 6,
+            cache_read: 1,
+            factor: Ratio::ONE,
+        })
+    }
+
+    fn tokens(input: u64, output: u64) -> Tokens {
+        Tokens {
+            input,
+            output,
+            ..Tokens::default()
+        }
+    }
+
+    fn record(model: u8, input: u64, output: u64) -> UsageRecord {
+        UsageRecord {
+            id: None,
+            stamp: Stamp::Undated,
+            started: None,
+            labels: labels(model),
+            tokens: tokens(input, output),
+            extra: Vec::new(),
+            cost: None,
+            rates: rates(),
+            batch: false,
+            miss_reason: None,
+            caveats: Caveats {
+                output_understated: true,
+                ..Caveats::default()
+            },
+        }
+    }
+
+    fn report(id: u64, models: &[(u8, u64, u64)]) -> RunReport {
+        let usage = |(model, input, output): &(u8, u64, u64)| RunUsage {
+            labels: labels(*model),
+            nameless: false,
+            tokens: tokens(*input, *output),
+            rates: rates(),
+            per_search: PicoUsd(0),
+            assumed_5m: false,
+        };
+        RunReport {
+            run: labels(0).run,
+            id,
+            models: models.iter().map(usage).collect(),
+        }
+    }
+
+    /// Adds up what changes to the totals come to.
+    #[derive(Default)]
+    struct Sum {
+        tokens: Tokens,
+        cost: i128,
+        covered: i64,
+        open: i64,
+    }
+
+    impl Sum {
+        fn take(&mut self, change: Option<Change>) {
+            let Some(change) = change else { return };
+            for residual in change.withdrawn {
+                self.tokens.subtract(&residual.tokens);
+                self.cost -= residual.cost.unwrap().0;
+            }
+            for residual in change.added {
+                self.tokens.add(&residual.tokens);
+                self.cost += residual.cost.unwrap().0;
+            }
+            self.covered += change.covered.iter().map(|(_, n)| n).sum::<i64>();
+            self.open += change.opened;
+        }
+    }
+
+    #[test]
+    fn a_residual_is_what_no_line_holds_and_shrinks_as_lines_come() {
+        let mut ledger = Ledger::new(None);
+        let mut sum = Sum::default();
+        sum.take(ledger.count(&record(1, 10, 1)));
+        sum.take(ledger.report(&report(1, &[(1, 30, 9), (2, 5, 5)])));
+        assert_eq!((sum.tokens, sum.cost), (tokens(25, 13), 25 * 3 + 13 * 15));
+        assert_eq!((sum.covered, sum.open), (1, 1));
+        sum.take(ledger.report(&report(1, &[(1, 30, 9), (2, 5, 5)])));
+        sum.take(ledger.count(&record(2, 5, 5)));
+        sum.take(ledger.count(&record(1, 20, 8)));
+        assert_eq!((sum.tokens, sum.cost), (tokens(0, 0), 0));
+        assert_eq!((sum.covered, sum.open), (3, 0));
+        sum.take(ledger.count(&record(1, 100, 100)));
+        assert_eq!(sum.tokens, tokens(0, 0), "never below zero");
+    }
+
+    #[test]
+    fn a_report_that_names_no_model_is_of_the_only_one_that_was_counted() {
+        let mut ledger = Ledger::new(None);
+        let mut nameless = report(1, &[(0, 50, 5)]);
+        nameless.models[0].nameless = true;
+        nameless.models[0].rates = None;
+        ledger.count(&record(7, 10, 1));
+        let added = ledger.report(&nameless).unwrap().added;
+        assert_eq!(&*added[0].labels.model, "m7");
+        assert_eq!(
+            (added[0].tokens, added[0].cost),
+            (tokens(40, 4), Some(PicoUsd(180)))
+        );
+    }
+
+    #[test]
+    fn a_new_span_begins_with_nothing_to_withdraw() {
+        let mut ledger = Ledger::new(None);
+        ledger.report(&report(1, &[(1, 30, 9)]));
+        ledger.begin_span();
+        let mut sum = Sum::default();
+        sum.take(ledger.report(&report(2, &[(1, 40, 9)])));
+        assert_eq!(
+            sum.tokens,
+            tokens(10, 0),
+            "what stood in the old span is not told again"
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded_where_asked() {
+        let mut ledger = Ledger::new(Some(3));
+        for n in 0..10 {
+            let mut other = report(n, &[(1, 1, 1)]);
+            other.run = Some(n);
+            ledger.report(&other);
+        }
+        assert_eq!(ledger.accounts.len(), 3);
+    }
+
+    proptest! {
+        /// In whatever order lines and the report come, the whole is the larger of both, model by model.
+        #[test]
+        fn the_order_of_lines_and_report_is_no_matter(
+            lines in prop::collection::vec((0..3_u8, 0..100_u64, 0..100_u64), 0..12),
+            whole in prop::collection::vec((0..1000_u64, 0..1000_u64), 3),
+            at in 0..13_usize,
+        ) {
+            let models: Vec<(u8, u64, u64)> = (0..3).zip(&whole).map(|(m, (i, o))| (m, *i, *o)).collect();
+            let mut ledger = Ledger::new(None);
+            let mut sum = Sum::default();
+            for (n, (model, input, output)) in lines.iter().enumerate() {
+                if n == at {
+                    sum.take(ledger.report(&report(1, &models)));
+                }
+                sum.take(ledger.count(&record(*model, *input, *output)));
+            }
+            if at >= lines.len() {
+                sum.take(ledger.report(&report(1, &models)));
+            }
+            let counted = |m: u8| lines.iter().filter(|l| l.0 == m).fold((0, 0), |a, l| (a.0 + l.1, a.1 + l.2));
+            let expected = models.iter().fold((0, 0), |sum, (m, i, o)| {
+                let (input, output) = counted(*m);
+                (sum.0 + i.saturating_sub(input), sum.1 + o.saturating_sub(output))
+            });
+            prop_assert_eq!((sum.tokens.input, sum.tokens.output), expected);
+            prop_assert_eq!(sum.cost, i128::from(expected.0) * 3 + i128::from(expected.1) * 15);
+            prop_assert_eq!(sum.covered, i64::try_from(lines.len()).unwrap());
+        }
+    }
+}

@@ -154,6 +154,12 @@ pub struct Totals {
     pub span: Option<(Time, Time)>,
 }
 
+/// All that is known of a record's cost: without a price of its own still that of the usage billed beside it.
+fn cost_of(record: &UsageRecord) -> PicoUsd {
+    let beside = record.extra.iter().filter_map(|extra| extra.cost).sum();
+    record.cost.unwrap_or(beside)
+}
+
 impl Totals {
     /// Empty sums for a span that begins at `from`, or with the first record.
     pub fn since(from: Option<Time>, group_by: Option<GroupBy>) -> Self {
@@ -185,8 +191,9 @@ impl Totals {
         self.count_caveats(&record.caveats);
         let all = record.all_tokens();
         self.tokens.add(&all);
-        self.cost += record.cost.unwrap_or_default();
+        self.cost += cost_of(record);
         self.count_by_model(record);
+
         if let Some(at) = at {
             let (first, last) = self.span.unwrap_or((at, at));
             self.span = Some((first.min(at), last.max(at)));
@@ -238,7 +245,7 @@ impl Totals {
         self.model(&record.labels.model).add(&own);
         let all = ModelTotal {
             tokens: record.all_tokens(),
-            cost: record.cost.unwrap_or_default(),
+            cost: cost_of(record),
             inexact: inexact + u64::from(caveats.extra_unpriced),
             ..own
         };
@@ -319,8 +326,8 @@ impl Totals {
         };
         self.understated = self.understated.saturating_sub(u64::from(growth.now_final));
         self.tokens.add(&growth.tokens);
-        self.cost += growth.cost.unwrap_or_default();
         let beside: PicoUsd = growth.extra.iter().filter_map(|extra| extra.cost).sum();
+        self.cost += growth.cost.unwrap_or(beside);
         for extra in &growth.extra {
             self.tokens.add(&extra.tokens);
             let model = self.model(&extra.model);
@@ -336,7 +343,7 @@ impl Totals {
             for extra in &growth.extra {
                 group.tokens.add(&extra.tokens);
             }
-            group.cost += growth.cost.unwrap_or_default();
+            group.cost += growth.cost.unwrap_or(beside);
             group.inexact = group.inexact.saturating_sub(u64::from(growth.now_final));
         }
     }

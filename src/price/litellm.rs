@@ -118,3 +118,52 @@ fn ratio(num: u64, den: u64) -> Option<Ratio> {
         den: u32::try_from(den / a).ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"{
+      "sample_spec": {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0, "litellm_provider": "one of"},
+      "claude-opus-4-7": {"input_cost_per_token": 5e-06, "output_cost_per_token": 2.5e-05, "cache_read_input_token_cost": 5e-07,
+        "cache_creation_input_token_cost": 6.25e-06, "cache_creation_input_token_cost_above_1hr": 1e-05,
+        "input_cost_per_token_batches": 2.5e-06, "output_cost_per_token_batches": 1.25e-05,
+        "litellm_provider": "anthropic", "provider_specific_entry": {"us": 1.1, "fast": 6.0}},
+      "us.anthropic.claude-x-v1:0": {"input_cost_per_token": 3.3e-06, "output_cost_per_token": 1.65e-05,
+        "input_cost_per_token_above_200k_tokens": 6.6e-06, "output_cost_per_token_above_200k_tokens": 2.475e-05,
+        "litellm_provider": "bedrock_converse"},
+      "free/claude": {"input_cost_per_token": 0, "output_cost_per_token": 0.0, "litellm_provider": "x"},
+      "images": {"input_cost_per_image": 0.1, "litellm_provider": "x"}
+    }"#;
+
+    #[test]
+    fn numbers_are_taken_exactly_and_what_costs_nothing_is_left_out() {
+        assert!(is_one(FILE) && !is_one("{}") && !is_one("[1]") && !is_one(r#"{"models":[]}"#));
+        let entries = read(FILE).unwrap();
+        let names: Vec<&str> = entries.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["claude-opus-4-7", "us.anthropic.claude-x-v1:0"]);
+        let opus = &entries[0];
+        let million = 1_000_000;
+        assert_eq!(
+            opus.prices,
+            [
+                Some(5 * million),
+                Some(25 * million),
+                Some(6_250_000),
+                Some(10 * million),
+                Some(500_000)
+            ]
+        );
+        let half = Some(Ratio { num: 1, den: 2 });
+        assert_eq!((opus.batch, opus.is_first_party), (half, true));
+        assert_eq!(opus.fast, Some(Ratio { num: 6, den: 1 }));
+        assert_eq!(opus.us_geo, Some(Ratio { num: 11, den: 10 }));
+        let regional = &entries[1];
+        assert_eq!(regional.prices[0], Some(3_300_000));
+        assert_eq!(
+            regional.long.map(|(above, p)| (above, p[1])),
+            Some((200_000, Some(24_750_000)))
+        );
+        assert!(!regional.is_first_party && regional.prices[3].is_none());
+    }
+}
