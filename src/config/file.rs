@@ -5,9 +5,11 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use toml::Spanned;
+
+use crate::source::reason;
 
 /// The name of the file in the current folder.
 const HERE: &str = "claude-tokmon.toml";
@@ -49,8 +51,8 @@ pub(super) fn read(named: Option<&Path>) -> Result<Config> {
             None => return Ok(Config::default()),
         },
     };
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path)
+        .map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
     parse(&text, &path)
 }
 

@@ -24,7 +24,7 @@ use crate::monitor::{GroupBy, Settings, Time};
 use crate::parse::{InputCount, ParseOptions, Pointer, Zone};
 use crate::price::PriceTable;
 use crate::sink::{Clock, HookCommand, Output, Style};
-use crate::source::{Input, claude_code_folders, inputs};
+use crate::source::{Input, claude_code_folders, inputs, reason};
 
 /// Fewer responses than this cannot tell copies apart: one response stands in many lines.
 const MIN_RESPONSES: usize = 1000;
@@ -281,8 +281,8 @@ pub fn price_table(args: &ReadArgs) -> Result<PriceTable> {
 }
 
 fn overlay(table: &mut PriceTable, path: &Path) -> Result<()> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path)
+        .map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
     let written = fs::metadata(path)
         .and_then(|metadata| metadata.modified())
         .ok()

@@ -324,15 +324,15 @@ mod tests {
         Arc::new(labels.with_hashes())
     }
 
-    fn rates() -> Option<Rates> {
-        Some(Rates {
+    fn rates() -> Rates {
+        Rates {
             input: 3,
             output: 15,
             cache_write_5m: 4,
             cache_write_1h: 6,
             cache_read: 1,
             factor: Ratio::ONE,
-        })
+        }
     }
 
     fn tokens(input: u64, output: u64) -> Tokens {
@@ -352,7 +352,7 @@ mod tests {
             tokens: tokens(input, output),
             extra: Vec::new(),
             cost: None,
-            rates: rates(),
+            rates: Some(rates()),
             batch: false,
             miss_reason: None,
             caveats: Caveats {
@@ -367,7 +367,7 @@ mod tests {
             labels: labels(*model),
             nameless: false,
             tokens: tokens(*input, *output),
-            rates: rates(),
+            rates: Some(rates()),
             per_search: PicoUsd(0),
             assumed_5m: false,
         };

@@ -113,8 +113,9 @@ pub struct Quote {
 #[derive(Debug, thiserror::Error)]
 pub enum PriceError {
     /// Not JSON, or not of the expected shape.
-    #[error("{0}")]
+    #[error(transparent)]
     Shape(#[from] serde_json::Error),
+
     /// A number that is not an exact price.
     #[error(
         "model \"{model}\": {field} is {value}; give US dollars per million tokens as a plain decimal with at most six places"
@@ -173,7 +174,7 @@ pub struct Model {
     /// Where its prices come from.
     pub source: Arc<str>,
     /// Numbers that this source lacks, and where those come from.
-    pub fallback: Option<Fallback>,
+    pub fallbacks: Vec<Fallback>,
     /// What to know about them.
     pub note: Option<String>,
     rows: Vec<Row>,
@@ -564,7 +565,7 @@ impl Model {
             id: id.into(),
             aliases: file.aliases,
             source: Arc::clone(source),
-            fallback: None,
+            fallbacks: Vec::new(),
             note: file.note,
         })
     }
@@ -624,13 +625,9 @@ impl Model {
             id: known.map_or_else(|| entry.name.as_str().into(), |model| Arc::clone(&model.id)),
             aliases: known.map(|model| model.aliases.clone()).unwrap_or_default(),
             source: Arc::clone(source),
-            fallback: known.filter(|_| !lacking.is_empty()).map(|model| Fallback {
-                source: model
-                    .fallback
-                    .as_ref()
-                    .map_or_else(|| Arc::clone(&model.source), |f| Arc::clone(&f.source)),
-                fields: lacking,
-            }),
+            fallbacks: known
+                .map(|model| model.sources_of(&lacking))
+                .unwrap_or_default(),
             note: known.and_then(|model| model.note.clone()),
             rows,
             long_context: long.or(history),
@@ -644,10 +641,26 @@ impl Model {
 
     /// Where a number of the model comes from: one of its five prices, `long prompts`, or a multiplier by its name.
     pub fn source_of(&self, field: &str) -> &Arc<str> {
-        self.fallback
-            .as_ref()
-            .filter(|fallback| fallback.fields.contains(&field))
+        self.fallbacks
+            .iter()
+            .find(|fallback| fallback.fields.contains(&field))
             .map_or(&self.source, |fallback| &fallback.source)
+    }
+
+    /// The sources of several numbers, each with its numbers.
+    fn sources_of(&self, fields: &[&'static str]) -> Vec<Fallback> {
+        let mut sources: Vec<Fallback> = Vec::new();
+        for field in fields {
+            let source = self.source_of(field);
+            match sources.iter_mut().find(|known| known.source == *source) {
+                Some(known) => known.fields.push(field),
+                None => sources.push(Fallback {
+                    source: Arc::clone(source),
+                    fields: vec![field],
+                }),
+            }
+        }
+        sources
     }
 
     /// The prices in force for a prompt of this size on that day (UTC).

@@ -158,12 +158,15 @@ pub fn price_of(table: &PriceTable, name: &str) -> (String, bool) {
 
 /// Where the numbers of a model come from.
 fn sources(model: &Model) -> String {
-    match &model.fallback {
-        None => model.source.to_string(),
-        Some(Fallback { source, fields }) => {
-            format!("{}; {source}: {}", model.source, fields.join(", "))
-        }
+    let mut text = model.source.to_string();
+    for Fallback { source, fields } in model
+        .fallbacks
+        .iter()
+        .filter(|fallback| fallback.source != model.source)
+    {
+        text.extend(["; ", source, ": ", &fields.join(", ")]);
     }
+    text
 }
 
 fn describe(out: &mut String, model: &Model) {
