@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use common::program;
+use claude_tokmon::pipeline::Undated;
+use claude_tokmon::source::SourceInfo;
+use common::{NOW, Watch, append, give, now_ms, pipeline, program, rfc3339};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -214,4 +216,151 @@ fn groups_add_up_to_the_whole() {
     let summary = summary(&["--by", "/level", file.to_str().unwrap()]);
     let names: Vec<&String> = summary["by_group"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["-", "30", "INFO", "info"]);
+}
+
+/// What `tail` counts as the lines come is what `replay` counts of the whole file.
+#[test]
+fn following_a_file_line_by_line_gives_the_same_sums() {
+    let text = fs::read_to_string(folder().join("expected.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    let mut n = 0;
+    for (file, expected) in &table {
+        let args = expected.get("args").map(ToString::to_string);
+        if args.is_some_and(|args| !args.contains("--assume-interval")) {
+            continue;
+        }
+        let source = SourceInfo::file(&folder().join(file));
+        let mut pipeline = pipeline(&[]);
+        for (number, line) in (1..).zip(fixture(file).lines()) {
+            give(&mut pipeline, &source, number, line.as_bytes(), NOW);
+        }
+        pipeline.end(Undated::TotalsOnly, None);
+        let totals = pipeline.evaluator.totals();
+        assert_eq!(
+            totals.cost.0.to_string(),
+            expected["cost_pusd"].as_str().unwrap(),
+            "{file}"
+        );
+        let records = u64::try_from(expected["records"].as_integer().unwrap()).unwrap();
+        assert_eq!(totals.records, records, "{file}");
+        n += 1;
+    }
+    assert!(n > 25, "{n}");
+}
+
+fn tail(home: &std::path::Path, args: &[&str]) -> Watch {
+    let mut command = program(home);
+    command.args(["tail", "--timezone", "UTC"]).args(args);
+    Watch::start(command)
+}
+
+#[test]
+fn a_streamed_response_is_told_when_it_ends_and_a_cut_one_at_the_end() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    fs::write(&log, "").unwrap();
+    let mut watch = tail(home.path(), &["app.log"]);
+    watch.expect("watching");
+    let at = rfc3339(now_ms());
+    let event =
+        |id: &str, json: &str| format!(r#"{{"time":"{at}","request_id":"{id}","event":{json}}}"#);
+    let start = |id: &str| {
+        event(
+            id,
+            &format!(
+                r#"{{"type":"message_start","message":{{"id":"msg_{id}","model":"claude-opus-4-7","stop_reason":null,"usage":{{"input_tokens":400000,"output_tokens":1}}}}}}"#
+            ),
+        )
+    };
+    append(&log, &[start("a")]);
+    append(
+        &log,
+        &[event(
+            "a",
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":40000}}"#,
+        )],
+    );
+    let alert = watch.expect("cost-rate");
+    assert!(alert.contains("$3.00/min"), "{alert}");
+    append(&log, &[start("b")]);
+    // One line that is counted shows that those before it were read.
+    append(
+        &log,
+        &[format!(
+            r#"{{"time":"{at}","id":"msg_c","model":"claude-unheard-of","usage":{{"input_tokens":1,"output_tokens":1}}}}"#
+        )],
+    );
+    watch.expect("unpriced-model");
+    let (code, said) = watch.end();
+    assert_eq!(code, Some(0));
+    assert!(
+        said.iter()
+            .any(|line| line.contains("3 responses, ≥ $5.00")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_line_that_docker_splits_while_we_watch_is_one_line() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    fs::write(&log, "").unwrap();
+    let mut watch = tail(home.path(), &["app.log"]);
+    watch.expect("watching");
+    let at = rfc3339(now_ms());
+    let whole = format!(
+        r#"{{"id":"msg_1","model":"claude-opus-4-7","content":[{{"text":"{}"}}],"usage":{{"input_tokens":600000,"output_tokens":1}}}}"#,
+        "x".repeat(40_000)
+    );
+    let mut parts: Vec<String> = whole
+        .as_bytes()
+        .chunks(16_384)
+        .map(|part| String::from_utf8(part.to_vec()).unwrap())
+        .collect();
+    parts.last_mut().unwrap().push('\n');
+    assert!(parts.len() == 3);
+    for part in parts {
+        let log_field = serde_json::to_string(&part).unwrap();
+        append(
+            &log,
+            &[format!(
+                r#"{{"log":{log_field},"stream":"stdout","time":"{at}"}}"#
+            )],
+        );
+    }
+    watch.expect("cost-rate");
+    watch.end();
+}
+
+#[test]
+fn too_many_responses_to_remember_are_said_once() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    let at = rfc3339(now_ms());
+    let line = |n: u32| {
+        format!(
+            r#"{{"time":"{at}","id":"msg_{n}","model":"claude-haiku-4-5","usage":{{"input_tokens":1,"output_tokens":1}}}}"#
+        )
+    };
+    let lines: Vec<String> = (0..1500).map(line).collect();
+    append(&log, &lines);
+    let mut watch = tail(home.path(), &["--max-responses", "1000", "app.log"]);
+    watch.expect("more than 1,000 responses in 7 days: the oldest are forgotten");
+    // An id that a gateway gives to all is said too, and its responses are counted.
+    let same: Vec<String> = (0..150)
+        .map(|n| {
+            format!(r#"{{"time":"{at}","id":"msg_same","model":"claude-haiku-4-5","usage":{{"input_tokens":{n},"output_tokens":1}}}}"#)
+        })
+        .collect();
+    append(&log, &same);
+    watch.expect("one response id stands for more than 100 different responses");
+    let (_, said) = watch.end();
+    assert!(
+        said.iter().any(|l| l.contains(": 150 responses,")),
+        "{said:?}"
+    );
+    assert_eq!(
+        said.iter().filter(|l| l.contains("are forgotten")).count(),
+        1
+    );
 }

@@ -253,3 +253,60 @@ fn a_conversation_that_is_taken_up_again_after_it_was_closed_is_judged_at_once()
     let last = tale.told.last().unwrap();
     assert!(last.ends_with("cache-break reopened"), "{:?}", tale.told);
 }
+
+fn error_line(at: i64, id: u32) -> String {
+    format!(
+        r#"{{"time":"{}","request_id":"req_{id}","type":"error","error":{{"type":"overloaded_error","message":"secret"}}}}"#,
+        common::rfc3339(TWO_O_CLOCK + at)
+    )
+}
+
+#[test]
+fn a_retry_storm_is_told_once_and_ends_when_answers_come_again() {
+    let mut tale = Tale::new(&[]);
+    for minute in 0..5 {
+        tale.spend(minute * MINUTE, 0);
+    }
+    for n in 0..20_u32 {
+        let line = error_line(5 * MINUTE + i64::from(n) * SECOND, n);
+        // Each stands in the log twice.
+        feed(&mut tale.pipeline, "app.log", &[line.clone(), line]);
+        tale.note();
+    }
+    tale.tick(9 * MINUTE);
+    assert_eq!(tale.told, ["305s errors first"]);
+    assert_eq!(tale.pipeline.evaluator.totals().errors, 20);
+    for minute in 10..30 {
+        for second in 0..4 {
+            tale.spend(minute * MINUTE + second * SECOND, 0);
+        }
+    }
+    tale.tick(40 * MINUTE);
+    assert_eq!(tale.told.len(), 2, "{:?}", tale.told);
+    assert!(tale.told[1].contains("errors resolved"), "{:?}", tale.told);
+}
+
+#[test]
+fn errors_of_a_batch_and_a_few_among_many_are_no_storm() {
+    let mut tale = Tale::new(&[]);
+    for n in 0..50_u32 {
+        let line = format!(
+            r#"{{"time":"{}","custom_id":"job-{n}","result":{{"type":"errored","error":{{"type":"error"}}}}}}"#,
+            common::rfc3339(TWO_O_CLOCK + i64::from(n))
+        );
+        feed(&mut tale.pipeline, "app.log", &[line]);
+    }
+    for n in 0..100_u32 {
+        tale.spend(i64::from(n) * SECOND, 0);
+        if n % 10 == 0 {
+            feed(
+                &mut tale.pipeline,
+                "app.log",
+                &[error_line(i64::from(n) * SECOND, n)],
+            );
+        }
+        tale.note();
+    }
+    assert_eq!(tale.told, Vec::<String>::new());
+    assert_eq!(tale.pipeline.evaluator.totals().errors, 60);
+}

@@ -220,7 +220,8 @@ impl<'s> Frame<'s> {
             Ok(None) if is_log => Found::Nothing,
             Ok(None) => return None,
             Ok(Some(invocation)) => {
-                let mut usage = self.usage(invocation.counts, context);
+                let mut usage = self.usage(invocation.counts, self.model(context), context);
+
                 usage.id = invocation.id.or(usage.id);
                 Found::Item(Item::Usage(Box::new(usage)))
             }
@@ -269,17 +270,18 @@ impl<'s> Frame<'s> {
             return Found::Skipped(Skipped::Synthetic);
         }
         match usage::read(usage, model.as_deref()) {
-            Ok(counts) => self.response(counts, context),
+            Ok(counts) => Found::Item(Item::Usage(Box::new(self.usage(counts, model, context)))),
             Err(refused) => refused.into(),
         }
     }
 
     /// A response with counts that were read, and the names and times around it.
     pub(super) fn response(&self, counts: Counts, context: &Context<'_>) -> Found {
-        Found::Item(Item::Usage(Box::new(self.usage(counts, context))))
+        let model = self.model(context);
+        Found::Item(Item::Usage(Box::new(self.usage(counts, model, context))))
     }
 
-    fn usage(&self, counts: Counts, context: &Context<'_>) -> Usage {
+    fn usage(&self, counts: Counts, model: Option<String>, context: &Context<'_>) -> Usage {
         let Context { options, .. } = context;
         let (stamp, started) = self.time(context);
         let stop_reason = self.object.get("stop_reason").and_then(text);
@@ -297,9 +299,10 @@ impl<'s> Frame<'s> {
                 .outermost()
                 .get("isSidechain")
                 .is_some_and(|raw| raw.get() == "true"),
-            model: self.model(context),
+            model,
             stamp,
             started,
+
             tokens: counts.tokens,
             extra: counts.extra,
             terms,
