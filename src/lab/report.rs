@@ -106,6 +106,12 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
         ));
     }
     lines.extend(what_lines_were(counts, *stats));
+    if totals.errors > 0 {
+        lines.push(format!(
+            "{} API errors, and no response",
+            count(totals.errors)
+        ));
+    }
     if totals.old > 0 {
         lines.push(format!(
             "{} records are older than what --since and --backfill ask for",

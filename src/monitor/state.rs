@@ -475,7 +475,7 @@ fn accrue(
             episode.last_evidence = now;
             episode.add_miss(miss);
         }
-    } else {
+    } else if rule.metric != Metric::Errors {
         episode.exposed += record.cost.unwrap_or_default();
         episode.requests += 1;
         episode.last_evidence = now;

@@ -150,6 +150,10 @@ fn total(notice: &Notice, exposed: PicoUsd) -> String {
             format!(": {exposed} paid again over {} requests", notice.requests)
         }
         metric if metric.is_announcement() => String::new(),
+        Metric::Errors => format!(
+            ": {} API errors",
+            count(u64::try_from(notice.requests).unwrap_or(0))
+        ),
         _ if notice.exposed_is_all => format!(": {exposed} spent meanwhile"),
         _ => format!(": {exposed} above the usual"),
     }
