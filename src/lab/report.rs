@@ -321,15 +321,7 @@ impl Report<'_> {
     }
 
     fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![row(&[
-            "model",
-            "responses",
-            "input",
-            "output",
-            "cache write",
-            "cache read",
-            "cost",
-        ])];
+        let mut rows = vec![totals_head("model")];
         for (model, total) in &self.totals.by_model {
             rows.push(total_row(model, total));
         }
@@ -378,15 +370,7 @@ impl Report<'_> {
         };
         let mut groups: Vec<_> = by_group.iter().collect();
         groups.sort_by(|a, b| b.1.cost.cmp(&a.1.cost).then_with(|| a.0.cmp(b.0)));
-        let mut rows = vec![row(&[
-            name,
-            "responses",
-            "input",
-            "output",
-            "cache write",
-            "cache read",
-            "cost",
-        ])];
+        let mut rows = vec![totals_head(name)];
         let (shown, rest) = groups.split_at(groups.len().min(GROUPS_SHOWN));
         rows.extend(shown.iter().map(|(name, total)| total_row(name, total)));
         writeln!(f)?;
@@ -557,6 +541,18 @@ impl Report<'_> {
 
 fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn totals_head(name: &str) -> Vec<String> {
+    row(&[
+        name,
+        "responses",
+        "input",
+        "output",
+        "cache write",
+        "cache read",
+        "cost",
+    ])
 }
 
 fn total_row(name: &str, total: &ModelTotal) -> Vec<String> {

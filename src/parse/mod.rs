@@ -3,6 +3,7 @@
 //! Does no I/O and reads no clock. Prompt text is skipped over and never copied.
 
 mod envelope;
+mod item;
 mod json;
 mod otel;
 mod places;
@@ -11,14 +12,14 @@ mod stream;
 mod time;
 mod usage;
 
+pub use item::{ApiError, Item, Names, Run, RunModel, Skipped, Usage, Verdict};
 pub use json::Pointer;
 pub use time::{Clock, Zone};
 pub use usage::InputCount;
 
 use serde_json::value::RawValue;
 
-use crate::monitor::{Stamp, Time, Tokens};
-use crate::price::{RecordedCost, Terms};
+use crate::monitor::Time;
 
 use envelope::{Fragments, Joined};
 use json::Object;
@@ -44,176 +45,6 @@ pub struct ParseOptions {
     pub zone: Zone,
     /// Whether the input counts of OpenTelemetry attributes hold the cache counts.
     pub otel_input: InputCount,
-}
-
-/// One response as its line tells it, before prices and labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usage {
-    /// Response id.
-    pub id: Option<String>,
-    /// The user named the place of the id, so it is one whatever it looks like.
-    pub id_is_named: bool,
-    /// Request id, which some logs carry instead.
-    pub request_id: Option<String>,
-    /// Whose it is.
-    pub names: Names,
-    /// The line belongs to a side conversation of its session.
-    pub sidechain: bool,
-    /// Model name as written.
-    pub model: Option<String>,
-    /// When the response happened.
-    pub stamp: Stamp,
-    /// When its request was sent.
-    pub started: Option<Time>,
-    /// Token counts.
-    pub tokens: Tokens,
-    /// Usage billed beside it; without a model name at the response's own model.
-    pub extra: Vec<(Option<String>, Tokens)>,
-    /// Terms that change the price.
-    pub terms: Terms,
-    /// Priority tier.
-    pub priority: bool,
-    /// Declined hops of a fallback.
-    pub declined_hops: u32,
-    /// The API's reason for a cache miss, and the tokens it says were missed.
-    pub miss_reason: Option<(String, Option<u64>)>,
-    /// The output count is a placeholder.
-    pub output_understated: bool,
-    /// A refusal without content, which is not billed.
-    pub not_billed: bool,
-    /// Cache writes whose time to live is not told; counted as five minutes.
-    pub assumed_5m: bool,
-    /// An input count that should hold the cache counts cannot, so it was taken as without them.
-    pub taken_exclusive: bool,
-    /// What the writer of the log says that it cost.
-    pub recorded_cost: Option<RecordedCost>,
-}
-
-/// The names that a line gives to whom a response belongs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Names {
-    /// Session or conversation id.
-    pub session: Option<String>,
-    /// Sub-agent id.
-    pub agent: Option<String>,
-    /// Project label or working directory.
-    pub project: Option<String>,
-    /// What stands where the user groups by.
-    pub group: Option<String>,
-}
-
-/// An error answer of the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiError {
-    /// Id of the line or request, so that copies count once.
-    pub id: Option<String>,
-    /// Whose it is.
-    pub names: Names,
-    /// The model that was asked, if the line says so.
-    pub model: Option<String>,
-    /// When it happened.
-    pub stamp: Stamp,
-    /// Part of a batch.
-    pub batch: bool,
-}
-
-/// What a whole run used, as its closing line tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Session id.
-    pub session: Option<String>,
-    /// Project label or working directory.
-    pub project: Option<String>,
-    /// Id of the line.
-    pub id: Option<String>,
-    /// By model.
-    pub models: Vec<RunModel>,
-    /// Cache writes of five minutes and of one hour in a part of the run: the ratio for the whole.
-    pub writes: (u64, u64),
-}
-
-/// One model of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunModel {
-    /// Its name; `None` if the line names no model.
-    pub name: Option<String>,
-    /// What it used; all cache writes stand as those of five minutes.
-    pub tokens: Tokens,
-    /// What the line says that it cost.
-    pub recorded_cost: Option<RecordedCost>,
-}
-
-/// Something in a line that the monitor wants to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// A response.
-    Usage(Box<Usage>),
-    /// A Claude Code session was compacted: its next prompt starts anew.
-    CompactBoundary {
-        /// The session.
-        session: Option<String>,
-        /// The sub-agent in it.
-        agent: Option<String>,
-    },
-    /// An error answer.
-    Error(Box<ApiError>),
-    /// The sum of a run.
-    Run(Box<Run>),
-}
-
-/// Why an object that looks like a response, or reports one, is not counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Skipped {
-    /// A progress line of Claude Code, which copies usage from a sub-agent's file.
-    Progress,
-    /// An event of a stream whose beginning was not seen.
-    StreamEvent,
-    /// A message that Claude Code made up itself.
-    Synthetic,
-    /// A batch request that was cancelled or expired.
-    BatchWithoutAnswer,
-    /// A full copy of a response that another event of the same exporter counts.
-    Copy,
-    /// Usage in a dialect that this version does not read.
-    OtherDialect,
-}
-
-impl Skipped {
-    /// The words for people.
-    pub const fn describe(self) -> &'static str {
-        match self {
-            Self::Progress => "progress lines (their usage is counted in the sub-agent's own file)",
-            Self::StreamEvent => "events of streams whose beginning is not in the log",
-            Self::Synthetic => "synthetic messages without usage",
-            Self::BatchWithoutAnswer => "batch requests that were cancelled or expired",
-            Self::Copy => "copies of what another event of the same exporter counts",
-            Self::OtherDialect => "usage objects in a dialect that this version does not read",
-        }
-    }
-}
-
-/// What came of a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing but white space.
-    Blank,
-    /// It held responses (how many) or other items.
-    Items(u32),
-    /// A part of something: an event of a stream, a piece of a line that was split.
-    Part,
-    /// Valid JSON without a response.
-    NoUsage,
-    /// A response or a report of one that is not counted.
-    Skipped(Skipped),
-    /// It could not be read, whole or in part.
-    Bad {
-        /// Column of the fault in bytes, from 1.
-        column: usize,
-        /// What is wrong, without any text of the line.
-        reason: String,
-        /// Responses that were read before the fault.
-        items: u32,
-    },
 }
 
 /// What is wrong in a line, and where in memory it stands.

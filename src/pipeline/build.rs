@@ -1,25 +1,21 @@
-//! Line → record → evaluator: what `tail` and `replay` have in common.
+//! Items → events: labels, identity, price.
 //!
-//! Gives each response its labels, its identity and its price, and counts what lines came to. Knows neither where lines come
-//! from nor where notices go, and reads no clock.
+//! Knows prices and names. Does not know lines.
 
-use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Event;
 use crate::monitor::{
-    Caveats, ErrorRecord, Evaluator, ExtraUsage, Identity, Labels, MissReason, Notice, ResponseId,
-    RunReport, RunUsage, Settings, Stamp, Time, Tokens, UsageRecord,
+    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,
+    RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
-use crate::parse::{
-    ApiError, Clock, Item, Names, ParseOptions, Reader, Run, RunModel, Skipped, Usage, Verdict,
-    parse_line,
-};
+use crate::parse::{ApiError, Item, Names, Run, RunModel, Usage};
 use crate::price::{PicoUsd, PriceTable, Quote, Resolved, div_half_even};
-use crate::source::{Line, SourceInfo};
+use crate::source::SourceInfo;
 
 /// The name that stands for a missing model.
 const NO_MODEL: &str = "(no model)";
@@ -30,269 +26,22 @@ const MAX_LABELS: usize = 50_000;
 /// Bytes of a name that are kept.
 const MAX_NAME: usize = 256;
 
-/// How many bad lines are shown.
-const BAD_LINES_SHOWN: usize = 5;
-
-/// A line that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    /// File or pipe.
-    pub source: Arc<str>,
-    /// Number of the line, from where reading began.
-    pub number: u64,
-    /// Column of the fault, from 1.
-    pub column: usize,
-    /// What is wrong, without any text of the line.
-    pub reason: String,
-}
-
-/// What lines came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LineCounts {
-    /// Lines that are not blank.
-    pub lines: u64,
-    /// Lines that could not be read, in whole or in part.
-    pub bad: u64,
-    /// The first of them.
-    pub bad_shown: Vec<BadLine>,
-    /// Lines without a response.
-    pub no_usage: u64,
-    /// Lines with something that looks like a response and is not counted, by reason.
-    pub skipped: BTreeMap<Skipped, u64>,
-}
-
-/// What a line held, ready for the evaluator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are records; boxing them would cost each an allocation"
-)]
-pub enum Event {
-    /// A response.
-    Record(UsageRecord),
-    /// A session was compacted.
-    Compacted(Arc<Labels>),
-    /// An error answer.
-    Error(ErrorRecord),
-    /// The sum of a run.
-    Run(RunReport),
-}
-
-impl Event {
-    /// When it happened, if the line says so.
-    pub fn time(&self) -> Option<Time> {
-        match self.stamp()? {
-            Stamp::At(time) => Some(time),
-            Stamp::Undated | Stamp::Impossible => None,
-        }
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        match self {
-            Self::Record(record) => Some(record.stamp),
-            Self::Error(error) => Some(error.stamp),
-            Self::Compacted(_) | Self::Run(_) => None,
-        }
-    }
-
-    /// Its time, to be filled in where it has none.
-    pub fn stamp_mut(&mut self) -> Option<&mut Stamp> {
-        match self {
-            Self::Record(record) => Some(&mut record.stamp),
-            Self::Error(error) => Some(&mut error.stamp),
-            Self::Compacted(_) | Self::Run(_) => None,
-        }
-    }
-}
-
-/// What reading the next line of a source depends on.
-#[derive(Debug)]
-struct Place {
-    source: Arc<SourceInfo>,
-    reader: Reader,
-    /// The time of the record before.
-    previous: Option<Time>,
-    /// The number of the last line.
-    number: u64,
-}
-
-/// Reads lines into events: parsing, labels, identity, price.
-#[derive(Debug)]
-pub struct Intake {
-    options: ParseOptions,
-    prices: PriceTable,
+/// Names that were looked up before.
+#[derive(Debug, Default)]
+pub(super) struct Known {
     resolved: FxHashMap<Box<str>, Arc<Resolved>>,
     labels: FxHashMap<u64, Arc<Labels>>,
-    places: FxHashMap<Arc<str>, Place>,
-    counts: LineCounts,
-}
-
-impl Intake {
-    /// An intake that has read nothing.
-    pub fn new(options: ParseOptions, prices: PriceTable) -> Self {
-        Self {
-            options,
-            prices,
-            resolved: FxHashMap::default(),
-            labels: FxHashMap::default(),
-            places: FxHashMap::default(),
-            counts: LineCounts::default(),
-        }
-    }
-
-    /// What the lines so far came to.
-    pub fn counts(&self) -> &LineCounts {
-        &self.counts
-    }
-
-    /// Begins counting anew; gives the counts so far.
-    pub fn take_counts(&mut self) -> LineCounts {
-        std::mem::take(&mut self.counts)
-    }
-
-    /// Reads a line. `now` is the present, or the start of a replay.
-    pub fn line(&mut self, line: Line<'_>, now: Time, mut emit: impl FnMut(Event)) {
-        let name = &line.source.name;
-        if !self.places.contains_key(name) {
-            let place = Place {
-                source: Arc::clone(line.source),
-                reader: Reader::default(),
-                previous: None,
-                number: 0,
-            };
-            self.places.insert(Arc::clone(name), place);
-        }
-        let Some(place) = self.places.get_mut(name) else {
-            return;
-        };
-        place.number = line.number;
-        let clock = Clock {
-            now,
-            previous: place.previous,
-            zone: self.options.zone,
-        };
-        let mut build = Builder {
-            prices: &self.prices,
-            resolved: &mut self.resolved,
-            labels: &mut self.labels,
-            source: line.source,
-        };
-        let previous = &mut place.previous;
-        let verdict = place
-            .reader
-            .line(line.bytes, &self.options, clock, &mut |item| {
-                let event = build.event(item);
-                *previous = event.time().or(*previous);
-                emit(event);
-            });
-        self.counts.note(&verdict, &line);
-    }
-
-    /// A source has ended: what its last lines left open is handed over.
-    pub fn end(&mut self, source: &SourceInfo, mut emit: impl FnMut(Event)) {
-        let Some(mut place) = self.places.remove(&source.name) else {
-            return;
-        };
-        let mut build = Builder {
-            prices: &self.prices,
-            resolved: &mut self.resolved,
-            labels: &mut self.labels,
-            source: &place.source,
-        };
-        let cut = place.reader.finish(&mut |item| emit(build.event(item)));
-        for _ in 0..cut {
-            let reason = "a line that was split over several records has no end";
-            let bad = BadLine {
-                source: Arc::clone(&place.source.name),
-                number: place.number,
-                column: 1,
-                reason: reason.to_owned(),
-            };
-            self.counts.note_bad(bad);
-        }
-    }
-
-    /// All sources have ended.
-    pub fn end_all(&mut self, mut emit: impl FnMut(Event)) {
-        let mut sources: Vec<Arc<SourceInfo>> = self
-            .places
-            .values()
-            .map(|place| Arc::clone(&place.source))
-            .collect();
-        sources.sort_by(|a, b| a.name.cmp(&b.name));
-        for source in sources {
-            self.end(&source, &mut emit);
-        }
-    }
-
-    /// Hands over the streamed responses that were not heard of for long.
-    pub fn expire(&mut self, now: Time, mut emit: impl FnMut(Event)) {
-        for place in self.places.values_mut() {
-            let mut build = Builder {
-                prices: &self.prices,
-                resolved: &mut self.resolved,
-                labels: &mut self.labels,
-                source: &place.source,
-            };
-            place
-                .reader
-                .expire(now, &mut |item| emit(build.event(item)));
-        }
-    }
-
-    /// The time of the first response in a line, without any effect.
-    pub fn probe(&self, line: Line<'_>, now: Time) -> Option<Time> {
-        let clock = Clock {
-            now,
-            previous: None,
-            zone: self.options.zone,
-        };
-        let mut first = None;
-        parse_line(line.bytes, &self.options, clock, |item| {
-            if let Item::Usage(usage) = item
-                && let Stamp::At(time) = usage.stamp
-            {
-                first = first.or(Some(time));
-            }
-        });
-        first
-    }
-}
-
-impl LineCounts {
-    fn note(&mut self, verdict: &Verdict, line: &Line<'_>) {
-        self.lines += u64::from(*verdict != Verdict::Blank);
-        match verdict {
-            Verdict::Blank | Verdict::Items(_) | Verdict::Part => {}
-            Verdict::NoUsage => self.no_usage += 1,
-            Verdict::Skipped(reason) => *self.skipped.entry(*reason).or_default() += 1,
-            Verdict::Bad { column, reason, .. } => self.note_bad(BadLine {
-                source: Arc::clone(&line.source.name),
-                number: line.number,
-                column: *column,
-                reason: reason.clone(),
-            }),
-        }
-    }
-
-    fn note_bad(&mut self, bad: BadLine) {
-        self.bad += 1;
-        if self.bad_shown.len() < BAD_LINES_SHOWN {
-            self.bad_shown.push(bad);
-        }
-    }
 }
 
 /// Makes events of parsed items.
-struct Builder<'a> {
-    prices: &'a PriceTable,
-    resolved: &'a mut FxHashMap<Box<str>, Arc<Resolved>>,
-    labels: &'a mut FxHashMap<u64, Arc<Labels>>,
-    source: &'a Arc<SourceInfo>,
+pub(super) struct Builder<'a> {
+    pub(super) prices: &'a PriceTable,
+    pub(super) known: &'a mut Known,
+    pub(super) source: &'a Arc<SourceInfo>,
 }
 
 impl Builder<'_> {
-    fn event(&mut self, item: Item) -> Event {
+    pub(super) fn event(&mut self, item: Item) -> Event {
         match item {
             Item::Usage(usage) => Event::Record(self.record(&usage)),
             Item::Error(error) => Event::Error(self.error(&error)),
@@ -468,11 +217,13 @@ impl Builder<'_> {
     }
 
     fn resolve(&mut self, name: &str) -> Arc<Resolved> {
-        if let Some(known) = self.resolved.get(name) {
+        if let Some(known) = self.known.resolved.get(name) {
             return Arc::clone(known);
         }
         let resolved = Arc::new(self.prices.resolve(name));
-        self.resolved.insert(name.into(), Arc::clone(&resolved));
+        self.known
+            .resolved
+            .insert(name.into(), Arc::clone(&resolved));
         resolved
     }
 
@@ -490,6 +241,7 @@ impl Builder<'_> {
         (&names, &self.source.name).hash(&mut hasher);
         let hash = hasher.finish();
         if let Some(known) = self
+            .known
             .labels
             .get(&hash)
             .filter(|known| names.are_those_of(known) && known.source == self.source.name)
@@ -509,10 +261,10 @@ impl Builder<'_> {
             run: None,
         };
         let labels = Arc::new(labels.with_hashes());
-        if self.labels.len() >= MAX_LABELS {
-            self.labels.clear();
+        if self.known.labels.len() >= MAX_LABELS {
+            self.known.labels.clear();
         }
-        self.labels.insert(hash, Arc::clone(&labels));
+        self.known.labels.insert(hash, Arc::clone(&labels));
         labels
     }
 }
@@ -589,93 +341,5 @@ fn identity(usage: &Usage) -> Option<Identity> {
             bare: None,
         }),
         _ => None,
-    }
-}
-
-/// An intake and an evaluator in one line.
-#[derive(Debug)]
-pub struct Pipeline {
-    /// Reads lines.
-    pub intake: Intake,
-    /// Judges records.
-    pub evaluator: Evaluator,
-}
-
-/// What is done with a record that has no time of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Undated {
-    /// It enters totals only.
-    TotalsOnly,
-    /// It was written while we watched: it happened on arrival.
-    Arrived(Time),
-}
-
-impl Pipeline {
-    /// A pipeline that has read nothing and tells nothing yet.
-    pub fn new(options: ParseOptions, prices: PriceTable, settings: Settings) -> Self {
-        Self {
-            intake: Intake::new(options, prices),
-            evaluator: Evaluator::new(settings),
-        }
-    }
-
-    /// Reads a line and evaluates what is in it. Records older than `oldest` are counted as old and left out.
-    pub fn line(&mut self, line: Line<'_>, now: Time, undated: Undated, oldest: Option<Time>) {
-        let evaluator = &mut self.evaluator;
-        self.intake
-            .line(line, now, |event| feed(evaluator, event, undated, oldest));
-    }
-
-    /// Gives an event to the evaluator.
-    pub fn feed(&mut self, event: Event, undated: Undated, oldest: Option<Time>) {
-        feed(&mut self.evaluator, event, undated, oldest);
-    }
-
-    /// No line will follow: what is left open is evaluated.
-    pub fn end(&mut self, undated: Undated, oldest: Option<Time>) {
-        let evaluator = &mut self.evaluator;
-        self.intake
-            .end_all(|event| feed(evaluator, event, undated, oldest));
-    }
-
-    /// Evaluates the streamed responses that were cut: nothing was heard of them for long.
-    pub fn expire(&mut self, now: Time, oldest: Option<Time>) {
-        let evaluator = &mut self.evaluator;
-        self.intake.expire(now, |event| {
-            feed(evaluator, event, Undated::Arrived(now), oldest);
-        });
-    }
-
-    /// Moves the time on without a record.
-    pub fn tick(&mut self, to: Time) {
-        self.evaluator.advance(to);
-    }
-
-    /// Takes the notices given since the last call.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        self.evaluator.take_notices()
-    }
-}
-
-fn feed(evaluator: &mut Evaluator, mut event: Event, undated: Undated, oldest: Option<Time>) {
-    if let Some(stamp) = event.stamp_mut() {
-        match (*stamp, undated) {
-            (Stamp::At(time), _) if oldest.is_some_and(|oldest| time < oldest) => {
-                if matches!(event, Event::Record(_)) {
-                    evaluator.count_old();
-                }
-                return;
-            }
-            (Stamp::Undated, Undated::Arrived(now)) => *stamp = Stamp::At(now),
-            _ => {}
-        }
-    }
-    match event {
-        Event::Compacted(labels) => evaluator.compacted(&labels),
-        Event::Record(record) => {
-            evaluator.observe(&record);
-        }
-        Event::Error(error) => evaluator.observe_error(&error),
-        Event::Run(report) => evaluator.observe_run(&report),
     }
 }

@@ -1,0 +1,217 @@
+//! Lines → events, source by source, and what the lines came to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::Event;
+use super::build::{Builder, Known};
+use crate::monitor::{Stamp, Time};
+use crate::parse::{Clock, Item, ParseOptions, Reader, Skipped, Verdict, parse_line};
+use crate::price::PriceTable;
+use crate::source::{Line, SourceInfo};
+
+/// How many bad lines are shown.
+const BAD_LINES_SHOWN: usize = 5;
+
+/// A line that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// File or pipe.
+    pub source: Arc<str>,
+    /// Number of the line, from where reading began.
+    pub number: u64,
+    /// Column of the fault, from 1.
+    pub column: usize,
+    /// What is wrong, without any text of the line.
+    pub reason: String,
+}
+
+/// What lines came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LineCounts {
+    /// Lines that are not blank.
+    pub lines: u64,
+    /// Lines that could not be read, in whole or in part.
+    pub bad: u64,
+    /// The first of them.
+    pub bad_shown: Vec<BadLine>,
+    /// Lines without a response.
+    pub no_usage: u64,
+    /// Lines with something that looks like a response and is not counted, by reason.
+    pub skipped: BTreeMap<Skipped, u64>,
+}
+
+/// What reading the next line of a source depends on.
+#[derive(Debug)]
+struct Place {
+    source: Arc<SourceInfo>,
+    reader: Reader,
+    /// The time of the record before.
+    previous: Option<Time>,
+    /// The number of the last line.
+    number: u64,
+}
+
+/// Reads lines into events: parsing, labels, identity, price.
+#[derive(Debug)]
+pub struct Intake {
+    options: ParseOptions,
+    prices: PriceTable,
+    known: Known,
+    places: FxHashMap<Arc<str>, Place>,
+    counts: LineCounts,
+}
+
+impl Intake {
+    /// An intake that has read nothing.
+    pub fn new(options: ParseOptions, prices: PriceTable) -> Self {
+        Self {
+            options,
+            prices,
+            known: Known::default(),
+            places: FxHashMap::default(),
+            counts: LineCounts::default(),
+        }
+    }
+
+    /// What the lines so far came to.
+    pub fn counts(&self) -> &LineCounts {
+        &self.counts
+    }
+
+    /// Begins counting anew; gives the counts so far.
+    pub fn take_counts(&mut self) -> LineCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Reads a line. `now` is the present, or the start of a replay.
+    pub fn line(&mut self, line: Line<'_>, now: Time, mut emit: impl FnMut(Event)) {
+        let name = &line.source.name;
+        if !self.places.contains_key(name) {
+            let place = Place {
+                source: Arc::clone(line.source),
+                reader: Reader::default(),
+                previous: None,
+                number: 0,
+            };
+            self.places.insert(Arc::clone(name), place);
+        }
+        let Some(place) = self.places.get_mut(name) else {
+            return;
+        };
+        place.number = line.number;
+        let clock = Clock {
+            now,
+            previous: place.previous,
+            zone: self.options.zone,
+        };
+        let mut build = Builder {
+            prices: &self.prices,
+            known: &mut self.known,
+            source: line.source,
+        };
+        let previous = &mut place.previous;
+        let verdict = place
+            .reader
+            .line(line.bytes, &self.options, clock, &mut |item| {
+                let event = build.event(item);
+                *previous = event.time().or(*previous);
+                emit(event);
+            });
+        self.counts.note(&verdict, &line);
+    }
+
+    /// A source has ended: what its last lines left open is handed over.
+    pub fn end(&mut self, source: &SourceInfo, mut emit: impl FnMut(Event)) {
+        let Some(mut place) = self.places.remove(&source.name) else {
+            return;
+        };
+        let mut build = Builder {
+            prices: &self.prices,
+            known: &mut self.known,
+            source: &place.source,
+        };
+        let cut = place.reader.finish(&mut |item| emit(build.event(item)));
+        for _ in 0..cut {
+            let reason = "a line that was split over several records has no end";
+            let bad = BadLine {
+                source: Arc::clone(&place.source.name),
+                number: place.number,
+                column: 1,
+                reason: reason.to_owned(),
+            };
+            self.counts.note_bad(bad);
+        }
+    }
+
+    /// All sources have ended.
+    pub fn end_all(&mut self, mut emit: impl FnMut(Event)) {
+        let mut sources: Vec<Arc<SourceInfo>> = self
+            .places
+            .values()
+            .map(|place| Arc::clone(&place.source))
+            .collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        for source in sources {
+            self.end(&source, &mut emit);
+        }
+    }
+
+    /// Hands over the streamed responses that were not heard of for long.
+    pub fn expire(&mut self, now: Time, mut emit: impl FnMut(Event)) {
+        for place in self.places.values_mut() {
+            let mut build = Builder {
+                prices: &self.prices,
+                known: &mut self.known,
+                source: &place.source,
+            };
+            place
+                .reader
+                .expire(now, &mut |item| emit(build.event(item)));
+        }
+    }
+
+    /// The time of the first response in a line, without any effect.
+    pub fn probe(&self, line: Line<'_>, now: Time) -> Option<Time> {
+        let clock = Clock {
+            now,
+            previous: None,
+            zone: self.options.zone,
+        };
+        let mut first = None;
+        parse_line(line.bytes, &self.options, clock, |item| {
+            if let Item::Usage(usage) = item
+                && let Stamp::At(time) = usage.stamp
+            {
+                first = first.or(Some(time));
+            }
+        });
+        first
+    }
+}
+
+impl LineCounts {
+    fn note(&mut self, verdict: &Verdict, line: &Line<'_>) {
+        self.lines += u64::from(*verdict != Verdict::Blank);
+        match verdict {
+            Verdict::Blank | Verdict::Items(_) | Verdict::Part => {}
+            Verdict::NoUsage => self.no_usage += 1,
+            Verdict::Skipped(reason) => *self.skipped.entry(*reason).or_default() += 1,
+            Verdict::Bad { column, reason, .. } => self.note_bad(BadLine {
+                source: Arc::clone(&line.source.name),
+                number: line.number,
+                column: *column,
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    fn note_bad(&mut self, bad: BadLine) {
+        self.bad += 1;
+        if self.bad_shown.len() < BAD_LINES_SHOWN {
+            self.bad_shown.push(bad);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Line → record → evaluator: what `tail` and `replay` have in common.
+//!
+//! Knows neither where lines come from nor where notices go, and reads no clock.
+
+mod build;
+mod intake;
+
+pub use intake::{BadLine, Intake, LineCounts};
+
+use std::sync::Arc;
+
+use crate::monitor::{
+    ErrorRecord, Evaluator, Labels, Notice, RunReport, Settings, Stamp, Time, UsageRecord,
+};
+use crate::parse::ParseOptions;
+use crate::price::PriceTable;
+use crate::source::Line;
+
+/// What a line held, ready for the evaluator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are records; boxing them would cost each an allocation"
+)]
+pub enum Event {
+    /// A response.
+    Record(UsageRecord),
+    /// A session was compacted.
+    Compacted(Arc<Labels>),
+    /// An error answer.
+    Error(ErrorRecord),
+    /// The sum of a run.
+    Run(RunReport),
+}
+
+impl Event {
+    /// When it happened, if the line says so.
+    pub fn time(&self) -> Option<Time> {
+        match self.stamp()? {
+            Stamp::At(time) => Some(time),
+            Stamp::Undated | Stamp::Impossible => None,
+        }
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Record(record) => Some(record.stamp),
+            Self::Error(error) => Some(error.stamp),
+            Self::Compacted(_) | Self::Run(_) => None,
+        }
+    }
+
+    /// Its time, to be filled in where it has none.
+    pub fn stamp_mut(&mut self) -> Option<&mut Stamp> {
+        match self {
+            Self::Record(record) => Some(&mut record.stamp),
+            Self::Error(error) => Some(&mut error.stamp),
+            Self::Compacted(_) | Self::Run(_) => None,
+        }
+    }
+}
+
+/// An intake and an evaluator in one line.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Reads lines.
+    pub intake: Intake,
+    /// Judges records.
+    pub evaluator: Evaluator,
+}
+
+/// What is done with a record that has no time of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undated {
+    /// It enters totals only.
+    TotalsOnly,
+    /// It was written while we watched: it happened on arrival.
+    Arrived(Time),
+}
+
+impl Pipeline {
+    /// A pipeline that has read nothing and tells nothing yet.
+    pub fn new(options: ParseOptions, prices: PriceTable, settings: Settings) -> Self {
+        Self {
+            intake: Intake::new(options, prices),
+            evaluator: Evaluator::new(settings),
+        }
+    }
+
+    /// Reads a line and evaluates what is in it. Records older than `oldest` are counted as old and left out.
+    pub fn line(&mut self, line: Line<'_>, now: Time, undated: Undated, oldest: Option<Time>) {
+        let evaluator = &mut self.evaluator;
+        self.intake
+            .line(line, now, |event| feed(evaluator, event, undated, oldest));
+    }
+
+    /// Gives an event to the evaluator.
+    pub fn feed(&mut self, event: Event, undated: Undated, oldest: Option<Time>) {
+        feed(&mut self.evaluator, event, undated, oldest);
+    }
+
+    /// No line will follow: what is left open is evaluated.
+    pub fn end(&mut self, undated: Undated, oldest: Option<Time>) {
+        let evaluator = &mut self.evaluator;
+        self.intake
+            .end_all(|event| feed(evaluator, event, undated, oldest));
+    }
+
+    /// Evaluates the streamed responses that were cut: nothing was heard of them for long.
+    pub fn expire(&mut self, now: Time, oldest: Option<Time>) {
+        let evaluator = &mut self.evaluator;
+        self.intake.expire(now, |event| {
+            feed(evaluator, event, Undated::Arrived(now), oldest);
+        });
+    }
+
+    /// Moves the time on without a record.
+    pub fn tick(&mut self, to: Time) {
+        self.evaluator.advance(to);
+    }
+
+    /// Takes the notices given since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.evaluator.take_notices()
+    }
+}
+
+fn feed(evaluator: &mut Evaluator, mut event: Event, undated: Undated, oldest: Option<Time>) {
+    if let Some(stamp) = event.stamp_mut() {
+        match (*stamp, undated) {
+            (Stamp::At(time), _) if oldest.is_some_and(|oldest| time < oldest) => {
+                if matches!(event, Event::Record(_)) {
+                    evaluator.count_old();
+                }
+                return;
+            }
+            (Stamp::Undated, Undated::Arrived(now)) => *stamp = Stamp::At(now),
+            _ => {}
+        }
+    }
+    match event {
+        Event::Compacted(labels) => evaluator.compacted(&labels),
+        Event::Record(record) => {
+            evaluator.observe(&record);
+        }
+        Event::Error(error) => evaluator.observe_error(&error),
+        Event::Run(report) => evaluator.observe_run(&report),
+    }
+}
