@@ -224,10 +224,16 @@ impl Account {
             .collect();
         let mut covered = Vec::new();
         for counted in &mut self.counted {
-            let more = counted.understated - counted.covered;
-            if more != 0 {
-                covered.push((Arc::clone(&counted.labels), more));
-                counted.covered = counted.understated;
+            // A report with less output than was counted is of another process: it makes nothing good.
+            let is_whole = self.reported.iter().any(|reported| {
+                let usage = &reported.usage;
+                (usage.nameless || usage.labels.model == counted.model)
+                    && usage.tokens.output + reported.before.output >= counted.tokens.output
+            });
+            let now = if is_whole { counted.understated } else { 0 };
+            if now != counted.covered {
+                covered.push((Arc::clone(&counted.labels), now - counted.covered));
+                counted.covered = now;
             }
         }
         if now == self.told && covered.is_empty() {
@@ -418,6 +424,10 @@ mod tests {
         assert_eq!((sum.covered, sum.open), (3, 0));
         sum.take(ledger.count(&record(1, 100, 100)));
         assert_eq!(sum.tokens, tokens(0, 0), "never below zero");
+        assert_eq!(
+            sum.covered, 1,
+            "what the report does not reach to is not made good by it"
+        );
     }
 
     #[test]
@@ -487,7 +497,9 @@ mod tests {
             });
             prop_assert_eq!((sum.tokens.input, sum.tokens.output), expected);
             prop_assert_eq!(sum.cost, i128::from(expected.0) * 3 + i128::from(expected.1) * 15);
-            prop_assert_eq!(sum.covered, i64::try_from(lines.len()).unwrap());
+            let made_good = |m: u8| counted(m).1 <= whole[usize::from(m)].1;
+            let covered = lines.iter().filter(|line| made_good(line.0)).count();
+            prop_assert_eq!(sum.covered, i64::try_from(covered).unwrap());
         }
     }
 }

@@ -149,7 +149,11 @@ impl<'s> Frame<'s> {
             // Copies of the lines of a sub-agent's own file.
             Some("progress") => return Some(Found::Skipped(Skipped::Progress)),
             // Prompts.
-            Some("user" | "tool_use" | "tool_result") => return Some(Found::Nothing),
+            Some("user") if object.get("message").or(object.get("content")).is_some() => {
+                return Some(Found::Nothing);
+            }
+            Some("tool_use" | "tool_result") => return Some(Found::Nothing),
+
             Some("error") if object.get("error").is_some() => {
                 return Some(self.error(None, context));
             }
