@@ -242,6 +242,10 @@ pub struct TailArgs {
     /// Files, directories, patterns, or - for standard input [default: Claude Code sessions]
     pub paths: Vec<PathBuf>,
 
+    /// Look at files every quarter of a second and ask for no file events
+    #[arg(long)]
+    pub poll: bool,
+
     /// Responses of the last 7 days that are remembered for telling copies apart
     #[arg(long, value_name = "N", default_value_t = 500_000)]
     pub max_responses: usize,

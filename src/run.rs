@@ -7,17 +7,24 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
 use signal_hook::iterator::Signals;
 
-use crate::config::{Options, write_duration};
+use crate::config::{Options, Watch, write_duration};
+
 use crate::monitor::{Time, Totals};
 use crate::parse::is_complete;
-use crate::pipeline::{Event, Pipeline, Undated};
-use crate::sink::{Mode, Sinks, count, duration};
+use crate::pipeline::{BadLine, Event, LineCounts, Pipeline, Undated};
+
+use crate::sink::{
+    BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, duration,
+};
+
 use crate::source::{
     Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Names, Note, NotifyWake,
-    PipeSource, Progress, Resume, Source, WakeHandle, discover, last_line_end, merge, reason,
+    PipeSource, Progress, Resume, SleepWake, Source, SplitStats, Wake, WakeHandle, discover,
+    last_line_end, merge, reason,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -66,6 +73,8 @@ pub struct Unreadable(String);
 struct Flags {
     stops: Arc<AtomicU8>,
     continued: Arc<AtomicBool>,
+    /// Somebody asks how it stands.
+    status: Arc<AtomicBool>,
 }
 
 /// Follows logs until they end or we are asked to end.
@@ -96,18 +105,12 @@ pub fn tail(options: Options) -> Result<Exit> {
         tail.start_pipe(source.is_pipe());
         return Ok(tail.follow(source));
     }
-    if let Some(Input::Pipe(path)) = options
-        .inputs
-        .iter()
-        .find(|input| matches!(input, Input::Pipe(_)))
-    {
-        anyhow::bail!(
-            "{0} is a pipe; follow it as standard input: claude-tokmon tail - < {0}",
-            path.display()
-        );
-    }
-    let wake = NotifyWake::default();
-    let handle = crate::source::Wake::handle(&wake);
+    let wake: Box<dyn Wake> = match options.watch {
+        Watch::Events => Box::new(NotifyWake::default()),
+        Watch::Poll => Box::new(SleepWake::default()),
+        Watch::Blind => Box::new(NotifyWake::blind()),
+    };
+    let handle = wake.handle();
     let mut tail = Tail::new(options, pipeline, &mut sinks, handle)?;
     let (files, resume, unreadable) = tail.backfill();
     if unreadable > 0 && files == 0 {
@@ -255,11 +258,10 @@ impl<'a> Tail<'a> {
                 reason(error)
             ));
         }
-        (
-            live.len().saturating_sub(errors.len().min(live.len())),
-            resume,
-            errors.len(),
-        )
+        let pipes = self.options.inputs.iter();
+        let pipes = pipes.filter(|input| matches!(input, Input::Pipe(_)));
+        let files = live.len().saturating_sub(errors.len().min(live.len()));
+        (files + pipes.count(), resume, errors.len())
     }
 
     fn start_pipe(&mut self, pipe: bool) {
@@ -363,6 +365,9 @@ impl<'a> Tail<'a> {
             for note in source.take_notes() {
                 self.note(&note);
             }
+            if self.flags.status.swap(false, Ordering::Relaxed) {
+                self.say_status(&source);
+            }
             match turn {
                 Ok(Progress::Ended) => break,
                 Ok(_)
@@ -443,6 +448,30 @@ impl<'a> Tail<'a> {
     fn until_next_tick(&self) -> Duration {
         let into = u64::try_from(self.engine_time().0.rem_euclid(1000)).unwrap_or(0);
         Duration::from_millis(1000 - into)
+    }
+
+    /// How it stands, as one line of JSON on stderr.
+    fn say_status(&mut self, source: &impl Source) {
+        let files = source
+            .status()
+            .into_iter()
+            .map(|file| FileField {
+                lag: file.size.map(|size| size.saturating_sub(file.offset)),
+                path: file.path,
+                offset: file.offset,
+                size: file.size,
+                generation: file.generation,
+            })
+            .collect();
+        let counts = self.pipeline.intake.counts();
+        let fields = summary_fields(Files::Each(files), counts, source.stats());
+        let status = Summary {
+            totals: self.pipeline.evaluator.totals(),
+            fields: &fields,
+        };
+        if let Ok(line) = status.status() {
+            self.sinks.printer.data(&line);
+        }
     }
 
     fn note(&mut self, note: &Note) {
@@ -572,6 +601,29 @@ impl<'a> Tail<'a> {
     }
 }
 
+/// What lines came to, for a summary or status.
+pub(crate) fn summary_fields(
+    files: Files,
+    counts: &LineCounts,
+    stats: SplitStats,
+) -> SummaryFields {
+    let bad_line = |bad: &BadLine| BadLineField {
+        source: bad.source.to_string(),
+        line: bad.number,
+        column: bad.column,
+        reason: bad.reason.clone(),
+    };
+    SummaryFields {
+        files,
+        bytes: stats.bytes,
+        nul_bytes: stats.nul_bytes,
+        lines: counts.lines,
+        bad_lines: counts.bad,
+        first_bad_lines: counts.bad_shown.iter().map(bad_line).collect(),
+        oversize_lines: stats.oversize_lines,
+    }
+}
+
 /// `10,337 responses, ≥ $615.05 at list price`.
 fn spent(totals: &Totals) -> String {
     let bound = if totals.is_lower_bound() { "≥ " } else { "" };
@@ -594,11 +646,14 @@ fn files_line(n: usize) -> String {
 /// The first signal to end lets us end well, the second ends us at once.
 fn take_signals(flags: Flags, wake: WakeHandle) -> Result<()> {
     let mut signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCONT]).context("cannot take signals")?;
+        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCONT, SIGUSR1]).context("cannot take signals")?;
+
     std::thread::spawn(move || {
         for signal in &mut signals {
             if signal == SIGCONT {
                 flags.continued.store(true, Ordering::Relaxed);
+            } else if signal == SIGUSR1 {
+                flags.status.store(true, Ordering::Relaxed);
             } else if flags.stops.fetch_add(1, Ordering::Relaxed) > 0 {
                 std::process::exit(128 + signal);
             }

@@ -45,9 +45,25 @@ pub struct Options {
     pub settings: Settings,
     /// History that is read silently, in seconds.
     pub backfill_secs: i64,
+    /// How changes of files are noticed.
+    pub watch: Watch,
     /// What is put out.
     pub output: Output,
 }
+
+/// How changes of files are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// By file events, and by looking.
+    Events,
+    /// By looking only.
+    Poll,
+    /// By events that are all lost, and by looking. For tests.
+    Blind,
+}
+
+/// The variable by which tests lose all file events.
+const TEST_WATCH: &str = "CLAUDE_TOKMON_TEST_WATCH";
 
 /// What only `replay` needs.
 #[derive(Debug, Clone)]
@@ -82,7 +98,13 @@ impl Options {
             );
         }
         let settings = settings(&args.rules, &args.log, Some(args.max_responses))?;
-        Self::resolve(&args.paths, settings, &args.log, &args.output)
+        let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        options.watch = match env::var_os(TEST_WATCH) {
+            _ if args.poll => Watch::Poll,
+            Some(kind) if kind == "blind" => Watch::Blind,
+            _ => Watch::Events,
+        };
+        Ok(options)
     }
 
     /// The options of `replay`. `now` is what relative times are seen from.
@@ -140,6 +162,7 @@ impl Options {
             prices: price_table(&log.read)?,
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
+            watch: Watch::Events,
             settings,
             output: self::output(output)?,
         })

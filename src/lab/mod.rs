@@ -15,8 +15,8 @@ use anyhow::{Result, bail};
 use crate::config::{Options, Span};
 use crate::monitor::{Stamp, Time};
 use crate::pipeline::{Event, Pipeline, Undated};
-use crate::run::Exit;
-use crate::sink::{BadLineField, Mode, Outlet, Sinks, Summary, SummaryFields, count};
+use crate::run::{Exit, summary_fields};
+use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
 
 use crate::source::{
     Decode, HistoryFile, Input, Line, Names, SourceInfo, SplitStats, discover, merge, reason,
@@ -279,22 +279,7 @@ fn conclude(
 ) -> Result<Exit> {
     let totals = pipeline.evaluator.totals();
     let counts = pipeline.intake.counts();
-    let fields = SummaryFields {
-        files: n_files,
-        lines: counts.lines,
-        bad_lines: counts.bad,
-        first_bad_lines: counts
-            .bad_shown
-            .iter()
-            .map(|bad| BadLineField {
-                source: bad.source.to_string(),
-                line: bad.number,
-                column: bad.column,
-                reason: bad.reason.clone(),
-            })
-            .collect(),
-        oversize_lines: stats.oversize_lines,
-    };
+    let fields = summary_fields(Files::Count(n_files), counts, stats);
     if let Some(json) = &mut sinks.json {
         ignore_closed(json.summary(&Summary {
             totals,

@@ -228,11 +228,46 @@ pub struct BadLineField {
     pub reason: String,
 }
 
-/// Figures of a replay that are not sums of records.
+/// How far a file was read, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileField {
+    /// File or pipe.
+    pub path: String,
+    /// The end of the last whole line that was read.
+    pub offset: u64,
+    /// Its size.
+    pub size: Option<u64>,
+    /// What is there and was not read yet.
+    pub lag: Option<u64>,
+    /// How often it was found truncated or rewritten.
+    pub generation: u32,
+}
+
+/// The files of a summary are counted, those of a status listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Files {
+    /// How many.
+    Count(usize),
+    /// Which.
+    Each(Vec<FileField>),
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self::Count(0)
+    }
+}
+
+/// Figures that are not sums of records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SummaryFields {
     /// Files and pipes read.
-    pub files: usize,
+    pub files: Files,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Zero bytes left behind by truncations.
+    pub nul_bytes: u64,
     /// Lines that are not blank.
     pub lines: u64,
     /// Lines that could not be read.
@@ -243,7 +278,7 @@ pub struct SummaryFields {
     pub oversize_lines: u64,
 }
 
-/// The totals of a replay.
+/// The totals of a replay, or those of a `tail` so far.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary<'a> {
     /// Sums over records.
@@ -257,7 +292,9 @@ struct SummaryObject<'a> {
     schema: u32,
     event: &'static str,
     span: Option<[String; 2]>,
-    files: usize,
+    files: &'a Files,
+    bytes: u64,
+    nul_bytes: u64,
     lines: u64,
     records: u64,
     duplicates: u64,
@@ -370,6 +407,17 @@ fn models(totals: &BTreeMap<Arc<str>, ModelTotal>) -> BTreeMap<&str, ModelObject
 }
 
 impl<'a> Summary<'a> {
+    /// The same as a status, in one line of JSON.
+    ///
+    /// # Errors
+    /// Never but for lack of memory.
+    pub fn status(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&SummaryObject {
+            event: "status",
+            ..self.object()
+        })
+    }
+
     fn object(&self) -> SummaryObject<'a> {
         let totals = self.totals;
         SummaryObject {
@@ -378,7 +426,9 @@ impl<'a> Summary<'a> {
             span: totals
                 .span
                 .map(|(first, last)| [rfc3339(first), rfc3339(last)]),
-            files: self.fields.files,
+            files: &self.fields.files,
+            bytes: self.fields.bytes,
+            nul_bytes: self.fields.nul_bytes,
             lines: self.fields.lines,
             records: totals.records,
             duplicates: totals.duplicates,

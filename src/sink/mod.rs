@@ -14,7 +14,8 @@ use std::io;
 
 pub use fanout::{Output, Sinks};
 pub use hook::{Hook, HookCommand};
-pub use json::{BadLineField, JsonSink, Summary, SummaryFields};
+pub use json::{BadLineField, FileField, Files, JsonSink, Summary, SummaryFields};
+
 pub use listing::{price_line, price_of, price_table};
 pub use outlet::Outlet;
 pub use printer::{Printer, Style};

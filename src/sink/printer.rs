@@ -46,6 +46,11 @@ impl Printer {
             .write(&format!("{}\n", self.plain(&text.dimmed().to_string())));
     }
 
+    /// A line that is data: as it is.
+    pub fn data(&mut self, line: &str) {
+        let _ = self.outlet.write(&format!("{line}\n"));
+    }
+
     /// Waits until all is written, but not for ever.
     pub fn drain(&self) {
         self.outlet.drain();

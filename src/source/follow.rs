@@ -6,17 +6,21 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, Metadata};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use super::discover::{Input, Names, discover, is_rotation};
-use super::identity::{FileKey, Marker};
+use super::identity::{Appearance, FileKey, Marker};
+
 use super::lines::SplitStats;
 use super::wake::{Wake, WakeHandle};
-use super::{Line, LineSplitter, Progress, Source, SourceInfo, reason};
+use super::{FileStatus, Line, LineSplitter, Progress, Source, SourceInfo, reason};
 
 /// Files that grew within `ACTIVE_FOR` are looked at this often.
 const ACTIVE_EVERY: Duration = Duration::from_millis(250);
@@ -86,20 +90,24 @@ struct Followed {
     file: Option<File>,
     splitter: LineSplitter,
     marker: Option<Marker>,
-    /// Size and time of change at the last look.
-    seen: Option<(u64, SystemTime)>,
+    /// How it looked at the last look.
+    seen: Option<Appearance>,
     /// When it last grew while we watched.
     last_growth: Option<Instant>,
     next_look: Instant,
     unreadable: bool,
     /// Figures of earlier generations of the file.
     past: SplitStats,
+    /// How often it was found truncated or rewritten.
+    generation: u32,
 }
 
 /// Follows files, directories and patterns.
 pub struct Follower<W: Wake> {
     inputs: Vec<Input>,
     files: HashMap<FileKey, Followed>,
+    /// Named pipes.
+    pipes: Vec<NamedPipe>,
     /// By absolute path, which is what events name.
     by_path: HashMap<PathBuf, FileKey>,
     /// The birth of the youngest file that a path has stood for.
@@ -133,6 +141,7 @@ impl<W: Wake> Follower<W> {
         let mut follower = Self {
             inputs,
             files: HashMap::new(),
+            pipes: Vec::new(),
             by_path: HashMap::new(),
             births: HashMap::new(),
             retired: Vec::new(),
@@ -150,6 +159,11 @@ impl<W: Wake> Follower<W> {
         };
         for file in resume {
             follower.take_over(file, now);
+        }
+        for input in &follower.inputs {
+            if let Input::Pipe(path) = input {
+                follower.pipes.push(NamedPipe::new(path, now));
+            }
         }
         follower
     }
@@ -430,6 +444,71 @@ impl<W: Wake> Follower<W> {
     }
 }
 
+/// A named pipe. It never ends: when its last writer leaves, another may come.
+#[derive(Debug)]
+struct NamedPipe {
+    info: Arc<SourceInfo>,
+    path: PathBuf,
+    file: Option<File>,
+    splitter: LineSplitter,
+    next_look: Instant,
+}
+
+impl NamedPipe {
+    fn new(path: &Path, now: Instant) -> Self {
+        Self {
+            info: SourceInfo::file(path),
+            path: path.to_owned(),
+            file: None,
+            splitter: LineSplitter::default(),
+            next_look: now,
+        }
+    }
+
+    /// Reads what is there, up to a fair share. True if there may be more. Opened for writing too, it never looks ended, and
+    /// no writer has to wait for a reader.
+    fn read(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        emit: &mut dyn FnMut(Line<'_>),
+    ) -> io::Result<bool> {
+        self.next_look = now + ACTIVE_EVERY;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+                    .open(&self.path)?,
+            ),
+        };
+        let source = &self.info;
+        let mut left = MAX_BYTES_AT_ONCE;
+        while left > 0 {
+            match file.read(buffer) {
+                Ok(0) => return Ok(false),
+                Ok(n) => {
+                    left = left.saturating_sub(n as u64);
+                    self.splitter.push(&buffer[..n], |offset, number, bytes| {
+                        emit(Line {
+                            source,
+                            offset,
+                            number,
+                            bytes,
+                        });
+                    });
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// What a look at a file has brought.
 struct Looked {
     more: bool,
@@ -450,6 +529,7 @@ impl Followed {
             next_look: now,
             unreadable: false,
             past: SplitStats::default(),
+            generation: 0,
         }
     }
 
@@ -457,6 +537,20 @@ impl Followed {
         let mut stats = self.past;
         stats.add(self.splitter.stats());
         stats
+    }
+
+    fn status(&self) -> FileStatus {
+        let open = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let named = || {
+            let meta = fs::metadata(&self.path).ok()?;
+            (FileKey::of(&meta) == self.key).then_some(meta)
+        };
+        FileStatus {
+            path: self.path.display().to_string(),
+            offset: self.splitter.committed(),
+            size: open.or_else(named).map(|meta| meta.len()),
+            generation: self.generation,
+        }
     }
 
     fn grew_within(&self, time: Duration, now: Instant) -> bool {
@@ -472,7 +566,7 @@ impl Followed {
         is_complete: fn(&[u8]) -> bool,
         emit: &mut dyn FnMut(Line<'_>),
     ) -> io::Result<Looked> {
-        let seen = (meta.len(), meta.modified()?);
+        let seen = Appearance::of(meta);
         let changed = self.seen != Some(seen) || self.unreadable;
         let mut looked = Looked {
             more: false,
@@ -512,6 +606,7 @@ impl Followed {
     /// Begins a new generation: what was read is no longer there.
     fn restart(&mut self) {
         self.past.add(self.splitter.stats());
+        self.generation += 1;
         self.splitter = LineSplitter::default();
         self.marker = None;
     }
@@ -657,6 +752,16 @@ impl<W: Wake> Source for Follower<W> {
             }
         }
         more |= self.read_retired(now, emit);
+        for pipe in &mut self.pipes {
+            match pipe.read(now, &mut self.buffer, emit) {
+                Ok(is_more) => more |= is_more,
+                Err(error) => {
+                    let path = pipe.path.clone();
+                    self.note_unreadable(&path, &error);
+                    break;
+                }
+            }
+        }
         Ok(if more {
             Progress::More
         } else {
@@ -671,7 +776,13 @@ impl<W: Wake> Source for Follower<W> {
             .values()
             .chain(&self.retired)
             .map(|file| file.next_look);
-        let next = looks.chain([self.next_scan]).min().unwrap_or(now);
+        let pipes = self.pipes.iter().map(|pipe| pipe.next_look);
+        let next = looks
+            .chain(pipes)
+            .chain([self.next_scan])
+            .min()
+            .unwrap_or(now);
+
         let woken = self
             .wake
             .wait(at_most.min(next.saturating_duration_since(now)));
@@ -682,6 +793,11 @@ impl<W: Wake> Source for Follower<W> {
             }
         }
         for path in &woken.paths {
+            for pipe in &mut self.pipes {
+                if absolute(&pipe.path) == *path {
+                    pipe.next_look = now;
+                }
+            }
             match self
                 .by_path
                 .get(path)
@@ -702,11 +818,27 @@ impl<W: Wake> Source for Follower<W> {
         for file in self.files.values().chain(&self.retired) {
             stats.add(file.stats());
         }
+        for pipe in &self.pipes {
+            stats.add(pipe.splitter.stats());
+        }
         stats
     }
 
     fn n_files(&self) -> usize {
-        self.files.len()
+        self.files.len() + self.pipes.len()
+    }
+
+    fn status(&self) -> Vec<FileStatus> {
+        let mut files: Vec<FileStatus> = self.files.values().map(Followed::status).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.extend(self.retired.iter().map(Followed::status));
+        files.extend(self.pipes.iter().map(|pipe| FileStatus {
+            path: pipe.path.display().to_string(),
+            offset: pipe.splitter.committed(),
+            size: None,
+            generation: 0,
+        }));
+        files
     }
 }
 

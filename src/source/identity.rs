@@ -45,12 +45,35 @@ pub(super) fn birth_ns(meta: &Metadata) -> u128 {
     born.map_or(0, |since| since.as_nanos())
 }
 
-/// A hash of the bytes just before an offset. If they no longer match, the file was truncated or rewritten, even if it has
-/// since grown beyond that offset.
+/// How much of the beginning of a file is remembered by its hash.
+const HEAD_BYTES: usize = 1024;
+
+/// Hashes of the first bytes of a file and of those just before an offset. If they no longer match, the file was truncated or
+/// rewritten, even if it has since grown beyond that offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marker {
     offset: u64,
     hash: u64,
+    head: u64,
+}
+
+/// What changes when a file is written to, even if its size and the time of its last change are set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Appearance {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Appearance {
+    /// How a file looks now.
+    pub(super) fn of(meta: &Metadata) -> Self {
+        Self {
+            size: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
 }
 
 impl Marker {
@@ -58,14 +81,15 @@ impl Marker {
     pub(super) fn take(file: &File, offset: u64) -> io::Result<Self> {
         Ok(Self {
             offset,
-            hash: hash_before(file, offset)?,
+            hash: hash_before::<MARKER_BYTES>(file, offset)?,
+            head: hash_before::<HEAD_BYTES>(file, offset.min(HEAD_BYTES as u64))?,
         })
     }
 
     /// Whether the same bytes still stand there. False if the file has become shorter.
     pub(super) fn holds(&self, file: &File) -> io::Result<bool> {
-        match hash_before(file, self.offset) {
-            Ok(hash) => Ok(hash == self.hash),
+        match Self::take(file, self.offset) {
+            Ok(now) => Ok(now == *self),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
             Err(e) => Err(e),
         }
@@ -77,11 +101,9 @@ impl Marker {
     }
 }
 
-fn hash_before(file: &File, offset: u64) -> io::Result<u64> {
-    let length = usize::try_from(offset)
-        .unwrap_or(usize::MAX)
-        .min(MARKER_BYTES);
-    let mut bytes = [0; MARKER_BYTES];
+fn hash_before<const MOST: usize>(file: &File, offset: u64) -> io::Result<u64> {
+    let length = usize::try_from(offset).unwrap_or(usize::MAX).min(MOST);
+    let mut bytes = [0; MOST];
     let bytes = &mut bytes[..length];
     file.read_exact_at(bytes, offset - length as u64)?;
     Ok(xxh3_64(bytes))

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::stdio::stdin;
 
-use super::{Line, Progress, Source, SourceInfo};
+use super::{FileStatus, Line, Progress, Source, SourceInfo};
 
 /// A line longer than this is skipped and counted.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
@@ -244,6 +244,19 @@ impl Source for PipeSource {
 
     fn n_files(&self) -> usize {
         1
+    }
+
+    fn status(&self) -> Vec<FileStatus> {
+        let size = fstat(stdin())
+            .ok()
+            .filter(|_| self.kind == Kind::File)
+            .and_then(|stat| u64::try_from(stat.st_size).ok());
+        vec![FileStatus {
+            path: self.info.name.to_string(),
+            offset: self.splitter.committed(),
+            size,
+            generation: 0,
+        }]
     }
 }
 

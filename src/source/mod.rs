@@ -98,6 +98,22 @@ pub trait Source {
 
     /// How many files are followed.
     fn n_files(&self) -> usize;
+
+    /// How far each file was read.
+    fn status(&self) -> Vec<FileStatus>;
+}
+
+/// How far a file was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStatus {
+    /// The path, or `-` for standard input.
+    pub path: String,
+    /// The end of the last whole line that was read.
+    pub offset: u64,
+    /// Its size in bytes; `None` if it has none or cannot be asked.
+    pub size: Option<u64>,
+    /// How often it was found truncated or rewritten.
+    pub generation: u32,
 }
 
 /// The system's words for an error, without its number.

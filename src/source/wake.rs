@@ -28,6 +28,20 @@ pub trait Wake {
     fn handle(&self) -> WakeHandle;
 }
 
+impl Wake for Box<dyn Wake> {
+    fn wait(&mut self, at_most: Duration) -> Woken {
+        (**self).wait(at_most)
+    }
+
+    fn watch(&mut self, dir: &Path) -> bool {
+        (**self).watch(dir)
+    }
+
+    fn handle(&self) -> WakeHandle {
+        (**self).handle()
+    }
+}
+
 /// Ends a wait from another thread.
 #[derive(Debug, Clone, Default)]
 pub struct WakeHandle(Arc<Shared>);
@@ -76,7 +90,7 @@ impl WakeHandle {
     }
 }
 
-/// Waits for the time only. For file systems without events, and to prove that none are needed.
+/// Waits for the time only, because the user asks for it.
 #[derive(Debug, Default)]
 pub struct SleepWake(WakeHandle);
 
@@ -85,8 +99,9 @@ impl Wake for SleepWake {
         self.0.wait(at_most)
     }
 
+    /// Nothing is missed that was wanted.
     fn watch(&mut self, _dir: &Path) -> bool {
-        false
+        true
     }
 
     fn handle(&self) -> WakeHandle {
@@ -102,8 +117,13 @@ pub struct NotifyWake {
     watched: HashSet<PathBuf>,
 }
 
-impl Default for NotifyWake {
-    fn default() -> Self {
+impl NotifyWake {
+    /// One that watches, but loses every event: what polling alone finds is then the whole truth. For tests.
+    pub fn blind() -> Self {
+        Self::with(|_, _| {})
+    }
+
+    fn with(take: fn(&WakeHandle, notify::Result<Event>)) -> Self {
         let handle = WakeHandle::default();
         let events = handle.clone();
         let watcher = notify::recommended_watcher(move |event| take(&events, event)).ok();
@@ -112,6 +132,12 @@ impl Default for NotifyWake {
             watcher,
             watched: HashSet::new(),
         }
+    }
+}
+
+impl Default for NotifyWake {
+    fn default() -> Self {
+        Self::with(take)
     }
 }
 

@@ -1,0 +1,767 @@
+//! The follower on real files, with real writers: nothing lost, nothing twice.
+//!
+//! Each line written has an id of its own and one token, so the sum of tokens is the number of lines. How it stands is asked of
+//! the program itself (SIGUSR1). At the end of each test a replay of all that lies on disk must come to the same sums.
+//!
+//! By default each test runs with file events and in short; with `--features full` at full length, and also with polling alone
+//! and with events that are all lost.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers of lines are small"
+)]
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Random, Watch, now_ms, program, rfc3339};
+use serde_json::Value;
+
+/// How the follower notices changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Native,
+    Poll,
+    Blind,
+}
+
+const FULL: bool = cfg!(feature = "full");
+
+/// Runs a test in each mode that is asked for.
+fn each_mode(test: impl Fn(Mode)) {
+    test(Mode::Native);
+    if FULL {
+        test(Mode::Poll);
+        test(Mode::Blind);
+    }
+}
+
+/// A line of one token, unlike all others.
+fn line() -> String {
+    line_of(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn line_of(n: u64) -> String {
+    let at = rfc3339(now_ms());
+    format!(
+        r#"{{"time":"{at}","id":"msg_{n:020}","model":"claude-haiku-4-5","usage":{{"input_tokens":1,"output_tokens":0}}}}"#
+    )
+}
+
+fn lines(n: usize) -> String {
+    (0..n).map(|_| line() + "\n").collect()
+}
+
+/// A directory of logs and the program that follows it.
+struct Follow {
+    mode: Mode,
+    home: tempfile::TempDir,
+    watch: Watch,
+}
+
+impl Follow {
+    fn start(mode: Mode, prepare: impl FnOnce(&Path), args: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        prepare(home.path());
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let watch = Self::run(mode, home.path(), &args);
+        let mut follow = Self { mode, home, watch };
+        follow.watch.expect("watching");
+        follow
+    }
+
+    fn run(mode: Mode, home: &Path, args: &[String]) -> Watch {
+        let mut command = program(home);
+        command.arg("tail").args(args);
+        match mode {
+            Mode::Native => {}
+            Mode::Poll => {
+                command.arg("--poll");
+            }
+            Mode::Blind => {
+                command.env("CLAUDE_TOKMON_TEST_WATCH", "blind");
+            }
+        }
+        Watch::start(command)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        append(&self.path(name), text);
+    }
+
+    fn pid(&self) -> String {
+        self.watch.child.id().to_string()
+    }
+
+    /// How it stands.
+    fn status(&mut self) -> Value {
+        self.watch.signal("-USR1");
+        let line = self.watch.expect("\"event\":\"status\"");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Asks until it holds.
+    fn until(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{:?}: not {what}: {status}",
+                self.mode
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until so many lines are counted.
+    fn counted(&mut self, n: u64) -> Value {
+        self.until(&format!("{n} lines"), |status| tokens(status) >= n)
+    }
+
+    /// Ends it. All that was written is counted once, and a replay says the same.
+    fn end(self, written: u64) {
+        self.end_with(written, written);
+    }
+
+    /// The same where some of what was written lies on disk no more.
+    fn end_with(mut self, written: u64, on_disk: u64) {
+        let status = self.counted(written);
+        assert_eq!(tokens(&status), written, "{:?}: {status}", self.mode);
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
+        let (code, said) = self.watch.end();
+        assert_eq!(code, Some(0), "{said:?}");
+        let replayed = replay(home.path());
+        assert_eq!(
+            tokens(&replayed),
+            on_disk,
+            "{:?}: replay: {replayed}",
+            self.mode
+        );
+    }
+}
+
+fn tokens(totals: &Value) -> u64 {
+    totals["tokens"]["input"].as_u64().unwrap()
+}
+
+/// The totals of everything in a directory.
+fn replay(dir: &Path) -> Value {
+    let output = program(dir)
+        .args(["replay", "--json", "."])
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn is_state(pid: &str, state: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')')
+        .next()
+        .unwrap()
+        .trim_start()
+        .starts_with(state)
+}
+
+/// Stops the program as Ctrl-Z does, does something, and lets it go on.
+fn while_stopped(follow: &Follow, act: impl FnOnce()) {
+    follow.watch.signal("-STOP");
+    while !is_state(&follow.pid(), "T") {
+        std::thread::yield_now();
+    }
+    act();
+    follow.watch.signal("-CONT");
+}
+
+fn gnu_tail(path: &Path) -> (Child, tempfile::NamedTempFile) {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let child = Command::new("tail")
+        .args(["-n", "+1", "-F"])
+        .arg(path)
+        .stdout(out.reopen().unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (child, out)
+}
+
+#[test]
+fn t1_a_line_counts_when_it_is_whole_and_once() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let whole = line();
+        let (half, rest) = whole.split_at(40);
+        follow.append("app.log", half);
+        let status = follow.until("the half line seen", |status| {
+            status["files"][0]["lag"] == 40
+        });
+        assert_eq!(tokens(&status), 0);
+        follow.append("app.log", rest);
+        follow.counted(1);
+        // Its line feed comes late and is a line without anything.
+        follow.append("app.log", "\n");
+        follow.append("app.log", &lines(1));
+        let status = follow.counted(2);
+        assert_eq!(status["bad_lines"], 0);
+        follow.end(2);
+    });
+}
+
+#[test]
+fn t3_a_line_in_pieces_is_one_even_if_a_character_is_cut() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let text = line().replace("{\"time\"", "{\"note\":\"\u{1F600}\",\"time\"") + "\n";
+        let bytes = text.as_bytes();
+        let cut = text.find('\u{1F600}').unwrap() + 2;
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(follow.path("app.log"))
+            .unwrap();
+        let mut seen = 0;
+        for piece in [&bytes[..cut], &bytes[cut..cut + 20]] {
+            file.write_all(piece).unwrap();
+            seen += piece.len();
+            follow.until("the piece seen", |status| status["files"][0]["lag"] == seen);
+        }
+        file.write_all(&bytes[cut + 20..]).unwrap();
+        let status = follow.counted(1);
+        assert_eq!(status["bad_lines"], 0);
+        follow.end(1);
+    });
+}
+
+#[test]
+fn t4_long_lines_written_while_we_read_are_never_read_by_halves() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(follow.path("app.log"))
+            .unwrap();
+        let padding = "x".repeat(20_000);
+        let n = if FULL { 50_000 } else { 3000 };
+        for _ in 0..n {
+            let line = line().replace("{\"time\"", &format!("{{\"pad\":\"{padding}\",\"time\""));
+            file.write_all((line + "\n").as_bytes()).unwrap();
+        }
+        let status = follow.counted(n);
+        assert_eq!(status["bad_lines"], 0, "{status}");
+        follow.end(n);
+    });
+}
+
+#[test]
+fn t5_a_line_without_end_costs_no_memory_and_hides_nothing() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(follow.path("app.log"))
+            .unwrap();
+        let chunk = vec![b'x'; 1_000_000];
+        for _ in 0..120 {
+            file.write_all(&chunk).unwrap();
+        }
+        file.write_all(("\n".to_owned() + &lines(1)).as_bytes())
+            .unwrap();
+        let status = follow.counted(1);
+        assert_eq!(status["oversize_lines"], 1);
+        let memory = fs::read_to_string(format!("/proc/{}/status", follow.pid())).unwrap();
+        let most: u64 = memory
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+            .unwrap();
+        assert!(most < 100_000, "{most} kB");
+        follow.end(1);
+    });
+}
+
+#[test]
+fn t6_a_hole_of_zeros_before_a_line_is_skipped() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        // A writer that does not append goes on where it was after the file was truncated.
+        let mut file = File::create(follow.path("app.log")).unwrap();
+        let before = lines(30);
+        file.write_all(before.as_bytes()).unwrap();
+        follow.counted(30);
+        file.set_len(0).unwrap();
+        file.write_all(lines(1).as_bytes()).unwrap();
+        let status = follow.counted(31);
+        assert_eq!(status["nul_bytes"], before.len());
+        assert_eq!(status["bad_lines"], 0);
+        follow.end_with(31, 1);
+    });
+}
+
+#[test]
+fn t7_odd_lines_are_counted_by_kind_and_good_ones_beside_them() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut bytes = b"\xEF\xBB\xBF".to_vec();
+        bytes.extend(line().replace('\n', "").into_bytes());
+        bytes.extend(b"\r\n\n  \n");
+        bytes.extend((line() + &line() + "\n").into_bytes());
+        bytes.extend(b"nul\n{\"a\":\xff}\n");
+        bytes.extend(lines(1).into_bytes());
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(follow.path("app.log"))
+            .unwrap();
+        file.write_all(&bytes).unwrap();
+        let status = follow.counted(4);
+        assert_eq!(status["bad_lines"], 2, "{status}");
+        assert_eq!(status["first_bad_lines"][1]["reason"], "invalid UTF-8");
+        follow.end(4);
+    });
+}
+
+#[test]
+fn t8_a_writer_that_goes_on_in_the_renamed_file_is_heard() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let path = follow.path("app.log");
+        let mut old = OpenOptions::new().append(true).open(&path).unwrap();
+        old.write_all(lines(2).as_bytes()).unwrap();
+        follow.counted(2);
+        fs::rename(&path, follow.path("app.log.1")).unwrap();
+        File::create(&path).unwrap();
+        follow.append("app.log", &lines(2));
+        follow.counted(4);
+        old.write_all(lines(3).as_bytes()).unwrap();
+        follow.append("app.log", &lines(1));
+        follow.end(8);
+    });
+}
+
+#[test]
+fn t11_a_file_that_was_truncated_and_grew_beyond_is_read_whole() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let path = follow.path("app.log");
+        let (mut gnu, out) = gnu_tail(&path);
+        follow.append("app.log", &lines(3));
+        follow.counted(3);
+        let read = || fs::read_to_string(out.path()).unwrap().lines().count();
+        while read() < 3 {
+            std::thread::yield_now();
+        }
+        let gnu_pid = gnu.id().to_string();
+        let signal = |signal: &str| {
+            Command::new("kill")
+                .args([signal, &gnu_pid])
+                .status()
+                .unwrap();
+        };
+        signal("-STOP");
+        while !is_state(&gnu_pid, "T") {
+            std::thread::yield_now();
+        }
+        while_stopped(&follow, || {
+            File::options()
+                .write(true)
+                .truncate(true)
+                .open(&path)
+                .unwrap();
+            append(&path, &lines(5));
+        });
+        signal("-CONT");
+        let status = follow.counted(8);
+        assert_eq!(status["files"][0]["generation"], 1);
+        // What GNU tail has printed once it has come to the end of the file.
+        append(&path, &lines(1));
+        follow.counted(9);
+        let last = fs::read_to_string(&path).unwrap();
+        let last = last.lines().last().unwrap().to_owned();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !fs::read_to_string(out.path()).unwrap().contains(&last) && Instant::now() < deadline
+        {
+            std::thread::yield_now();
+        }
+        eprintln!(
+            "T11 {mode:?}: of 9 lines claude-tokmon counted 9, GNU tail -F printed {}",
+            read()
+        );
+        gnu.kill().unwrap();
+        gnu.wait().unwrap();
+        follow.end_with(9, 6);
+    });
+}
+
+#[test]
+fn t12_a_file_rewritten_to_the_same_size_at_the_same_time_is_read_again() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let path = follow.path("app.log");
+        let at = rfc3339(now_ms());
+        let padding = "p".repeat(200);
+        // Lines of one length that differ in their ids alone, far from their ends.
+        let fixed = |n: u64| {
+            format!(
+                "{{\"id\":\"msg_fixed{n:09}\",\"model\":\"claude-haiku-4-5\",\"usage\":{{\"input_tokens\":1,\"output_tokens\":0}},\"time\":\"{at}\",\"pad\":\"{padding}\"}}\n"
+            )
+        };
+        let base = NEXT.fetch_add(100, Ordering::Relaxed);
+        let old: String = (0..5).map(|n| fixed(base + n)).collect();
+        let new: String = (0..5).map(|n| fixed(base + 50 + n)).collect();
+        append(&path, &old);
+        follow.counted(5);
+        while_stopped(&follow, || {
+            let modified = fs::metadata(&path).unwrap().modified().unwrap();
+            let file = File::options()
+                .write(true)
+                .truncate(true)
+                .open(&path)
+                .unwrap();
+            (&file).write_all(new.as_bytes()).unwrap();
+            file.set_modified(modified).unwrap();
+        });
+        follow.end_with(10, 5);
+    });
+}
+
+#[test]
+fn t13_several_rotations_between_two_looks_lose_nothing() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let path = follow.path("app.log");
+        follow.append("app.log", &lines(1));
+        follow.counted(1);
+        let (one, two) = (follow.path("app.log.1"), follow.path("app.log.2"));
+        while_stopped(&follow, || {
+            append(&path, &lines(1));
+            fs::rename(&path, &one).unwrap();
+            append(&path, &lines(1));
+            fs::rename(&one, &two).unwrap();
+            fs::rename(&path, &one).unwrap();
+            append(&path, &lines(1));
+        });
+        follow.end(4);
+    });
+}
+
+#[test]
+fn t14_another_file_with_the_same_inode_is_another_file() {
+    use std::os::unix::fs::MetadataExt;
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let path = follow.path("app.log");
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        follow.append("app.log", &lines(2));
+        follow.counted(2);
+        let old = inode(&path);
+        let mut written = 2;
+        for _ in 0..100 {
+            while_stopped(&follow, || {
+                fs::remove_file(&path).unwrap();
+                append(&path, &lines(3));
+            });
+            written += 3;
+            follow.counted(written);
+            if inode(&path) == old {
+                break;
+            }
+        }
+        follow.end_with(written, 3);
+    });
+}
+
+#[test]
+fn t17_copies_moves_and_compression_count_nothing_twice() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(
+            mode,
+            |dir| fs::create_dir(dir.join("logs")).unwrap(),
+            &["logs"],
+        );
+        follow.append("logs/a.jsonl", &lines(5));
+        follow.counted(5);
+        fs::copy(follow.path("logs/a.jsonl"), follow.path("logs/b.jsonl")).unwrap();
+        fs::rename(follow.path("logs/a.jsonl"), follow.path("logs/c.jsonl")).unwrap();
+        fs::create_dir(follow.path("logs/sub")).unwrap();
+        fs::rename(follow.path("logs/b.jsonl"), follow.path("logs/sub/b.jsonl")).unwrap();
+        let gzip = Command::new("gzip")
+            .arg(follow.path("logs/c.jsonl"))
+            .status();
+        assert!(gzip.unwrap().success());
+        follow.append("logs/d.jsonl", &lines(1));
+        follow.end(6);
+    });
+}
+
+#[test]
+fn t19_files_in_directories_made_this_moment_are_found() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(
+            mode,
+            |dir| fs::create_dir(dir.join("logs")).unwrap(),
+            &["logs", "a/b/c/x.jsonl"],
+        );
+        let rounds = if FULL { 200 } else { 40 };
+        for round in 0..rounds {
+            let script = format!(
+                "mkdir -p logs/{round}/b/c && printf '%s\\n' \"$LINE\" > logs/{round}/b/c/x.jsonl"
+            );
+            let status = Command::new("sh")
+                .args(["-c", &script])
+                .env("LINE", line())
+                .current_dir(follow.home.path())
+                .status();
+            assert!(status.unwrap().success());
+        }
+        follow.counted(rounds);
+        let named = follow.path("a/b/c");
+        fs::create_dir_all(&named).unwrap();
+        append(&named.join("x.jsonl"), &lines(1));
+        follow.end(rounds + 1);
+    });
+}
+
+fn inotify_watches(pid: &str) -> usize {
+    let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    infos
+        .flatten()
+        .filter_map(|info| fs::read_to_string(info.path()).ok())
+        .map(|text| text.matches("inotify wd:").count())
+        .sum()
+}
+
+#[test]
+fn t20_a_directory_that_is_made_anew_is_followed_anew_and_leaks_nothing() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(
+            mode,
+            |dir| fs::create_dir(dir.join("logs")).unwrap(),
+            &["logs"],
+        );
+        let rounds = if FULL { 50 } else { 10 };
+        let dir = follow.path("logs");
+        let mut written = 0;
+        let mut watches = 0;
+        for round in 0..rounds {
+            append(&dir.join("x.jsonl"), &lines(1));
+            written += 1;
+            follow.counted(written);
+            if round == 2 {
+                watches = inotify_watches(&follow.pid());
+            }
+            fs::remove_dir_all(&dir).unwrap();
+            fs::create_dir(&dir).unwrap();
+        }
+        assert!(inotify_watches(&follow.pid()) <= watches + 1);
+        fs::rename(&dir, follow.path("logs2")).unwrap();
+        fs::create_dir(&dir).unwrap();
+        append(&dir.join("y.jsonl"), &lines(1));
+        follow.end_with(written + 1, 1);
+    });
+}
+
+#[test]
+fn t21_a_link_that_is_turned_is_followed_to_both_of_its_files() {
+    use std::os::unix::fs::symlink;
+    each_mode(|mode| {
+        let mut follow = Follow::start(
+            mode,
+            |dir| {
+                fs::create_dir(dir.join("real")).unwrap();
+                append(&dir.join("real/a.log"), "");
+                symlink("real/a.log", dir.join("current")).unwrap();
+            },
+            &["current"],
+        );
+        follow.append("real/a.log", &lines(1));
+        follow.counted(1);
+        let turn = |to: &str| {
+            symlink(to, follow.path("next")).unwrap();
+            fs::rename(follow.path("next"), follow.path("current")).unwrap();
+        };
+        turn("real/b.log");
+        append(&follow.path("real/b.log"), &lines(2));
+        follow.counted(3);
+        follow.append("real/a.log", &lines(1));
+        follow.append("real/b.log", &lines(1));
+        follow.end(5);
+    });
+}
+
+#[test]
+fn t23_a_named_pipe_is_read_from_one_writer_after_another() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(
+            mode,
+            |dir| {
+                let made = Command::new("mkfifo").arg(dir.join("pipe")).status();
+                assert!(made.unwrap().success());
+            },
+            &["pipe"],
+        );
+        for n in 1..=3 {
+            let path = follow.path("pipe");
+            let text = lines(2);
+            // Opening for writing waits for a reader.
+            fs::write(path, text).unwrap();
+            follow.counted(2 * n);
+        }
+        let (code, said) = follow.watch.end();
+        assert_eq!(code, Some(0), "{said:?}");
+    });
+}
+
+#[test]
+fn t25_many_files_need_few_descriptors() {
+    each_mode(|mode| {
+        let n = if FULL { 10_000 } else { 1000 };
+        let home = tempfile::tempdir().unwrap();
+        for i in 0..n {
+            let dir = home.path().join(format!("logs/{}", i % 100));
+            fs::create_dir_all(&dir).unwrap();
+            append(&dir.join(format!("{i}.jsonl")), "{\"msg\":\"old\"}\n");
+        }
+        let mut command = Command::new("prlimit");
+        command
+            .args(["--nofile=64", env!("CARGO_BIN_EXE_claude-tokmon"), "tail"])
+            .env_clear()
+            .env("HOME", home.path())
+            .current_dir(home.path());
+        match mode {
+            Mode::Native => {}
+            Mode::Poll => {
+                command.arg("--poll");
+            }
+            Mode::Blind => {
+                command.env("CLAUDE_TOKMON_TEST_WATCH", "blind");
+            }
+        }
+        command.arg("logs");
+        let mut follow = Follow {
+            mode,
+            watch: Watch::start(command),
+            home,
+        };
+        follow.watch.expect("watching");
+        for i in 0..20 {
+            follow.append(&format!("logs/{i}/{i}.jsonl"), &lines(2));
+        }
+        let begun = Instant::now();
+        follow.counted(40);
+        let seen = begun.elapsed();
+        let open = fs::read_dir(format!("/proc/{}/fd", follow.pid()))
+            .unwrap()
+            .count();
+        assert!(open <= 48, "{open} descriptors");
+        eprintln!(
+            "T25 {mode:?}: {n} files, 20 active: {open} descriptors, new lines seen within {seen:?}"
+        );
+        follow.end(40);
+    });
+}
+
+#[test]
+fn t27_a_flood_of_events_hides_no_file() {
+    each_mode(|mode| {
+        let follow = Follow::start(
+            mode,
+            |dir| {
+                for name in ["a.log", "b.log", "c.log"] {
+                    append(&dir.join(name), "");
+                }
+            },
+            &["a.log", "b.log", "c.log"],
+        );
+        let (a, b, c) = (
+            follow.path("a.log"),
+            follow.path("b.log"),
+            follow.path("c.log"),
+        );
+        while_stopped(&follow, || {
+            let mut files =
+                [&a, &b].map(|path| OpenOptions::new().append(true).open(path).unwrap());
+            for n in 0..20_000 {
+                files[n % 2].write_all(b"\n").unwrap();
+                if n == 15_000 {
+                    append(&c, &lines(1));
+                }
+            }
+            append(&a, &lines(1));
+        });
+        follow.end(2);
+    });
+}
+
+#[test]
+fn t44_output_that_grows_in_two_files_and_over_a_rotation_counts_once() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(
+            mode,
+            |dir| fs::create_dir(dir.join("logs")).unwrap(),
+            &["logs"],
+        );
+        let at = rfc3339(now_ms());
+        let grown = |output: u64| {
+            format!(
+                r#"{{"time":"{at}","id":"msg_grows","model":"claude-haiku-4-5","usage":{{"input_tokens":1,"output_tokens":{output}}}}}"#
+            ) + "\n"
+        };
+        let output = |status: &Value| status["tokens"]["output"].as_u64().unwrap();
+        follow.append("logs/a.log", &grown(5));
+        follow.append("logs/b.log", &grown(9));
+        follow.until("9 tokens", |status| output(status) == 9);
+        fs::rename(follow.path("logs/a.log"), follow.path("logs/a.log.1")).unwrap();
+        follow.append("logs/a.log", &grown(7));
+        follow.append("logs/a.log", &grown(30));
+        follow.until("30 tokens", |status| output(status) == 30);
+        follow.end(1);
+    });
+}
+
+#[test]
+fn t41_lines_are_seen_soon_after_they_are_written() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let n = if FULL { 200 } else { 20 };
+        let mut random = Random(41);
+        let mut waits = Vec::new();
+        let mut written = 0;
+        for _ in 0..n {
+            let before = random.below(20);
+            follow.append("app.log", &lines(before as usize));
+            written += before + 1;
+            let begun = Instant::now();
+            follow.append("app.log", &lines(1));
+            follow.counted(written);
+            waits.push(begun.elapsed());
+        }
+        waits.sort();
+        let (median, last) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+        eprintln!("T41 {mode:?}: seen after {median:?} (median), {last:?} (worst of {n})");
+        assert!(last < Duration::from_secs(2), "{last:?}");
+        follow.end(written);
+    });
+}
