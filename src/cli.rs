@@ -242,6 +242,10 @@ pub struct TailArgs {
     /// Files, directories, patterns, or - for standard input [default: Claude Code sessions]
     pub paths: Vec<PathBuf>,
 
+    /// Remember across restarts where files were read to, what was counted and what was told
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
     /// Look at files every quarter of a second and ask for no file events
     #[arg(long)]
     pub poll: bool,

@@ -765,3 +765,272 @@ fn t41_lines_are_seen_soon_after_they_are_written() {
         follow.end(written);
     });
 }
+
+// ---- Restarts, with --state ----
+
+/// Kills the program so that it cannot do anything more.
+fn kill(follow: &mut Follow) {
+    let _ = follow.watch.child.kill();
+    let _ = follow.watch.child.wait();
+}
+
+/// Kills the program and starts it again.
+fn restart(follow: &mut Follow, args: &[&str]) {
+    kill(follow);
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    follow.watch = Follow::run(follow.mode, follow.home.path(), &args);
+    follow.watch.expect("watching");
+}
+
+const WITH_STATE: [&str; 4] = ["--state", "state", "app.log", "--lateness=2s"];
+
+/// Writes lines into a file, rotates it now and then, and says at the end how many lines there were.
+fn write_and_rotate(dir: &Path, length: Duration, per_second: u64, rotate_every: Duration) -> u64 {
+    let path = dir.join("app.log");
+    let begun = Instant::now();
+    let (mut written, mut rotations) = (0, 0);
+    let mut last_rotation = begun;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .unwrap();
+    while begun.elapsed() < length {
+        let due = (begun.elapsed().as_millis() as u64) * per_second / 1000;
+        while written < due {
+            file.write_all((line() + "\n").as_bytes()).unwrap();
+            written += 1;
+        }
+        if last_rotation.elapsed() >= rotate_every {
+            rotations += 1;
+            fs::rename(&path, dir.join(format!("app.log.{rotations}"))).unwrap();
+            file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .unwrap();
+            last_rotation = Instant::now();
+        }
+        std::thread::yield_now();
+    }
+    written
+}
+
+#[test]
+fn t33_killed_again_and_again_it_counts_each_line_once() {
+    each_mode(|mode| {
+        let (length, most) = if FULL { (120, 200) } else { (8, 20) };
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &WITH_STATE);
+        let dir = follow.home.path().to_owned();
+        let rotate_every = Duration::from_secs(if FULL { 5 } else { 2 });
+        let writer = std::thread::spawn(move || {
+            write_and_rotate(&dir, Duration::from_secs(length), 1000, rotate_every)
+        });
+        let mut random = Random(33);
+        let mut kills = 0;
+        while !writer.is_finished() && kills < most {
+            let pause = Duration::from_millis(50 + random.below(if FULL { 1450 } else { 700 }));
+            let until = Instant::now() + pause;
+            while Instant::now() < until && !writer.is_finished() {
+                std::thread::yield_now();
+            }
+            restart(&mut follow, &WITH_STATE);
+            kills += 1;
+        }
+        let written = writer.join().unwrap();
+        let status = follow.counted(written);
+        eprintln!(
+            "T33 {mode:?}: {kills} kills, {written} lines written, {} counted",
+            tokens(&status)
+        );
+        assert!(kills >= if FULL { 80 } else { 8 }, "{kills}");
+        follow.end(written);
+    });
+}
+
+#[test]
+fn t14_over_a_restart_another_file_with_the_same_inode_is_another_file() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &WITH_STATE);
+        follow.append("app.log", &lines(2));
+        follow.counted(2);
+        settled(&mut follow);
+        kill(&mut follow);
+        fs::remove_file(follow.path("app.log")).unwrap();
+        follow.append("app.log", &lines(3));
+        restart(&mut follow, &WITH_STATE);
+        follow.end_with(5, 3);
+    });
+}
+
+/// Waits until a snapshot holds all that is counted.
+fn settled(follow: &mut Follow) {
+    let before = fs::metadata(follow.path("state"))
+        .and_then(|meta| meta.modified())
+        .ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = fs::metadata(follow.path("state"))
+            .and_then(|meta| meta.modified())
+            .ok();
+        let lag = follow.status()["files"][0]["lag"].as_u64().unwrap();
+        if lag == 0 && now.is_some() && now != before {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no snapshot");
+        follow.append("app.log", "\n");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn rotated_truncated_and_copied_while_down_nothing_is_lost_or_counted_twice() {
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &WITH_STATE);
+        follow.append("app.log", &lines(3));
+        follow.counted(3);
+        settled(&mut follow);
+        // Rotated twice.
+        kill(&mut follow);
+        follow.append("app.log", &lines(1));
+        fs::rename(follow.path("app.log"), follow.path("app.log.1")).unwrap();
+        follow.append("app.log", &lines(2));
+        fs::rename(follow.path("app.log.1"), follow.path("app.log.2")).unwrap();
+        fs::rename(follow.path("app.log"), follow.path("app.log.1")).unwrap();
+        follow.append("app.log", &lines(2));
+        restart(&mut follow, &WITH_STATE);
+        follow.counted(8);
+        settled(&mut follow);
+        // Truncated, and grown beyond where we were.
+        kill(&mut follow);
+        File::options()
+            .write(true)
+            .truncate(true)
+            .open(follow.path("app.log"))
+            .unwrap();
+        follow.append("app.log", &lines(9));
+        restart(&mut follow, &WITH_STATE);
+        follow.counted(17);
+        settled(&mut follow);
+        // Copied and put in its own place.
+        kill(&mut follow);
+        fs::copy(follow.path("app.log"), follow.path("copy")).unwrap();
+        fs::rename(follow.path("copy"), follow.path("app.log")).unwrap();
+        follow.append("app.log", &lines(1));
+        restart(&mut follow, &WITH_STATE);
+        follow.end_with(18, 16);
+    });
+}
+
+#[test]
+fn t34_whenever_it_dies_while_writing_there_is_an_old_or_a_new_state() {
+    for point in ["before-write", "after-write", "after-sync", "after-rename"] {
+        let mut follow = Follow::start(
+            Mode::Native,
+            |dir| append(&dir.join("app.log"), ""),
+            &WITH_STATE,
+        );
+        follow.append("app.log", &lines(2));
+        follow.counted(2);
+        settled(&mut follow);
+        kill(&mut follow);
+        let mut command = program(follow.home.path());
+        command
+            .arg("tail")
+            .args(WITH_STATE)
+            .env("CLAUDE_TOKMON_FAIL_POINT", point);
+        let mut dying = Watch::start(command);
+        dying.expect("watching");
+        follow.append("app.log", &lines(2));
+        let (code, said) = dying.wait();
+        assert_eq!(code, None, "{point}: {said:?}");
+        restart(&mut follow, &WITH_STATE);
+        follow.counted(4);
+        let status = follow.status();
+        assert_eq!(tokens(&status), 4, "{point}");
+        let Follow { home, watch, .. } = follow;
+        watch.end();
+        let left = fs::read_dir(home.path()).unwrap().flatten();
+        let left: Vec<_> = left
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.contains(".part-"))
+            .collect();
+        assert_eq!(left, Vec::<String>::new(), "{point}");
+        assert_eq!(tokens(&replay(home.path())), 4, "{point}");
+    }
+}
+
+#[test]
+fn t35_a_state_of_no_use_never_stands_in_the_way() {
+    let garbage: [&[u8]; 4] = [
+        b"",
+        b"\0\0\0\0\0\0\0\0",
+        b"{\"magic\":\"claude-tokmon\",\"v\":99,\"len\":0,\"xxh3\":0}\n",
+        b"not a state\n",
+    ];
+    for bytes in garbage {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("state"), bytes).unwrap();
+        append(&home.path().join("app.log"), &lines(3));
+        let mut command = program(home.path());
+        command.arg("tail").args(WITH_STATE);
+        let mut watch = Watch::start(command);
+        let said = watch.expect("cannot be used");
+        assert!(said.contains("it is now state.unusable-1"), "{said}");
+        watch.expect("3 responses");
+        let (code, _) = watch.end();
+        assert_eq!(code, Some(0));
+    }
+}
+
+#[test]
+fn t36_a_state_is_for_one_at_a_time() {
+    let mut follow = Follow::start(
+        Mode::Native,
+        |dir| append(&dir.join("app.log"), ""),
+        &WITH_STATE,
+    );
+    let second = program(follow.home.path())
+        .arg("tail")
+        .args(WITH_STATE)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(2));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        said.contains("state is in use by another claude-tokmon"),
+        "{said}"
+    );
+    restart(&mut follow, &WITH_STATE);
+    follow.end(0);
+}
+
+#[test]
+fn an_alert_that_was_told_is_not_told_again_after_a_restart() {
+    let hook = "echo \"$CLAUDE_TOKMON_EPISODE $CLAUDE_TOKMON_REASON\" >> told";
+    let args = ["--state", "state", "app.log", "--exec", hook];
+    let mut follow = Follow::start(Mode::Native, |dir| append(&dir.join("app.log"), ""), &args);
+    let dear = |n: u64| line_of(n).replace("\"input_tokens\":1", "\"input_tokens\":5000000") + "\n";
+    let n = NEXT.fetch_add(10, Ordering::Relaxed);
+    follow.append("app.log", &dear(n));
+    follow.watch.expect("cost-rate");
+    let told = follow.path("told");
+    let count = || {
+        fs::read_to_string(&told)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    while count() == 0 {
+        std::thread::yield_now();
+    }
+    follow.until("kept", |status| status["state_age_secs"].is_number());
+    settled(&mut follow);
+    for _ in 0..3 {
+        restart(&mut follow, &args);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        follow.append("app.log", &(line_of(n) + "\n"));
+        settled(&mut follow);
+    }
+    assert_eq!(count(), 1, "{}", fs::read_to_string(&told).unwrap());
+}

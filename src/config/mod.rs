@@ -47,6 +47,8 @@ pub struct Options {
     pub backfill_secs: i64,
     /// How changes of files are noticed.
     pub watch: Watch,
+    /// What is remembered across restarts.
+    pub state: Option<PathBuf>,
     /// What is put out.
     pub output: Output,
 }
@@ -99,6 +101,12 @@ impl Options {
         }
         let settings = settings(&args.rules, &args.log, Some(args.max_responses))?;
         let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        options.state.clone_from(&args.state);
+        if options.state.is_some() && options.inputs.iter().any(|i| matches!(i, Input::Stdin)) {
+            bail!(
+                "--state: standard input cannot be read again after a restart; name the file, or leave --state out"
+            );
+        }
         options.watch = match env::var_os(TEST_WATCH) {
             _ if args.poll => Watch::Poll,
             Some(kind) if kind == "blind" => Watch::Blind,
@@ -163,9 +171,22 @@ impl Options {
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             watch: Watch::Events,
+            state: None,
             settings,
             output: self::output(output)?,
         })
+    }
+
+    /// A hash of all that what is remembered depends on: a state of other rules, prices or places is of no use.
+    pub fn fingerprint(&self) -> u64 {
+        let text = format!(
+            "{} {:?} {:?} {}",
+            env!("CARGO_PKG_VERSION"),
+            self.settings,
+            self.parse,
+            self.prices.fingerprint()
+        );
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
     }
 
     /// The history that the rules need, which may be more than was asked for.

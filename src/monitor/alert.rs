@@ -3,6 +3,7 @@
 //! Deciding is not telling: [`Alert::step`] moves the state, [`Alert::due`] names the reason for a notice. Time comes in as an
 //! argument; values, windows and sinks are not known here.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ impl Reason {
 }
 
 /// What a rule's value says at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reading {
     /// No value: too few requests.
     Nothing,
@@ -74,7 +75,7 @@ pub enum Reading {
 }
 
 /// Where an alert is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Nothing is wrong.
     Inactive,
@@ -98,7 +99,7 @@ pub enum Phase {
 }
 
 /// What misses of one cause add up to in an episode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CauseTally {
     /// The cause.
     pub cause: Cause,
@@ -115,7 +116,7 @@ pub struct CauseTally {
 }
 
 /// What has been told of an episode.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     /// The last notice.
     at: Option<Time>,
@@ -127,7 +128,7 @@ struct Told {
 }
 
 /// One firing of one rule for one key, from its first affected record to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episode {
     /// Hash of rule, key and first moment.
     pub id: u64,
@@ -274,7 +275,7 @@ impl Episode {
 }
 
 /// The alert of one rule for one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// Where it is in its life.
     pub phase: Phase,

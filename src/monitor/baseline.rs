@@ -3,6 +3,7 @@
 //! Knows whole numbers only. Each sample falls into a bin 2 % wide; bins are kept in blocks of six hours that are dropped
 //! whole, so adding is constant work and two histograms can be merged.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
 
@@ -43,7 +44,7 @@ fn value_of(bin: u16) -> Amount {
 }
 
 /// Median and 99th percentile of the minutes that had traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usual {
     /// Median.
     pub usual: Amount,
@@ -70,7 +71,7 @@ impl Usual {
 }
 
 /// The samples of seven days.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
     blocks: VecDeque<(i64, BTreeMap<u16, u32>)>,
     merged: BTreeMap<u16, u64>,

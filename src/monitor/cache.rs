@@ -5,6 +5,7 @@
 //! What is expected of the cache is what the conversation is known to have put there: the tokens read and written by the last
 //! request that used the cache, no more than this prompt or the last one. A tail that was never cached is not missed.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ const ONE_CONVERSATION_PERCENT: u32 = 97;
 const MAX_CONVERSATIONS: usize = 10_000;
 
 /// Why the cache did not give what it could have.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
     /// Nothing was read and the prompt was written anew within its time to live: its beginning changed.
     Rewritten,
@@ -85,7 +86,7 @@ impl Cause {
 }
 
 /// One request that the cache did not serve as it could have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Miss {
     /// When.
     pub at: Time,
@@ -115,7 +116,7 @@ pub enum Outcome {
 }
 
 /// Affected requests in a row in one conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// How many.
     pub length: u32,
@@ -133,7 +134,7 @@ pub struct Run {
     told: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Conversation {
     last: Time,
     last_prompt: u64,
@@ -152,7 +153,7 @@ struct Conversation {
 }
 
 /// The last outcomes of a stream, newest bit first.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct History {
     bits: [u64; 4],
     len: u32,
@@ -178,7 +179,7 @@ impl History {
 }
 
 /// The last request of a session, whatever its model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Session {
     at: Time,
     conversation: u64,
@@ -188,7 +189,7 @@ struct Session {
 
 /// How often the cache misses by chance: judged and affected requests of seven days, in blocks of six hours, outside runs
 /// that an alert has spoken of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Chance {
     blocks: VecDeque<(i64, u64, u64)>,
     last_hour: Window,
@@ -220,7 +221,7 @@ impl Chance {
 }
 
 /// How likely a run of misses is to be chance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Odds {
     /// Affected requests, plus one.
     pub affected: u64,
@@ -261,7 +262,7 @@ impl Odds {
 }
 
 /// All conversations.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct CacheTracker {
     /// Prompts smaller than this are not judged.
     min_prompt_tokens: u64,

@@ -3,6 +3,7 @@
 //! A response stands in a log once for each content block, again in forked sessions, and with a growing output count. It is
 //! counted once, and a larger copy adds the difference to the moment of the first.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ const RECENT_MS: i64 = 3_600_000;
 const MAX_USES: u32 = 100;
 
 /// What is kept of a response of the last hour.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Recent {
     /// `i64::MIN` if it had no time.
     first: Time,
@@ -35,7 +36,7 @@ struct Recent {
 }
 
 /// An output count, and in the top bit whether it is a placeholder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Output(u64);
 
 const UNDERSTATED: u64 = 1 << 63;
@@ -103,7 +104,7 @@ pub enum Sighting {
 }
 
 /// What is remembered for the sake of a response while it is recent.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Ageing {
     at: Time,
     id: ResponseId,
@@ -112,7 +113,7 @@ struct Ageing {
 }
 
 /// The responses counted so far.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Dedupe {
     /// Those of the last hour.
     recent: FxHashMap<ResponseId, Recent>,

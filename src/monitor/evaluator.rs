@@ -7,6 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
 use super::alert::{Episode, Notice, Reason};
 use super::baseline::{Baseline, MIN_SAMPLES};
 use super::cache::{CacheTracker, Outcome};
@@ -15,7 +18,8 @@ use super::metric::Metric;
 use super::reconcile::Ledger;
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
-use super::scope::Scope;
+use super::scope::{Key, Scope};
+
 use super::state::{Arrival, Pace, Spoken, State};
 use super::totals::{GroupBy, Totals};
 use super::window::{Sums, Window, signed};
@@ -51,6 +55,23 @@ pub struct Learning {
     pub rule: Arc<str>,
     /// Minutes with traffic seen so far.
     pub minutes: u64,
+}
+
+type Keys = FxHashMap<u64, Key>;
+type Pooled = Option<Vec<Baseline>>;
+
+/// What an evaluator remembers, without its rules.
+#[derive(Debug, Serialize)]
+pub struct Memory<'a> {
+    scopes: Vec<(&'a Keys, &'a Pooled)>,
+    state: &'a State,
+}
+
+/// What another evaluator with the same rules remembered.
+#[derive(Debug, Deserialize)]
+pub struct Remembered {
+    scopes: Vec<(Keys, Pooled)>,
+    state: State,
 }
 
 /// Turns records and ticks into notices.
@@ -107,6 +128,62 @@ impl Evaluator {
                 notices: Vec::new(),
                 silenced: BTreeSet::new(),
             },
+        }
+    }
+
+    /// All that it remembers, to be taken up again by [`restore`](Self::restore).
+    pub fn memory(&self) -> Memory<'_> {
+        Memory {
+            scopes: self
+                .scopes
+                .iter()
+                .map(|scope| (&scope.keys, &scope.pooled))
+                .collect(),
+            state: &self.state,
+        }
+    }
+
+    /// Takes up what an evaluator with the same settings remembered. It is silent until [`go_live`](Self::go_live). False if it
+    /// cannot be that of these rules; nothing is changed then.
+    pub fn restore(&mut self, remembered: Remembered) -> bool {
+        let Remembered { scopes, state } = remembered;
+        let fits = scopes.len() == self.scopes.len()
+            && scopes.iter().zip(&self.scopes).all(|((keys, _), scope)| {
+                let mut alerts = keys.values().map(|key| key.alerts.len());
+                alerts.all(|n| n == scope.rules.len())
+            });
+        if !fits {
+            return false;
+        }
+        for ((keys, pooled), scope) in scopes.into_iter().zip(&mut self.scopes) {
+            scope.keys = keys;
+            scope.pooled = pooled;
+        }
+        self.state = state;
+        true
+    }
+
+    /// The episodes that are on and have been told.
+    pub fn told_episodes(&self) -> Vec<u64> {
+        let keys = self.scopes.iter().flat_map(|scope| scope.keys.values());
+        let alerts = keys.flat_map(|key| &key.alerts);
+        alerts
+            .filter_map(|alert| alert.open())
+            .filter(|episode| episode.is_told_open())
+            .map(|episode| episode.id)
+            .collect()
+    }
+
+    /// These episodes were told by another run: they are not told as new.
+    pub fn note_told(&mut self, ids: &std::collections::HashSet<u64>) {
+        let now = self.state.now;
+        for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
+            for alert in &mut key.alerts {
+                if let Some(episode) = alert.open_mut().filter(|e| ids.contains(&e.id)) {
+                    let exposed = episode.exposed;
+                    episode.was_told(Reason::StillFiring, now, exposed);
+                }
+            }
         }
     }
 

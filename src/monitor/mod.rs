@@ -28,7 +28,8 @@ pub use alert::{Alert, CauseTally, Episode, Notice, Phase, Reading, Reason, Shar
 pub use baseline::{Amount, Baseline, MIN_SAMPLES, UNIT, Usual};
 pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run};
 pub use dedupe::{Dedupe, Growth, Sighting};
-pub use evaluator::{Counted, Evaluator, Learning, Settings};
+pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
+
 pub use metric::{METRICS, Metric, Unit, Value};
 pub use reconcile::{Change, Ledger, Residual};
 pub use record::{

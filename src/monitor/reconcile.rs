@@ -4,6 +4,7 @@
 //! the run, from its own lines or from its transcript, is taken from it; the residual is added to the totals and to nothing
 //! else. It stays open: what is counted later comes out of the residual first, so the order of two files does not matter.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::record::{Labels, RunReport, RunUsage, Tokens, UsageRecord};
 use crate::price::{PicoUsd, Rates};
 
 /// Usage of a run that was not counted by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Residual {
     /// Whose it is.
     pub labels: Arc<Labels>,
@@ -40,7 +41,7 @@ pub struct Change {
 }
 
 /// All runs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
     accounts: FxHashMap<u64, Account>,
     /// Runs in the order of coming; only where memory is bounded.
@@ -48,7 +49,7 @@ pub struct Ledger {
     max: Option<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Account {
     counted: Vec<Counted>,
     reported: Vec<Reported>,
@@ -61,7 +62,7 @@ struct Account {
 }
 
 /// What was counted of one model.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Counted {
     model: Arc<str>,
     tokens: Tokens,
@@ -74,7 +75,7 @@ struct Counted {
 }
 
 /// What a run reported of one model.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Reported {
     usage: RunUsage,
     /// The sum of processes that have ended: reports run on within one and begin anew in the next.

@@ -2,13 +2,16 @@
 //!
 //! Knows nothing: not where a record came from, how it was written, or what will be made of it.
 
+use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::price::{PicoUsd, Rates};
 
 /// A moment of event time in whole milliseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Time(pub i64);
 
 impl Time {
@@ -40,7 +43,7 @@ impl Time {
 }
 
 /// When a response happened, as far as its line can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stamp {
     /// The record's own time.
     At(Time),
@@ -51,7 +54,7 @@ pub enum Stamp {
 }
 
 /// Token counts of one response, or a sum of them. The four prompt kinds are disjoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tokens {
     /// Prompt tokens that were neither read from nor written to the cache.
     pub input: u64,
@@ -107,7 +110,7 @@ impl Tokens {
 
 /// The identity of a response: a hash of its id and prompt counts, so that copies of it are counted once. Among a million
 /// responses two would share one by chance once in forty million logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ResponseId(pub u64);
 
 /// All ways in which a response is known.
@@ -122,7 +125,7 @@ pub struct Identity {
 }
 
 /// The names a record can be grouped by. Shared by all records that carry the same ones.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Labels {
     /// Canonical model id, or the name in the log if no price is known for it.
     pub model: Arc<str>,
@@ -166,7 +169,7 @@ impl Labels {
 }
 
 /// Usage that is billed beside the response's own: a compaction step, or an advisor at its own model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraUsage {
     /// The model that is billed.
     pub model: Arc<str>,
@@ -274,7 +277,7 @@ pub struct RunReport {
 }
 
 /// What a run used of one model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunUsage {
     /// Group names.
     pub labels: Arc<Labels>,

@@ -2,6 +2,7 @@
 //!
 //! Knows what one key has seen. What other keys, scopes or the cache know is handed in by the evaluator.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub(super) struct Scope {
 }
 
 /// What one key has seen.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) labels: Arc<Labels>,
     pub(super) windows: Vec<Window>,
@@ -389,7 +390,7 @@ impl Key {
 }
 
 /// Who costs what, over the present and the last stretch of a few minutes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Names {
     epoch: i64,
     now: Weights,

@@ -3,6 +3,7 @@
 //! Knows how a record enters a scope and what follows from it. Which rules there are, and in which order they are asked, is the
 //! evaluator's business.
 
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -23,10 +24,12 @@ use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
 /// All that scopes share.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) now: Time,
     pub(super) lateness_ms: i64,
+    /// A restored state is silent until it has caught up.
+    #[serde(skip)]
     pub(super) live: bool,
     pub(super) dedupe: Dedupe,
     pub(super) ledger: Ledger,
@@ -34,13 +37,14 @@ pub(super) struct State {
     pub(super) totals: Totals,
     pub(super) pace: Pace,
     pub(super) timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
+    #[serde(skip)]
     pub(super) notices: Vec<Notice>,
     /// Rules that keep quiet because an open alert explains them.
     pub(super) silenced: BTreeSet<Arc<str>>,
 }
 
 /// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pace {
     pub(super) window: Window,
     pub(super) minutes: VecDeque<i64>,

@@ -2,6 +2,7 @@
 //!
 //! Plain sums. Knows neither windows nor rules, and forgets nothing but what lies before its span.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub const OTHER_GROUPS: &str = "(other)";
 const NO_GROUP: &str = "-";
 
 /// What sums are also given by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupBy {
     /// The model.
     Model,
@@ -45,7 +46,7 @@ impl GroupBy {
 }
 
 /// Sums for one model or group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelTotal {
     /// Responses.
     pub records: u64,
@@ -75,7 +76,7 @@ impl ModelTotal {
 }
 
 /// Sums for one cause of cache misses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CauseTotal {
     /// Affected requests.
     pub requests: u64,
@@ -86,7 +87,7 @@ pub struct CauseTotal {
 }
 
 /// All sums of a span.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Records before this moment are not of the span.
     pub from: Option<Time>,

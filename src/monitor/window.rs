@@ -2,6 +2,7 @@
 //!
 //! Knows neither rules nor what its sums mean. Adding costs the same whatever the traffic; nothing is rescanned.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 use super::record::Tokens;
@@ -11,7 +12,7 @@ use crate::price::PicoUsd;
 pub const BUCKETS: i64 = 60;
 
 /// The sums that metrics are read off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sums {
     /// Cost of all priced records.
     pub cost: PicoUsd,
@@ -104,14 +105,14 @@ pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Bucket {
     index: i64,
     sums: Sums,
 }
 
 /// One window. At a moment it covers the bucket that holds the moment and the 59 before it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Window {
     bucket_secs: i64,
     /// Whole buckets kept beyond the window, for looking back.

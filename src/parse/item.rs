@@ -4,9 +4,10 @@
 
 use crate::monitor::{Stamp, Time, Tokens};
 use crate::price::{RecordedCost, Terms};
+use serde::{Deserialize, Serialize};
 
 /// One response as its line tells it, before prices and labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Response id.
     pub id: Option<String>,
@@ -49,7 +50,7 @@ pub struct Usage {
 }
 
 /// The names that a line gives to whom a response belongs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Names {
     /// Session or conversation id.
     pub session: Option<String>,

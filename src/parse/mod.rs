@@ -17,6 +17,7 @@ pub use json::Pointer;
 pub use time::{Clock, Zone};
 pub use usage::InputCount;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::monitor::Time;
@@ -64,9 +65,11 @@ enum Found {
     Nothing,
 }
 
-/// Reads the lines of one file or pipe, in order: some responses take several lines.
-#[derive(Debug, Default)]
+/// Reads the lines of one file or pipe, in order: some responses take several lines. Pieces of lines are not kept when it is
+/// saved: they are text of prompts.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Reader {
+    #[serde(skip)]
     fragments: Fragments,
     streams: Streams,
 }
@@ -107,6 +110,11 @@ impl Reader {
             transport: None,
         };
         self.text(text, &context, MAX_ENVELOPES, emit)
+    }
+
+    /// Nothing is open: there is nothing to save.
+    pub fn is_idle(&self) -> bool {
+        self.streams.is_empty()
     }
 
     /// The file has ended: streams that were cut are handed over. Gives how many split lines have no end.

@@ -7,6 +7,7 @@
 use super::usage::{Counts, Delta};
 use super::{Item, Usage};
 use crate::monitor::{Stamp, Time};
+use serde::{Deserialize, Serialize};
 
 /// One event of one stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(super) struct Progress {
     pub(super) stamp: Stamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Open {
     key: Option<u64>,
     usage: Box<Usage>,
@@ -57,7 +58,7 @@ struct Open {
 }
 
 /// The streams of a file that have not ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Streams(Vec<Open>);
 
 /// Streams that are open at once.
@@ -70,6 +71,11 @@ const MAX_LATER: u32 = 4;
 const MAX_SILENCE_MS: i64 = 600_000;
 
 impl Streams {
+    /// No stream is open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes an event. False if it belongs to no stream that is known.
     pub(super) fn apply(&mut self, event: Event, now: Time, emit: &mut dyn FnMut(Item)) -> bool {
         let Event { key, kind } = event;

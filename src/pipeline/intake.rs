@@ -1,9 +1,11 @@
 //! Lines → events, source by source, and what the lines came to.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use serde::Serialize;
 
 use super::Event;
 use super::build::{Builder, Known};
@@ -73,6 +75,29 @@ impl Intake {
             known: Known::default(),
             places: FxHashMap::default(),
             counts: LineCounts::default(),
+        }
+    }
+
+    /// What reading the next lines depends on, source by source.
+    pub fn memory(&self) -> impl Serialize + '_ {
+        let worth_it = |place: &&Place| place.previous.is_some() || !place.reader.is_idle();
+        let places = self.places.values().filter(worth_it);
+        places
+            .map(|place| (&*place.source.name, place.previous, &place.reader))
+            .collect::<Vec<_>>()
+    }
+
+    /// Takes up what another intake remembered.
+    pub fn restore(&mut self, remembered: Vec<(String, Option<Time>, Reader)>) {
+        for (name, previous, reader) in remembered {
+            let source = SourceInfo::file(Path::new(&name));
+            let place = Place {
+                source: Arc::clone(&source),
+                reader,
+                previous,
+                number: 0,
+            };
+            self.places.insert(Arc::clone(&source.name), place);
         }
     }
 

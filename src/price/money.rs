@@ -2,6 +2,7 @@
 //!
 //! Knows nothing else: no models, no tokens, no tables. There is no floating point here.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
@@ -10,7 +11,9 @@ use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
 ///
 /// The unit is chosen so that a price of one dollar per million tokens is the whole number 1,000,000 per token.
 /// 128 bits hold every sum that a log can produce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct PicoUsd(pub i128);
 
 impl PicoUsd {
@@ -83,7 +86,7 @@ pub fn div_half_even(n: i128, divisor: i128) -> i128 {
 }
 
 /// An exact positive factor such as 1/2 for batches or 11/10 for a region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ratio {
     /// Numerator, above zero.
     pub num: u32,
@@ -144,7 +147,7 @@ pub fn scaled_decimal(text: &str, places: u32) -> Option<i128> {
 }
 
 /// A cost as it stands in a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedCost {
     /// The cost in pico-dollars.
     pub pico: i128,

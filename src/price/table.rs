@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::litellm::{self, Entry, KINDS};
@@ -21,7 +21,7 @@ const EMBEDDED: &str = include_str!("prices.json");
 const EMBEDDED_NAME: &str = "built-in table";
 
 /// Which kind of request a model was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Speed {
     /// The usual speed.
     #[default]
@@ -31,7 +31,7 @@ pub enum Speed {
 }
 
 /// The terms of a request that change its price.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Terms {
     /// Fast mode.
     pub speed: Speed,
@@ -42,7 +42,7 @@ pub struct Terms {
 }
 
 /// Prices of one token kind each, in pico-dollars per token, and the exact factor on all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
     /// Uncached prompt tokens.
     pub input: u64,
@@ -411,6 +411,24 @@ impl PriceTable {
         self.aliases
             .insert(name.trim().to_lowercase(), target.to_owned());
         Ok(())
+    }
+
+    /// A hash of all that prices depend on: the same for the same table.
+    pub fn fingerprint(&self) -> u64 {
+        let sorted = |map: &HashMap<String, String>| {
+            let mut all: Vec<_> = map.clone().into_iter().collect();
+            all.sort();
+            all
+        };
+        let mut variants: Vec<_> = self.variants.iter().collect();
+        variants.sort_by_key(|(name, _)| *name);
+        let text = format!(
+            "{:?} {variants:?} {:?} {}",
+            self.models,
+            sorted(&self.aliases),
+            self.web_search
+        );
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
     }
 
     /// The price of one web search.

@@ -79,6 +79,11 @@ impl Sinks {
         self.json.is_some() && (self.stdout.is_closed() || stdout_is_gone())
     }
 
+    /// Nothing that was told is still on its way to a hook.
+    pub fn are_hooks_idle(&self) -> bool {
+        self.hook.as_ref().is_none_or(Hook::is_idle)
+    }
+
     /// Lets go of all that is under way. Hooks get so long to end.
     pub fn finish(&mut self, hook_patience: Duration) {
         if let Some(hook) = &mut self.hook {

@@ -57,6 +57,8 @@ struct Shared {
 struct Queue {
     jobs: VecDeque<Job>,
     dropped: u64,
+    /// A hook is running.
+    running: bool,
     /// No more jobs come: what is under way must be over by then.
     deadline: Option<Instant>,
 }
@@ -81,6 +83,12 @@ impl Hook {
             shared,
             worker: Some(worker),
         }
+    }
+
+    /// No hook is waiting or running.
+    pub fn is_idle(&self) -> bool {
+        let queue = self.shared.lock();
+        queue.jobs.is_empty() && !queue.running
     }
 
     /// Lets hooks that are waiting or running go on for so long, then ends them.
@@ -138,6 +146,7 @@ impl Shared {
     /// The next job; `None` when there will be none.
     fn next(&self) -> Option<(Job, u64)> {
         let mut queue = self.lock();
+        queue.running = false;
         loop {
             let late = queue
                 .deadline
@@ -146,6 +155,7 @@ impl Shared {
                 return None;
             }
             if let Some(job) = queue.jobs.pop_front() {
+                queue.running = true;
                 return Some((job, std::mem::take(&mut queue.dropped)));
             }
             if queue.deadline.is_some() {

@@ -274,6 +274,10 @@ pub struct SummaryFields {
     pub bad_lines: u64,
     /// The first of them.
     pub first_bad_lines: Vec<BadLineField>,
+    /// How old the last snapshot is, in seconds, if there is one.
+    pub state_age_secs: Option<u64>,
+    /// Why the last snapshot could not be written.
+    pub state_error: Option<String>,
     /// Lines that were too long and skipped.
     pub oversize_lines: u64,
 }
@@ -327,6 +331,10 @@ struct SummaryObject<'a> {
     cache_waste_pusd: String,
     cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
     by_model: BTreeMap<&'a str, ModelObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_age_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     by_group: Option<BTreeMap<&'a str, ModelObject>>,
     alerts_by_rule: BTreeMap<&'a str, u64>,
@@ -476,6 +484,8 @@ impl<'a> Summary<'a> {
                 })
                 .collect(),
             by_model: models(&totals.by_model),
+            state_age_secs: self.fields.state_age_secs,
+            state_error: self.fields.state_error.as_deref(),
             by_group: totals.group_by.map(|_| models(&totals.by_group)),
             alerts_by_rule: totals
                 .alerts_by_rule

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 
 use super::discover::{Input, Names, discover, is_rotation};
 use super::identity::{Appearance, FileKey, Marker};
@@ -78,6 +80,27 @@ pub struct Resume {
     pub key: FileKey,
     /// The end of the last whole line that was read.
     pub offset: u64,
+}
+
+/// Where a follower is with all its files, to be taken up again by another.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct FollowerState {
+    files: Vec<FileState>,
+    let_go: Vec<FileKey>,
+}
+
+/// Where it is with one file.
+#[derive(Debug, Serialize, Deserialize)]
+struct FileState {
+    /// The bytes of its path.
+    path: Vec<u8>,
+    key: FileKey,
+    committed: u64,
+    marker: Option<Marker>,
+    discarding: bool,
+    generation: u32,
+    /// It had lost its name.
+    retired: bool,
 }
 
 /// One file that is followed.
@@ -166,6 +189,48 @@ impl<W: Wake> Follower<W> {
             }
         }
         follower
+    }
+
+    /// Where it is, as far as whole lines go.
+    pub fn state(&self) -> FollowerState {
+        let of = |file: &Followed, retired: bool| FileState {
+            path: file.path.as_os_str().as_bytes().to_vec(),
+            key: file.key,
+            committed: file.splitter.committed(),
+            marker: file.marker,
+            discarding: file.splitter.is_discarding(),
+            generation: file.generation,
+            retired,
+        };
+        let files = self.files.values().map(|file| of(file, false));
+        let retired = self.retired.iter().map(|file| of(file, true));
+        FollowerState {
+            files: files.chain(retired).collect(),
+            let_go: self.let_go.iter().copied().collect(),
+        }
+    }
+
+    /// Goes on where another follower was. What happened to its files meanwhile shows at the first look at each.
+    pub fn resume(&mut self, state: FollowerState, now: Instant) {
+        self.let_go.extend(state.let_go);
+        for saved in state.files {
+            let path = PathBuf::from(std::ffi::OsString::from_vec(saved.path.clone()));
+            let key = present_key(&path, &saved);
+
+            let mut file = Followed::new(path, key, 0, now);
+            file.splitter = LineSplitter::resume(saved.committed, saved.discarding);
+            file.marker = saved.marker;
+            file.generation = saved.generation;
+            if saved.retired {
+                self.retire(file, now);
+                continue;
+            }
+            let absolute = absolute(&file.path);
+            let birth = self.births.entry(absolute.clone()).or_default();
+            *birth = key.birth_ns().max(*birth);
+            self.by_path.insert(absolute, key);
+            self.files.insert(key, file);
+        }
     }
 
     /// A way to end a wait from another thread.
@@ -683,6 +748,31 @@ impl Followed {
     }
 }
 
+/// The identity under which a file is known now. It may be that of before; with another number of its device; or, if that
+/// file is nowhere, that of another with the same content: a copy that has taken its place.
+fn present_key(path: &Path, saved: &FileState) -> FileKey {
+    let Ok(meta) = fs::metadata(path) else {
+        return saved.key;
+    };
+    let now = FileKey::of(&meta);
+    if now == saved.key || saved.retired {
+        return saved.key;
+    }
+    if now.is_renumbered(&saved.key) {
+        return now;
+    }
+    let is_gone = find_renamed(path, saved.key).is_none();
+    let same = || {
+        let file = File::open(path).ok()?;
+        saved.marker?.holds(&file).ok()
+    };
+    if is_gone && same() == Some(true) {
+        now
+    } else {
+        saved.key
+    }
+}
+
 /// The path without `.` and independent of the present directory. A path that cannot be made so is left as it is.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
@@ -826,6 +916,10 @@ impl<W: Wake> Source for Follower<W> {
 
     fn n_files(&self) -> usize {
         self.files.len() + self.pipes.len()
+    }
+
+    fn state(&self) -> Option<FollowerState> {
+        Some(Follower::state(self))
     }
 
     fn status(&self) -> Vec<FileStatus> {

@@ -1,5 +1,6 @@
 //! Which file is which, though names move and inodes are used again; and whether what was read of it is still there.
 
+use serde::{Deserialize, Serialize};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -13,7 +14,7 @@ const MARKER_BYTES: usize = 4096;
 
 /// A file as long as it exists: device, inode, and birth where the file system knows it. A new file may get the inode of one
 /// that was just removed, but not its birth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileKey {
     dev: u64,
     ino: u64,
@@ -21,6 +22,11 @@ pub struct FileKey {
 }
 
 impl FileKey {
+    /// The same file, but for the number of its device, which may change when a file system is mounted again.
+    pub(super) fn is_renumbered(&self, other: &Self) -> bool {
+        self.ino == other.ino && self.birth_ns == other.birth_ns && self.birth_ns > 0
+    }
+
     /// Nanoseconds from the epoch to the file's birth; zero where that is not known.
     pub(super) fn birth_ns(&self) -> u128 {
         self.birth_ns
@@ -50,7 +56,7 @@ const HEAD_BYTES: usize = 1024;
 
 /// Hashes of the first bytes of a file and of those just before an offset. If they no longer match, the file was truncated or
 /// rewritten, even if it has since grown beyond that offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
     offset: u64,
     hash: u64,

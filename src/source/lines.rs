@@ -56,6 +56,20 @@ impl LineSplitter {
         }
     }
 
+    /// A splitter that goes on where another was; `discarding` if that was in the middle of a line that is too long.
+    pub fn resume(offset: u64, discarding: bool) -> Self {
+        Self {
+            offset,
+            discarding,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is in the middle of a line that is too long.
+    pub fn is_discarding(&self) -> bool {
+        self.discarding
+    }
+
     /// Offset of the first byte that is not part of a whole line.
     pub fn committed(&self) -> u64 {
         self.offset

@@ -7,6 +7,7 @@ mod follow;
 mod history;
 mod identity;
 mod lines;
+mod snapshot;
 mod wake;
 
 use std::io;
@@ -15,10 +16,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use discover::{Found, Input, InputError, Names, claude_code_folders, discover, inputs};
-pub use follow::{Follower, Note, Resume};
+pub use follow::{Follower, FollowerState, Note, Resume};
+
 pub use history::{Decode, Finished, HistoryFile, last_line_end, merge};
 pub use identity::FileKey;
 pub use lines::{LineSplitter, MAX_LINE_BYTES, PipeSource, SplitStats};
+pub use snapshot::{Loaded, StateError, StateFile, Written};
 pub use wake::{NotifyWake, SleepWake, Wake, WakeHandle, Woken};
 
 /// Where lines come from.
@@ -101,6 +104,11 @@ pub trait Source {
 
     /// How far each file was read.
     fn status(&self) -> Vec<FileStatus>;
+
+    /// Where it is with its files, if it can be taken up again.
+    fn state(&self) -> Option<FollowerState> {
+        None
+    }
 }
 
 /// How far a file was read.

@@ -1,5 +1,7 @@
 //! `tail`: the live loop. The only place that reads the wall clock.
 
+mod keeper;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -11,10 +13,13 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use signal_hook::iterator::Signals;
 
+use keeper::Keeper;
+
 use crate::config::{Options, Watch, write_duration};
 
 use crate::monitor::{Time, Totals};
 use crate::parse::is_complete;
+
 use crate::pipeline::{BadLine, Event, LineCounts, Pipeline, Undated};
 
 use crate::sink::{
@@ -23,8 +28,8 @@ use crate::sink::{
 
 use crate::source::{
     Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Names, Note, NotifyWake,
-    PipeSource, Progress, Resume, SleepWake, Source, SplitStats, Wake, WakeHandle, discover,
-    last_line_end, merge, reason,
+    PipeSource, Progress, Resume, SleepWake, Source, SplitStats, StateFile, Wake, WakeHandle,
+    discover, last_line_end, merge, reason,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -111,19 +116,25 @@ pub fn tail(options: Options) -> Result<Exit> {
         Watch::Blind => Box::new(NotifyWake::blind()),
     };
     let handle = wake.handle();
+    let state = options.state.as_deref().map(StateFile::open).transpose()?;
     let mut tail = Tail::new(options, pipeline, &mut sinks, handle)?;
+    tail.keeper = state.map(Keeper::new);
+    let inputs = tail.options.inputs.clone();
+    let follower = |resume| Follower::new(inputs, resume, wake, is_complete, Instant::now());
+    let before = tail.recall();
+    if let Some(files) = before.files {
+        let mut source = follower(Vec::new());
+        source.resume(files, Instant::now());
+        tail.say_resumed();
+        return Ok(tail.follow(source));
+    }
     let (files, resume, unreadable) = tail.backfill();
     if unreadable > 0 && files == 0 {
         tail.sinks.finish(Duration::ZERO);
         return Ok(Exit::Unreadable);
     }
-    let source = Follower::new(
-        tail.options.inputs.clone(),
-        resume,
-        wake,
-        is_complete,
-        Instant::now(),
-    );
+    let source = follower(resume);
+    tail.pipeline.evaluator.note_told(&before.told);
     tail.go_live();
     tail.say_start(files);
     Ok(tail.follow(source))
@@ -140,6 +151,7 @@ struct Tail<'a> {
     oldest: Time,
     /// Notices are given.
     live: bool,
+    keeper: Option<Keeper>,
     /// What was said once and need not be said again.
     said: Said,
     /// The source is a pipe, which tells by its records when it has caught up.
@@ -206,6 +218,7 @@ impl<'a> Tail<'a> {
             started: now,
             oldest,
             live: false,
+            keeper: None,
             said: Said::default(),
             pipe: false,
             last_line: now,
@@ -296,6 +309,9 @@ impl<'a> Tail<'a> {
         let notices = self.pipeline.take_notices();
         if !notices.is_empty() {
             self.sinks.tell(&notices, Some(wall_clock()));
+            if let Some(keeper) = &mut self.keeper {
+                (keeper.dirty, keeper.urgent) = (true, true);
+            }
         }
     }
 
@@ -317,8 +333,25 @@ impl<'a> Tail<'a> {
         }
     }
 
+    fn say_resumed(&mut self) {
+        if !self.options.output.quiet {
+            let rules = self.rules_line();
+            let totals = self.pipeline.evaluator.totals();
+            let line = format!(
+                "watching where we were · so far: {} · {rules}",
+                spent(totals)
+            );
+            self.sinks.printer.line(&line);
+        }
+    }
+
     fn say_start(&mut self, files: usize) {
-        let totals = self.pipeline.evaluator.begin_span(None);
+        // What is remembered across restarts is added up across them too.
+        let totals = if self.keeper.is_some() {
+            self.pipeline.evaluator.totals().clone()
+        } else {
+            self.pipeline.evaluator.begin_span(None)
+        };
         if self.options.output.quiet {
             return;
         }
@@ -365,6 +398,7 @@ impl<'a> Tail<'a> {
             for note in source.take_notes() {
                 self.note(&note);
             }
+            self.keep(&source, false);
             if self.flags.status.swap(false, Ordering::Relaxed) {
                 self.say_status(&source);
             }
@@ -403,14 +437,22 @@ impl<'a> Tail<'a> {
             oldest,
             ..
         } = self;
+        let (mut lines, mut told) = (0_u64, false);
         let progress = source.read(now, &mut |line| {
             *last_line = now;
+            lines += 1;
             pipeline.line(line, wall, undated, Some(*oldest));
             let notices = pipeline.take_notices();
             if !notices.is_empty() {
                 sinks.tell(&notices, Some(wall_clock()));
+                told = true;
             }
         })?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.dirty |= lines > 0;
+            keeper.urgent |= told;
+        }
+
         if !self.live && self.has_caught_up(now, wall, progress) {
             self.go_live();
         }
@@ -464,7 +506,12 @@ impl<'a> Tail<'a> {
             })
             .collect();
         let counts = self.pipeline.intake.counts();
-        let fields = summary_fields(Files::Each(files), counts, source.stats());
+        let mut fields = summary_fields(Files::Each(files), counts, source.stats());
+        if let Some(keeper) = &self.keeper {
+            let written = keeper.file.written();
+            fields.state_age_secs = written.at.map(|at| at.elapsed().as_secs());
+            fields.state_error = written.error;
+        }
         let status = Summary {
             totals: self.pipeline.evaluator.totals(),
             fields: &fields,
@@ -526,8 +573,13 @@ impl<'a> Tail<'a> {
     }
 
     fn end(mut self, source: &impl Source, failure: Option<&io::Error>) -> Exit {
-        let undated = self.undated(Instant::now(), wall_clock());
-        self.pipeline.end(undated, Some(self.oldest));
+        if self.keeper.is_none() {
+            let undated = self.undated(Instant::now(), wall_clock());
+            self.pipeline.end(undated, Some(self.oldest));
+        } else if self.sinks.are_hooks_idle() {
+            // What a hook has not heard yet will be told again after a restart.
+            self.keep(source, true);
+        }
         self.pipeline.evaluator.stop();
         self.tell();
         let asked = self.flags.stops.load(Ordering::Relaxed) > 0;
@@ -542,6 +594,12 @@ impl<'a> Tail<'a> {
         } else {
             HOOK_PATIENCE
         });
+        if let Some(keeper) = &mut self.keeper
+            && let Some(error) = keeper.file.finish().error
+        {
+            let line = format!("the state could not be written: {error}");
+            self.sinks.printer.line(&line);
+        }
         if failure.is_some() {
             Exit::Unreadable
         } else {
@@ -563,10 +621,16 @@ impl<'a> Tail<'a> {
         } else {
             format!("{} alerts", count(alerts))
         };
+        let so_far = if self.keeper.is_some() {
+            ", with all before it"
+        } else {
+            ""
+        };
         self.sinks.printer.line(&format!(
-            "watched {what} for {watched}: {} · {alerts}",
+            "watched {what} for {watched}{so_far}: {} · {alerts}",
             spent(&totals)
         ));
+
         if totals.old > 0 {
             let history = write_duration(self.options.history_secs());
             self.sinks.printer.line(&format!(
@@ -621,6 +685,8 @@ pub(crate) fn summary_fields(
         bad_lines: counts.bad,
         first_bad_lines: counts.bad_shown.iter().map(bad_line).collect(),
         oversize_lines: stats.oversize_lines,
+        state_age_secs: None,
+        state_error: None,
     }
 }
 
