@@ -97,6 +97,7 @@ struct FileState {
     key: FileKey,
     committed: u64,
     marker: Option<Marker>,
+    known: Option<Appearance>,
     discarding: bool,
     generation: u32,
     /// It had lost its name.
@@ -113,8 +114,10 @@ struct Followed {
     file: Option<File>,
     splitter: LineSplitter,
     marker: Option<Marker>,
-    /// How it looked at the last look.
+    /// How it looked when all of it was read.
     seen: Option<Appearance>,
+    /// The same, also of an earlier run.
+    known: Option<Appearance>,
     /// When it last grew while we watched.
     last_growth: Option<Instant>,
     next_look: Instant,
@@ -198,6 +201,7 @@ impl<W: Wake> Follower<W> {
             key: file.key,
             committed: file.splitter.committed(),
             marker: file.marker,
+            known: file.known,
             discarding: file.splitter.is_discarding(),
             generation: file.generation,
             retired,
@@ -220,6 +224,7 @@ impl<W: Wake> Follower<W> {
             let mut file = Followed::new(path, key, 0, now);
             file.splitter = LineSplitter::resume(saved.committed, saved.discarding);
             file.marker = saved.marker;
+            file.known = saved.known;
             file.generation = saved.generation;
             if saved.retired {
                 self.retire(file, now);
@@ -335,20 +340,18 @@ impl<W: Wake> Follower<W> {
         self.files.insert(key, file);
     }
 
-    /// A path may have been rotated more than once since we last looked: files that stood there meanwhile have other names by
-    /// now. They are the unknown siblings that were born after the last file we knew there and before this one.
+    /// A path may have been rotated more than once since we last looked: files that stood there meanwhile, or copies of them,
+    /// have other names by now. They are the unknown siblings that were born since the last file we knew there.
     fn chase(&mut self, path: &Path, key: FileKey, now: Instant) {
         let born = key.birth_ns();
         let Some(last) = self.births.insert(absolute(path), born) else {
             return;
         };
         // The clock of a file system is coarse: files made one after another may share a birth.
-        let between = |birth: u128| birth > 0 && (last..=born).contains(&birth);
+        let since = |birth: u128| birth > 0 && birth >= last;
         let mut missed: Vec<(PathBuf, FileKey)> = siblings(path)
             .into_iter()
-            .filter(|(_, other)| {
-                *other != key && between(other.birth_ns()) && !self.is_known(*other)
-            })
+            .filter(|(_, other)| *other != key && since(other.birth_ns()) && !self.is_known(*other))
             .collect();
         missed.sort_by_key(|(_, key)| key.birth_ns());
         for (path, key) in missed {
@@ -438,12 +441,12 @@ impl<W: Wake> Follower<W> {
         match fs::metadata(&path) {
             Ok(meta) if FileKey::of(&meta) == key => {
                 let looked = file.look(&meta, now, &mut self.buffer, self.is_complete, emit);
-                self.settle(key, &path, looked)
+                self.settle(key, &path, looked, now)
             }
             // Another file stands under the name: the rest of the old one first, then the new one from its beginning.
             Ok(meta) => {
-                let more = file.drain(now, &mut self.buffer, emit);
-                if more {
+                let drained = file.drain(now, &mut self.buffer, emit);
+                if self.settle(key, &path, drained, now) {
                     return true;
                 }
                 if meta.is_file() {
@@ -452,8 +455,8 @@ impl<W: Wake> Follower<W> {
                 meta.is_file()
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let more = file.drain(now, &mut self.buffer, emit);
-                if more {
+                let drained = file.drain(now, &mut self.buffer, emit);
+                if self.settle(key, &path, drained, now) {
                     return true;
                 }
                 self.by_path.remove(&absolute(&path));
@@ -463,17 +466,57 @@ impl<W: Wake> Follower<W> {
                 self.scan_soon(now);
                 false
             }
-            Err(error) => self.settle(key, &path, Err(error)),
+            Err(error) => self.settle(key, &path, Err(error), now),
         }
     }
 
+    /// A file is truncated after it was copied, as a rule: a copy that begins as it did holds what was written between our last
+    /// look and that. There may have been several such rounds: what else was born since then holds what we never saw.
+    fn find_copies(&self, path: &Path, before: &Before, now: Instant) -> Vec<Followed> {
+        let mut unknown = siblings(path);
+        unknown.retain(|(_, key)| !self.is_known(*key));
+        unknown.sort_by_key(|(_, key)| key.birth_ns());
+        let mut copies = Vec::new();
+        for (path, key) in unknown {
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            let goes_on = before
+                .marker
+                .filter(|marker| marker.holds(&file).is_ok_and(|holds| holds));
+            let is_new = before
+                .seen
+                .is_some_and(|seen| key.birth_ns() >= seen.changed_ns());
+            if goes_on.is_none() && !is_new {
+                continue;
+            }
+            let from = goes_on.map_or(0, |marker| marker.offset());
+            let mut copy = Followed::new(path, key, from, now);
+            copy.file = Some(file);
+            copy.marker = goes_on;
+            copies.push(copy);
+        }
+        copies
+    }
+
     /// Says once that a file cannot be read, and that it could again.
-    fn settle(&mut self, key: FileKey, path: &Path, looked: io::Result<Looked>) -> bool {
+    fn settle(
+        &mut self,
+        key: FileKey,
+        path: &Path,
+        looked: io::Result<Looked>,
+        now: Instant,
+    ) -> bool {
         match looked {
             Ok(looked) => {
                 self.unreadable.remove(path);
                 if looked.truncated {
                     self.notes.push(Note::Truncated(path.display().to_string()));
+                }
+                if let Some(before) = looked.before {
+                    for copy in self.find_copies(path, &before, now) {
+                        self.retire(copy, now);
+                    }
                 }
                 looked.more
             }
@@ -491,10 +534,22 @@ impl<W: Wake> Follower<W> {
     /// Reads on in the files that were rotated away, and lets go of those that no longer grow.
     fn read_retired(&mut self, now: Instant, emit: &mut dyn FnMut(Line<'_>)) -> bool {
         let mut more = false;
+        let mut copied = Vec::new();
         for file in &mut self.retired {
             if file.next_look <= now {
-                more |= file.drain(now, &mut self.buffer, emit);
                 file.next_look = now + ACTIVE_EVERY;
+                // One that cannot be read any more is let go in time.
+                let Ok(looked) = file.drain(now, &mut self.buffer, emit) else {
+                    continue;
+                };
+                more |= looked.more;
+                copied.extend(looked.before.map(|before| (file.path.clone(), before)));
+            }
+        }
+        for (path, before) in copied {
+            for copy in self.find_copies(&path, &before, now) {
+                self.retire(copy, now);
+                more = true;
             }
         }
         let is_complete = self.is_complete;
@@ -575,9 +630,19 @@ impl NamedPipe {
 }
 
 /// What a look at a file has brought.
+#[derive(Default)]
 struct Looked {
     more: bool,
+    /// It was truncated or rewritten.
     truncated: bool,
+    /// It may have been copied and truncated since.
+    before: Option<Before>,
+}
+
+/// What was known of a file before it was truncated.
+struct Before {
+    marker: Option<Marker>,
+    seen: Option<Appearance>,
 }
 
 impl Followed {
@@ -590,6 +655,7 @@ impl Followed {
             splitter: LineSplitter::at(offset),
             marker: None,
             seen: None,
+            known: None,
             last_growth: None,
             next_look: now,
             unreadable: false,
@@ -631,29 +697,15 @@ impl Followed {
         is_complete: fn(&[u8]) -> bool,
         emit: &mut dyn FnMut(Line<'_>),
     ) -> io::Result<Looked> {
-        let seen = Appearance::of(meta);
-        let changed = self.seen != Some(seen) || self.unreadable;
-        let mut looked = Looked {
-            more: false,
-            truncated: false,
-        };
+        let changed = self.seen != Some(Appearance::of(meta)) || self.unreadable;
+        let mut looked = Looked::default();
         if changed {
             let file = match self.file.take() {
                 Some(file) => file,
                 None => File::open(&self.path)?,
             };
             self.unreadable = false;
-            let intact = match &self.marker {
-                Some(marker) => marker.holds(&file)?,
-                None => true,
-            };
-            if !intact || meta.len() < self.splitter.position() {
-                self.restart();
-                looked.truncated = true;
-            }
-            self.file = Some(file);
-            looked.more = self.read(now, buffer, emit)?;
-            self.seen = (!looked.more).then_some(seen);
+            looked = self.catch_up(file, meta, now, buffer, emit)?;
         }
         let quiet = !self.grew_within(QUIET_FOR, now);
         if quiet && !self.splitter.partial().is_empty() && is_complete(self.splitter.partial()) {
@@ -666,6 +718,62 @@ impl Followed {
         }
         self.next_look = now + if active { ACTIVE_EVERY } else { IDLE_EVERY };
         Ok(looked)
+    }
+
+    /// Reads what is new in a file that has changed, from its beginning if it was truncated or rewritten.
+    fn catch_up(
+        &mut self,
+        file: File,
+        meta: &Metadata,
+        now: Instant,
+        buffer: &mut [u8],
+        emit: &mut dyn FnMut(Line<'_>),
+    ) -> io::Result<Looked> {
+        let mut looked = Looked::default();
+        let intact = match &self.marker {
+            Some(marker) => marker.holds(&file)?,
+            None => true,
+        } && self.partial_holds(&file)?;
+        looked.truncated = !intact || meta.len() < self.splitter.position();
+        // A file that was empty may have been written, copied and emptied again: that does not show in it.
+        let was_empty = self.splitter.position() == 0 && self.known.is_some();
+        if looked.truncated || was_empty {
+            looked.before = Some(Before {
+                marker: self.marker,
+                seen: self.known,
+            });
+        }
+        if looked.truncated {
+            self.restart();
+        }
+        self.file = Some(file);
+        looked.more = self.read(now, buffer, emit)?;
+        self.seen = (!looked.more).then(|| Appearance::of(meta));
+        self.known = self.seen.or(self.known);
+        Ok(looked)
+    }
+
+    /// Whether what was read of a line that has not ended still stands there.
+    fn partial_holds(&self, file: &File) -> io::Result<bool> {
+        const ENOUGH: usize = 4096;
+        let partial = self.splitter.partial();
+        let length = partial.len().min(ENOUGH);
+        let end = self.splitter.position();
+        let ends = [
+            (self.splitter.committed(), &partial[..length]),
+            (end - length as u64, &partial[partial.len() - length..]),
+        ];
+        let mut there = [0; ENOUGH];
+        for (offset, expected) in ends {
+            let there = &mut there[..length];
+            match file.read_exact_at(there, offset) {
+                Ok(()) if there == expected => {}
+                Ok(()) => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
     }
 
     /// Begins a new generation: what was read is no longer there.
@@ -727,12 +835,26 @@ impl Followed {
         Ok(())
     }
 
-    /// Reads what is left of a file that has lost its name. True if there is more.
-    fn drain(&mut self, now: Instant, buffer: &mut [u8], emit: &mut dyn FnMut(Line<'_>)) -> bool {
-        if self.file.is_none() {
-            self.file = find_renamed(&self.path, self.key);
+    /// Reads what is left of a file that has lost its name.
+    fn drain(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        emit: &mut dyn FnMut(Line<'_>),
+    ) -> io::Result<Looked> {
+        let file = self
+            .file
+            .take()
+            .or_else(|| find_renamed(&self.path, self.key));
+        let Some(file) = file else {
+            return Ok(Looked::default());
+        };
+        let meta = file.metadata()?;
+        if self.seen == Some(Appearance::of(&meta)) {
+            self.file = Some(file);
+            return Ok(Looked::default());
         }
-        self.read(now, buffer, emit).unwrap_or(false)
+        self.catch_up(file, &meta, now, buffer, emit)
     }
 
     fn take_partial(&mut self, emit: &mut dyn FnMut(Line<'_>)) {

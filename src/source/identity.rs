@@ -64,7 +64,7 @@ pub(super) struct Marker {
 }
 
 /// What changes when a file is written to, even if its size and the time of its last change are set back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Appearance {
     size: u64,
     modified: (i64, i64),
@@ -72,6 +72,12 @@ pub(super) struct Appearance {
 }
 
 impl Appearance {
+    /// When it last changed in any way, in nanoseconds from the epoch.
+    pub(super) fn changed_ns(&self) -> u128 {
+        let (secs, nanos) = self.changed;
+        u128::try_from(i128::from(secs) * 1_000_000_000 + i128::from(nanos)).unwrap_or(0)
+    }
+
     /// How a file looks now.
     pub(super) fn of(meta: &Metadata) -> Self {
         Self {
