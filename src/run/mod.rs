@@ -125,7 +125,7 @@ pub fn tail(options: Options) -> Result<Exit> {
     if let Some(files) = before.files {
         let mut source = follower(Vec::new());
         source.resume(files, Instant::now());
-        tail.say_resumed();
+        tail.say_resumed(source.n_files());
         return Ok(tail.follow(source));
     }
     let (files, resume, unreadable) = tail.backfill();
@@ -333,15 +333,14 @@ impl<'a> Tail<'a> {
         }
     }
 
-    fn say_resumed(&mut self) {
+    fn say_resumed(&mut self, files: usize) {
         if !self.options.output.quiet {
             let rules = self.rules_line();
-            let totals = self.pipeline.evaluator.totals();
-            let line = format!(
-                "watching where we were · so far: {} · {rules}",
-                spent(totals)
-            );
-            self.sinks.printer.line(&line);
+            let sum = spent(self.pipeline.evaluator.totals());
+            let files = files_line(files);
+            self.sinks.printer.line(&format!(
+                "watching {files} on from where we were · so far: {sum} · {rules}"
+            ));
         }
     }
 
