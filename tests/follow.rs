@@ -6,6 +6,7 @@
 //! By default each test runs with file events and in short; with `--features full` at full length, and also with polling alone
 //! and with events that are all lost.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::print_stderr, reason = "figures, and what was skipped")]
 #![allow(
     clippy::cast_possible_truncation,
     reason = "numbers of lines are small"
@@ -198,16 +199,85 @@ fn while_stopped(follow: &Follow, act: impl FnOnce()) {
     follow.watch.signal("-CONT");
 }
 
-fn gnu_tail(path: &Path) -> (Child, tempfile::NamedTempFile) {
-    let out = tempfile::NamedTempFile::new().unwrap();
-    let child = Command::new("tail")
-        .args(["-n", "+1", "-F"])
-        .arg(path)
-        .stdout(out.reopen().unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    (child, out)
+/// `tail -F` of GNU beside us, for comparison. Nothing depends on what it does.
+struct GnuTail {
+    child: Child,
+    out: tempfile::NamedTempFile,
+}
+
+impl GnuTail {
+    fn start(path: &Path) -> Option<Self> {
+        if !has("tail") {
+            return None;
+        }
+        let out = tempfile::NamedTempFile::new().unwrap();
+        let child = Command::new("tail")
+            .args(["-n", "+1", "-F"])
+            .arg(path)
+            .stdout(out.reopen().unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Some(Self { child, out })
+    }
+
+    fn printed(&self) -> String {
+        fs::read_to_string(self.out.path()).unwrap()
+    }
+
+    /// Waits until it has printed a text, though not for ever.
+    fn until(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.printed().contains(text) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args([signal, &pid]).status().unwrap();
+        while signal == "-STOP" && !is_state(&pid, "T") {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for GnuTail {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Does something to a log while we and GNU tail are stopped, and says how many lines each has seen in the end.
+fn beside_gnu(test: &str, follow: &mut Follow, before: &str, act: impl FnOnce(), written: u64) {
+    let path = follow.path("app.log");
+    let gnu = GnuTail::start(&path);
+    append(&path, before);
+    follow.counted(before.lines().count() as u64);
+    if let Some(gnu) = &gnu {
+        gnu.until(before.lines().last().unwrap());
+        gnu.signal("-STOP");
+    }
+    while_stopped(follow, act);
+    follow.counted(written - 1);
+    // The last line of all: both have seen what they will see when they have seen it.
+    let last = line();
+    if let Some(gnu) = &gnu {
+        gnu.signal("-CONT");
+    }
+    append(&path, &(last.clone() + "\n"));
+    follow.counted(written);
+    if let Some(gnu) = gnu {
+        gnu.until(&last);
+        let printed = gnu.printed();
+        let lines: std::collections::HashSet<&str> = printed.lines().collect();
+        eprintln!(
+            "{test} {:?}: of {written} lines claude-tokmon counted {written}, GNU tail -F printed {}",
+            follow.mode,
+            lines.len()
+        );
+    }
 }
 
 #[test]
@@ -366,51 +436,16 @@ fn t11_a_file_that_was_truncated_and_grew_beyond_is_read_whole() {
     each_mode(|mode| {
         let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
         let path = follow.path("app.log");
-        let (mut gnu, out) = gnu_tail(&path);
-        follow.append("app.log", &lines(3));
-        follow.counted(3);
-        let read = || fs::read_to_string(out.path()).unwrap().lines().count();
-        while read() < 3 {
-            std::thread::yield_now();
-        }
-        let gnu_pid = gnu.id().to_string();
-        let signal = |signal: &str| {
-            Command::new("kill")
-                .args([signal, &gnu_pid])
-                .status()
-                .unwrap();
-        };
-        signal("-STOP");
-        while !is_state(&gnu_pid, "T") {
-            std::thread::yield_now();
-        }
-        while_stopped(&follow, || {
+        let truncate = || {
             File::options()
                 .write(true)
                 .truncate(true)
                 .open(&path)
                 .unwrap();
             append(&path, &lines(5));
-        });
-        signal("-CONT");
-        let status = follow.counted(8);
-        assert_eq!(status["files"][0]["generation"], 1);
-        // What GNU tail has printed once it has come to the end of the file.
-        append(&path, &lines(1));
-        follow.counted(9);
-        let last = fs::read_to_string(&path).unwrap();
-        let last = last.lines().last().unwrap().to_owned();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !fs::read_to_string(out.path()).unwrap().contains(&last) && Instant::now() < deadline
-        {
-            std::thread::yield_now();
-        }
-        eprintln!(
-            "T11 {mode:?}: of 9 lines claude-tokmon counted 9, GNU tail -F printed {}",
-            read()
-        );
-        gnu.kill().unwrap();
-        gnu.wait().unwrap();
+        };
+        beside_gnu("T11", &mut follow, &lines(3), truncate, 9);
+        assert_eq!(follow.status()["files"][0]["generation"], 1);
         follow.end_with(9, 6);
     });
 }
@@ -452,9 +487,7 @@ fn t12_a_file_rewritten_to_the_same_size_at_the_same_time_is_read_again() {
         let base = NEXT.fetch_add(100, Ordering::Relaxed);
         let old: String = (0..5).map(|n| fixed(base + n)).collect();
         let new: String = (0..5).map(|n| fixed(base + 50 + n)).collect();
-        append(&path, &old);
-        follow.counted(5);
-        while_stopped(&follow, || {
+        let rewrite = || {
             let modified = fs::metadata(&path).unwrap().modified().unwrap();
             let file = File::options()
                 .write(true)
@@ -463,8 +496,9 @@ fn t12_a_file_rewritten_to_the_same_size_at_the_same_time_is_read_again() {
                 .unwrap();
             (&file).write_all(new.as_bytes()).unwrap();
             file.set_modified(modified).unwrap();
-        });
-        follow.end_with(10, 5);
+        };
+        beside_gnu("T12", &mut follow, &old, rewrite, 11);
+        follow.end_with(11, 6);
     });
 }
 
@@ -473,18 +507,17 @@ fn t13_several_rotations_between_two_looks_lose_nothing() {
     each_mode(|mode| {
         let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
         let path = follow.path("app.log");
-        follow.append("app.log", &lines(1));
-        follow.counted(1);
         let (one, two) = (follow.path("app.log.1"), follow.path("app.log.2"));
-        while_stopped(&follow, || {
+        let rotate = || {
             append(&path, &lines(1));
             fs::rename(&path, &one).unwrap();
             append(&path, &lines(1));
             fs::rename(&one, &two).unwrap();
             fs::rename(&path, &one).unwrap();
             append(&path, &lines(1));
-        });
-        follow.end(4);
+        };
+        beside_gnu("T13", &mut follow, &lines(1), rotate, 5);
+        follow.end(5);
     });
 }
 
@@ -1053,4 +1086,163 @@ fn an_alert_that_was_told_is_not_told_again_after_a_restart() {
         settled(&mut follow);
     }
     assert_eq!(count(), 1, "{}", fs::read_to_string(&told).unwrap());
+}
+
+// ---- Real rotation ----
+
+/// Whether a program is there. A test that lacks it says so.
+fn has(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found
+}
+
+/// Rotates with logrotate, so many times, while lines are written; `reopen` as a service does that was told to.
+fn logrotate(follow: &Follow, options: &str, times: usize, per_second: u64, reopen: bool) -> u64 {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    let dir = follow.home.path().to_owned();
+    let path = dir.join("app.log");
+    let conf = dir.join("rotate.conf");
+    let text = format!(
+        "\"{}\" {{\n rotate 1000\n nodateext\n missingok\n su root root\n {options}\n}}\n",
+        path.display()
+    );
+    fs::write(&conf, text).unwrap();
+    let (over, rotated) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let writer = {
+        let (over, rotated, path) = (Arc::clone(&over), Arc::clone(&rotated), path.clone());
+        std::thread::spawn(move || {
+            let open = || {
+                OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)
+                    .unwrap()
+            };
+            let (mut file, begun, mut written) = (open(), Instant::now(), 0);
+            while !over.load(Ordering::Relaxed) {
+                if reopen && rotated.swap(false, Ordering::Relaxed) {
+                    file = open();
+                }
+                let due = begun.elapsed().as_millis() as u64 * per_second / 1000;
+                while written < due {
+                    file.write_all((line() + "\n").as_bytes()).unwrap();
+                    written += 1;
+                }
+                std::thread::yield_now();
+            }
+            written
+        })
+    };
+    for _ in 0..times {
+        let status = Command::new("logrotate")
+            .args(["-f", "-s"])
+            .arg(dir.join("rotate.state"))
+            .arg(&conf)
+            .stderr(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        rotated.store(true, Ordering::Relaxed);
+    }
+    over.store(true, Ordering::Relaxed);
+    writer.join().unwrap()
+}
+
+/// The ids of all lines that lie on disk.
+fn ids_on_disk(dir: &Path) -> std::collections::HashSet<String> {
+    let mut ids = std::collections::HashSet::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("app.log") {
+            let text = fs::read(entry.path()).unwrap();
+            let text = String::from_utf8_lossy(&text);
+            ids.extend(text.lines().filter_map(|line| {
+                Some(
+                    line.split("\"id\":\"")
+                        .nth(1)?
+                        .split('"')
+                        .next()?
+                        .to_owned(),
+                )
+            }));
+        }
+    }
+    ids
+}
+
+#[test]
+fn t9_logrotate_with_create_loses_nothing() {
+    if !has("logrotate") {
+        return;
+    }
+    each_mode(|mode| {
+        let follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let times = if FULL { 200 } else { 20 };
+        let written = logrotate(&follow, "create", times, 2000, true);
+        eprintln!("T9 {mode:?}: {times} rotations, {written} lines");
+        follow.end(written);
+    });
+}
+
+#[test]
+fn t10_logrotate_with_copytruncate_loses_only_what_is_in_no_file() {
+    if !has("logrotate") {
+        return;
+    }
+    each_mode(|mode| {
+        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let times = if FULL { 50 } else { 10 };
+        let written = logrotate(&follow, "copytruncate", times, 500, false);
+        let on_disk = ids_on_disk(follow.home.path()).len() as u64;
+        let status = follow.counted(on_disk);
+        let counted = tokens(&status);
+        eprintln!(
+            "T10 {mode:?}: {times} rotations, {written} lines written, {on_disk} on disk, {counted} counted"
+        );
+        assert!(counted <= written);
+        // What is on disk and was counted is the same set, or some more that a truncation took after we had read it.
+        let replayed = tokens(&replay(follow.home.path()));
+        assert_eq!(replayed, on_disk);
+        assert_eq!(follow.watch.end().0, Some(0));
+    });
+}
+
+const ROTATING: &str = r#"
+import logging, logging.handlers, sys, threading, datetime
+handler = logging.handlers.RotatingFileHandler("app.log", maxBytes=256 * 1024, backupCount=10000)
+handler.setFormatter(logging.Formatter("%(message)s"))
+log = logging.getLogger("x"); log.addHandler(handler); log.setLevel(logging.INFO)
+n = int(sys.argv[1])
+def work(t):
+    for i in range(n):
+        at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+        log.info('{"time":"%s","id":"msg_python%d_%d","model":"claude-haiku-4-5","usage":{"input_tokens":1,"output_tokens":0}}' % (at, t, i))
+threads = [threading.Thread(target=work, args=(t,)) for t in range(5)]
+[t.start() for t in threads]; [t.join() for t in threads]
+"#;
+
+#[test]
+fn t15_a_python_service_that_rotates_its_own_log_is_read_whole() {
+    if !has("python3") {
+        return;
+    }
+    each_mode(|mode| {
+        let follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let each = if FULL { 100_000 } else { 4000 };
+        let status = Command::new("python3")
+            .args(["-c", ROTATING, &each.to_string()])
+            .current_dir(follow.home.path())
+            .status();
+        assert!(status.unwrap().success());
+        follow.end(5 * each);
+    });
 }
