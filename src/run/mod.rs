@@ -29,7 +29,7 @@ use crate::sink::{
 use crate::source::{
     Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Names, Note, NotifyWake,
     PipeSource, Progress, Resume, SleepWake, Source, SplitStats, StateFile, Wake, WakeHandle,
-    discover, last_line_end, merge, reason,
+    discover, last_line_end, merge, reason, start_of,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -238,7 +238,13 @@ impl<'a> Tail<'a> {
                 offsets.insert(file.key, last_line_end(file).unwrap_or(file.size));
                 continue;
             }
-            match HistoryFile::up_to_now(file) {
+            let decoder = Backfill {
+                pipeline: &mut self.pipeline,
+                now: wall_clock(),
+                oldest: self.oldest,
+            };
+            let from = start_of(file, &decoder, self.oldest.0);
+            match HistoryFile::up_to_now(file, from) {
                 Ok(history) => files.push(history),
                 Err(e) => errors.push((file.path.clone(), e)),
             }

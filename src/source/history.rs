@@ -19,7 +19,8 @@ use super::lines::SplitStats;
 use super::{Found, Line, LineSplitter, SourceInfo};
 
 /// How far entries of one file may be out of order.
-const REORDER_MS: i64 = 600_000;
+pub(super) const REORDER_MS: i64 = 600_000;
+
 const REORDER_ENTRIES: usize = 65_536;
 
 const CHUNK: usize = 256 << 10;
@@ -56,6 +57,8 @@ pub struct HistoryFile {
     input: FileInput,
     birth_ns: u128,
     key: Option<FileKey>,
+    /// Read from here on, which is the beginning of a line.
+    from: u64,
     /// Read no further than this; a line that is cut off there is left alone.
     limit: Option<u64>,
 }
@@ -105,16 +108,18 @@ impl HistoryFile {
             input,
             birth_ns: found.birth_ns,
             key: Some(found.key),
+            from: 0,
             limit: None,
         })
     }
 
-    /// A file that is read up to the size it was found with, because it is followed from there on.
+    /// A file that is read from an offset up to the size it was found with, because it is followed from there on.
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub fn up_to_now(found: &Found) -> io::Result<Self> {
+    pub fn up_to_now(found: &Found, from: u64) -> io::Result<Self> {
         Ok(Self {
+            from,
             limit: Some(found.size),
             ..Self::whole(found)?
         })
@@ -127,6 +132,7 @@ impl HistoryFile {
             input: FileInput::Stream(Box::new(io::stdin().lock())),
             birth_ns: u128::MAX,
             key: None,
+            from: 0,
             limit: None,
         }
     }
@@ -142,6 +148,7 @@ impl HistoryFile {
             input,
             birth_ns: u128::MAX,
             key: None,
+            from: 0,
             limit: None,
         })
     }
@@ -266,8 +273,9 @@ impl<T, P: FnMut(u64)> Merge<T, P> {
 impl<T> Stream<T> {
     fn new(file: HistoryFile) -> Self {
         Self {
+            splitter: LineSplitter::at(file.from),
             file,
-            splitter: LineSplitter::default(),
+
             heap: BinaryHeap::new(),
             items: HashMap::default(),
             ready: VecDeque::new(),
@@ -384,10 +392,12 @@ fn first_time<D: Decode>(file: &HistoryFile, decoder: &D) -> i64 {
     let Ok(opened) = File::open(path) else {
         return i64::MIN;
     };
-    let mut splitter = LineSplitter::default();
+    let mut splitter = LineSplitter::at(file.from);
     let mut buffer = vec![0; 16 << 10];
     let mut first = None;
-    while first.is_none() && splitter.position() < PROBE.min(file.limit.unwrap_or(u64::MAX)) {
+    while first.is_none()
+        && splitter.position() - file.from < PROBE.min(file.limit.unwrap_or(u64::MAX))
+    {
         let Ok(n) = opened.read_at(&mut buffer, splitter.position()) else {
             break;
         };

@@ -7,7 +7,9 @@ mod follow;
 mod history;
 mod identity;
 mod lines;
+mod seek;
 mod snapshot;
+
 mod wake;
 
 use std::io;
@@ -21,6 +23,7 @@ pub use follow::{Follower, FollowerState, Note, Resume};
 pub use history::{Decode, Finished, HistoryFile, last_line_end, merge};
 pub use identity::FileKey;
 pub use lines::{LineSplitter, MAX_LINE_BYTES, PipeSource, SplitStats};
+pub use seek::start_of;
 pub use snapshot::{Loaded, StateError, StateFile, Written};
 pub use wake::{NotifyWake, SleepWake, Wake, WakeHandle, Woken};
 
