@@ -1,6 +1,7 @@
 //! From the write of a line to the alert about it: `cargo bench --bench latency [-- N]`.
 //!
-//! Appends lines to a file that `tail` follows, each of which crosses a limit, and times until stderr tells it.
+//! Appends lines to a file that `tail` follows, each of which crosses a limit, and times until stderr tells it: with file
+//! events, and by polling alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,11 @@ fn main() {
         .skip(1)
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(1000);
+    measure("file events", &[], n);
+    measure("polling", &["--poll"], n.div_ceil(5));
+}
+
+fn measure(how: &str, args: &[&str], n: usize) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
     let mut log = OpenOptions::new()
@@ -39,6 +45,7 @@ fn main() {
             "cost-rate.by=['session']",
         ])
         .args(["--set", "token-spike.enabled=false", "--json"])
+        .args(args)
         .arg(&path)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -71,7 +78,7 @@ fn main() {
     times.sort_unstable();
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
     println!(
-        "write → alert on stderr over {n} lines: p50 {:?} · p99 {:?} · max {:?}",
+        "write → alert on stderr, {how}, over {n} lines: p50 {:?} · p99 {:?} · max {:?}",
         at(50),
         at(99),
         at(100)

@@ -515,6 +515,7 @@ impl<'a> Tail<'a> {
         if let Some(keeper) = &self.keeper {
             let written = keeper.file.written();
             fields.state_age_secs = written.at.map(|at| at.elapsed().as_secs());
+            fields.state_pending = Some(keeper.dirty || !keeper.file.is_idle());
             fields.state_error = written.error;
         }
         let status = Summary {
@@ -691,6 +692,7 @@ pub(crate) fn summary_fields(
         first_bad_lines: counts.bad_shown.iter().map(bad_line).collect(),
         oversize_lines: stats.oversize_lines,
         state_age_secs: None,
+        state_pending: None,
         state_error: None,
     }
 }

@@ -276,8 +276,11 @@ pub struct SummaryFields {
     pub first_bad_lines: Vec<BadLineField>,
     /// How old the last snapshot is, in seconds, if there is one.
     pub state_age_secs: Option<u64>,
+    /// Something has changed since the last snapshot.
+    pub state_pending: Option<bool>,
     /// Why the last snapshot could not be written.
     pub state_error: Option<String>,
+
     /// Lines that were too long and skipped.
     pub oversize_lines: u64,
 }
@@ -333,6 +336,8 @@ struct SummaryObject<'a> {
     by_model: BTreeMap<&'a str, ModelObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_age_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_pending: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -485,6 +490,7 @@ impl<'a> Summary<'a> {
                 .collect(),
             by_model: models(&totals.by_model),
             state_age_secs: self.fields.state_age_secs,
+            state_pending: self.fields.state_pending,
             state_error: self.fields.state_error.as_deref(),
             by_group: totals.group_by.map(|_| models(&totals.by_group)),
             alerts_by_rule: totals

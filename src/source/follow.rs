@@ -542,7 +542,10 @@ impl<W: Wake> Follower<W> {
                 let Ok(looked) = file.drain(now, &mut self.buffer, emit) else {
                     continue;
                 };
-                more |= looked.more;
+                if looked.more {
+                    file.next_look = now;
+                    more = true;
+                }
                 copied.extend(looked.before.map(|before| (file.path.clone(), before)));
             }
         }
@@ -955,6 +958,10 @@ impl<W: Wake> Source for Follower<W> {
         for key in due {
             if self.reconcile(key, now, emit) {
                 more = true;
+                // There is more to be read at once, whatever the pause between two looks.
+                if let Some(file) = self.files.get_mut(&key) {
+                    file.next_look = now;
+                }
             } else if let Some(file) = self
                 .files
                 .get_mut(&key)

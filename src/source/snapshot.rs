@@ -179,6 +179,12 @@ impl StateFile {
         self.shared.changed.notify_all();
     }
 
+    /// All that was asked for is written, or has failed.
+    pub fn is_idle(&self) -> bool {
+        let work = self.shared.lock();
+        work.next.is_none() && !work.busy
+    }
+
     /// How writing goes.
     pub fn written(&self) -> Written {
         self.shared.lock().written.clone()
