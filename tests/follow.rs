@@ -1240,3 +1240,72 @@ fn t15_a_python_service_that_rotates_its_own_log_is_read_whole() {
         follow.end(5 * each);
     });
 }
+
+// ---- Blind spots ----
+
+fn hasty(home: &Path, args: &[&str]) -> Watch {
+    let mut command = program(home);
+    command
+        .arg("tail")
+        .args(args)
+        .env("CLAUDE_TOKMON_TEST_HASTE", "600");
+    Watch::start(command)
+}
+
+#[test]
+fn a_log_that_is_gone_is_told_and_that_it_is_back() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, &lines(1));
+    let mut watch = hasty(home.path(), &["--set", "blind.keep_firing=0s", "app.log"]);
+    watch.expect("watching");
+    fs::remove_file(&log).unwrap();
+    let alert = watch.expect("WARNING  blind");
+    assert!(alert.contains("app.log is gone for a minute"), "{alert}");
+    append(&log, &lines(1));
+    watch.expect("RESOLVED blind");
+    assert_eq!(watch.end().0, Some(0));
+}
+
+#[test]
+fn a_log_whose_format_changes_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, &lines(5));
+    let mut watch = hasty(home.path(), &["--json", "app.log"]);
+    watch.expect("watching");
+    let new_format = format!(
+        "{{\"llm\":{{\"prompt_tokens_v2\":5,\"text\":\"{}\"}}}}\n",
+        "x".repeat(1100)
+    );
+    append(&log, &new_format.repeat(1000));
+    let alert = watch.expect("WARNING  blind");
+    assert!(
+        alert.contains("app.log gave responses before and none in its last 1,000 lines; has its format changed?"),
+        "{alert}"
+    );
+    assert_eq!(watch.end().0, Some(0));
+}
+
+#[test]
+fn a_log_that_holds_other_things_too_is_not_blind() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, &lines(5));
+    let mut watch = hasty(home.path(), &["app.log", "gone.log"]);
+    watch.expect("watching");
+    let other = format!("{{\"msg\":\"{}\"}}\n", "x".repeat(1100));
+    append(&log, &other.repeat(1500));
+    // What would be told is told within two looks, one a second.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        watch.signal("-USR1");
+        watch.expect("\"event\":\"status\"");
+    }
+    let (_, said) = watch.end();
+    assert!(said.iter().any(|line| line.contains("\"lines\":1500,")));
+    assert!(
+        !said.iter().any(|line| line.contains("WARNING")),
+        "{said:?}"
+    );
+}

@@ -49,6 +49,8 @@ pub struct Options {
     pub watch: Watch,
     /// What is remembered across restarts.
     pub state: Option<PathBuf>,
+    /// By how much the patience for blind spots is divided. For tests.
+    pub haste: u32,
     /// What is put out.
     pub output: Output,
 }
@@ -63,6 +65,9 @@ pub enum Watch {
     /// By events that are all lost, and by looking. For tests.
     Blind,
 }
+
+/// The variable by which tests need not wait.
+const TEST_HASTE: &str = "CLAUDE_TOKMON_TEST_HASTE";
 
 /// The variable by which tests lose all file events.
 const TEST_WATCH: &str = "CLAUDE_TOKMON_TEST_WATCH";
@@ -101,7 +106,10 @@ impl Options {
         }
         let settings = settings(&args.rules, &args.log, Some(args.max_responses))?;
         let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        let haste = env::var(TEST_HASTE).ok().and_then(|text| text.parse().ok());
+        options.haste = haste.unwrap_or(1).max(1);
         options.state.clone_from(&args.state);
+
         if options.state.is_some() && options.inputs.iter().any(|i| matches!(i, Input::Stdin)) {
             bail!(
                 "--state: standard input cannot be read again after a restart; name the file, or leave --state out"
@@ -172,6 +180,7 @@ impl Options {
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             watch: Watch::Events,
             state: None,
+            haste: 1,
             settings,
             output: self::output(output)?,
         })

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use owo_colors::OwoColorize;
 
 use crate::config::{Options, Span};
-use crate::monitor::{GroupBy, Learning, ModelTotal, Notice, Reason, Time, Tokens, Totals};
+use crate::monitor::{
+    GroupBy, Learning, Metric, ModelTotal, Notice, Reason, Rule, Time, Tokens, Totals,
+};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, duration, quantity};
@@ -421,7 +423,7 @@ impl Report<'_> {
         let mut rows = vec![row(&[
             "rule", "alerts", "a day", "notices", "exposed", "longest", "",
         ])];
-        for rule in rules.iter().filter(|rule| rule.enabled) {
+        for rule in rules.iter().filter(|rule| is_tried(rule)) {
             let told: Vec<&Told> = self
                 .episodes
                 .0
@@ -437,14 +439,14 @@ impl Report<'_> {
             if self.totals.span.is_none() {
                 return writeln!(f, "no rule could be tried: no response has a time");
             }
-            let n = rules.iter().filter(|rule| rule.enabled).count();
+            let n = rules.iter().filter(|rule| is_tried(rule)).count();
             return writeln!(f, "no alert: none of the {n} rules fired");
         }
         self.table(f, &rows)?;
         let quiet: Vec<&str> = rules
             .iter()
             .filter(|rule| {
-                rule.enabled && !self.episodes.0.values().any(|told| told.rule == rule.name)
+                is_tried(rule) && !self.episodes.0.values().any(|told| told.rule == rule.name)
             })
             .map(|rule| &*rule.name)
             .collect();
@@ -541,6 +543,11 @@ impl Report<'_> {
 
 fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+/// Blind spots are those of a running `tail`: history has none.
+fn is_tried(rule: &Rule) -> bool {
+    rule.enabled && rule.metric != Metric::Blind
 }
 
 fn totals_head(name: &str) -> Vec<String> {

@@ -495,4 +495,6 @@ pub struct Notice {
     pub flapping: bool,
     /// It ended for want of traffic.
     pub stale: bool,
+    /// What is wrong, in words, where no number says it.
+    pub text: Option<Arc<str>>,
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::alert::{Episode, Notice, Reason};
 use super::baseline::{Baseline, MIN_SAMPLES};
+use super::blind::{Blind, BlindSpot};
+
 use super::cache::{CacheTracker, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::metric::Metric;
@@ -78,6 +80,7 @@ pub struct Remembered {
 #[derive(Debug)]
 pub struct Evaluator {
     scopes: Vec<Scope>,
+    blind_rule: Option<Arc<Rule>>,
     state: State,
 }
 
@@ -90,6 +93,10 @@ impl Evaluator {
             .filter(|rule| rule.enabled)
             .map(Arc::new)
             .collect();
+        // It has no window and no key: what it says is said from outside.
+        let is_blind = |rule: &mut Arc<Rule>| rule.metric == Metric::Blind;
+        let blind_rule = rules.extract_if(.., is_blind).next();
+
         // What explains comes before what is explained.
         rules.sort_by_key(|rule| rank(rule.metric));
         let cache_rules = rules.iter().filter(|rule| rule.metric.is_about_cache());
@@ -110,6 +117,7 @@ impl Evaluator {
         }
         Self {
             scopes,
+            blind_rule,
             state: State {
                 now: Time(i64::MIN / 2),
                 lateness_ms: settings.lateness_secs * 1000,
@@ -126,6 +134,7 @@ impl Evaluator {
                 },
                 timers: BinaryHeap::new(),
                 notices: Vec::new(),
+                blind: Blind::default(),
                 silenced: BTreeSet::new(),
             },
         }
@@ -221,7 +230,8 @@ impl Evaluator {
 
     /// How many rules are in force.
     pub fn n_rules(&self) -> usize {
-        self.scopes.iter().map(|scope| scope.rules.len()).sum()
+        let windowed: usize = self.scopes.iter().map(|scope| scope.rules.len()).sum();
+        windowed + usize::from(self.blind_rule.is_some())
     }
 
     /// Learned rules that have not seen enough for any key.
@@ -449,6 +459,30 @@ impl Evaluator {
         self.state.pace.sample(self.state.now);
     }
 
+    /// Says of a spot that nothing can be seen there, and why, or that it can again.
+    pub fn set_blind(&mut self, spot: &BlindSpot, text: Option<String>) {
+        self.state.blind.set(spot, text);
+    }
+
+    /// Moves the alerts about blind spots on. These go by the clock that is given, not by the times of records, of which there
+    /// may be none.
+    pub fn step_blind(&mut self, now: Time) {
+        let Some(rule) = &self.blind_rule else {
+            return;
+        };
+        let state = &mut self.state;
+        for notice in state.blind.step(rule, now, state.live) {
+            if notice.reason == Reason::First {
+                *state
+                    .totals
+                    .alerts_by_rule
+                    .entry(Arc::clone(&rule.name))
+                    .or_default() += 1;
+            }
+            state.notices.push(notice);
+        }
+    }
+
     /// Ends the silence: from now on notices are given. What is firing at this moment is told as such.
     pub fn go_live(&mut self) {
         self.state.live = true;
@@ -508,7 +542,8 @@ fn rank(metric: Metric) -> u8 {
         | Metric::PromptTokens
         | Metric::OutputTokens
         | Metric::Requests
-        | Metric::Errors => 3,
+        | Metric::Errors
+        | Metric::Blind => 3,
         Metric::Unpriced | Metric::NoCache => 4,
     }
 }

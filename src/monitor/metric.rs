@@ -22,6 +22,8 @@ pub enum Metric {
     CacheMiss,
     /// Share of answers that are errors.
     Errors,
+    /// Nothing is seen where something should be. Has no number.
+    Blind,
     /// Dollars paid again for what the cache would have given.
     CacheWaste,
     /// Affected requests in a row in one conversation.
@@ -33,7 +35,7 @@ pub enum Metric {
 }
 
 /// All metrics in the order of the documentation.
-pub const METRICS: [Metric; 11] = [
+pub const METRICS: [Metric; 12] = [
     Metric::Cost,
     Metric::Tokens,
     Metric::PromptTokens,
@@ -41,6 +43,7 @@ pub const METRICS: [Metric; 11] = [
     Metric::Requests,
     Metric::CacheMiss,
     Metric::Errors,
+    Metric::Blind,
     Metric::CacheWaste,
     Metric::MissRun,
     Metric::Unpriced,
@@ -71,6 +74,7 @@ impl Metric {
             Self::Requests => "requests",
             Self::CacheMiss => "cache-miss",
             Self::Errors => "errors",
+            Self::Blind => "blind",
             Self::CacheWaste => "cache-waste",
             Self::MissRun => "miss-run",
             Self::Unpriced => "unpriced",
@@ -88,6 +92,7 @@ impl Metric {
             Self::Requests => "responses",
             Self::CacheMiss => "share of large prompts not read from the cache, 0 to 1",
             Self::Errors => "share of answers that are API errors, 0 to 1",
+            Self::Blind => "nothing is seen where something should be",
             Self::CacheWaste => "dollars paid again for what the cache would have given",
             Self::MissRun => "requests in a row that missed the cache, in one conversation",
             Self::Unpriced => "responses of a model without a price; said once for each",
@@ -100,7 +105,10 @@ impl Metric {
         match self {
             Self::Cost | Self::CacheWaste => Unit::Usd,
             Self::Tokens | Self::PromptTokens | Self::OutputTokens => Unit::Tokens,
-            Self::Requests | Self::MissRun | Self::Unpriced | Self::NoCache => Unit::Requests,
+            Self::Requests | Self::MissRun | Self::Unpriced | Self::NoCache | Self::Blind => {
+                Unit::Requests
+            }
+
             Self::CacheMiss | Self::Errors => Unit::Share,
         }
     }
@@ -114,9 +122,12 @@ impl Metric {
             | Self::OutputTokens
             | Self::Requests
             | Self::CacheWaste => true,
-            Self::CacheMiss | Self::Errors | Self::MissRun | Self::Unpriced | Self::NoCache => {
-                false
-            }
+            Self::CacheMiss
+            | Self::Errors
+            | Self::Blind
+            | Self::MissRun
+            | Self::Unpriced
+            | Self::NoCache => false,
         }
     }
 
@@ -133,6 +144,11 @@ impl Metric {
     /// Said once for each key, without limit or end.
     pub const fn is_announcement(self) -> bool {
         matches!(self, Self::Unpriced | Self::NoCache)
+    }
+
+    /// Has no limit: it is so or it is not.
+    pub const fn is_limitless(self) -> bool {
+        self.is_announcement() || matches!(self, Self::Blind)
     }
 
     /// The requests that the metric is evidence of.
@@ -162,7 +178,7 @@ impl Metric {
                 let answers = sums.requests + sums.errors;
                 return (answers > 0).then(|| Value::new(whole(sums.errors), i128::from(answers)));
             }
-            Self::MissRun | Self::Unpriced | Self::NoCache => return None,
+            Self::MissRun | Self::Unpriced | Self::NoCache | Self::Blind => return None,
         };
         Some(match per_secs {
             Some(per) => Value::new(sum * i128::from(per), i128::from(window_secs)),

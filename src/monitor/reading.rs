@@ -49,6 +49,7 @@ pub(super) fn read(
         | Metric::Requests
         | Metric::CacheMiss
         | Metric::Errors
+        | Metric::Blind
         | Metric::CacheWaste => read_window(key, rule, slot, usual, now),
     }
 }
@@ -226,6 +227,7 @@ pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
         | Metric::OutputTokens
         | Metric::Requests
         | Metric::Errors
+        | Metric::Blind
         | Metric::Unpriced
         | Metric::NoCache => false,
     }

@@ -229,7 +229,7 @@ impl Rule {
         if self.windows.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(RuleError::WindowOrder);
         }
-        if !metric.is_announcement() && self.windows.is_empty() {
+        if !metric.is_limitless() && self.windows.is_empty() {
             return Err(RuleError::NoWindow(metric.name()));
         }
         if self.per_secs.is_some() && !metric.is_sum() {
@@ -250,9 +250,10 @@ impl Rule {
         match self.limit {
             Limit::ByChance { .. } if metric != Metric::MissRun => misplaced("by_chance"),
             Limit::TimesUsual(_) if metric == Metric::MissRun => misplaced("times_usual"),
-            Limit::Once if !metric.is_announcement() => Err(RuleError::NoLimit),
+            Limit::Once if !metric.is_limitless() => Err(RuleError::NoLimit),
+
             Limit::Above(_) | Limit::Below(_) | Limit::TimesUsual(_) | Limit::ByChance { .. }
-                if metric.is_announcement() =>
+                if metric.is_limitless() =>
             {
                 misplaced(self.limit.field())
             }

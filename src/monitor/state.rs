@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use super::alert::{Episode, Notice, Phase, Reading, Reason};
 use super::baseline::{Baseline, Usual};
+use super::blind::Blind;
+
 use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
 use super::metric::Metric;
@@ -39,6 +41,7 @@ pub(super) struct State {
     pub(super) timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
     #[serde(skip)]
     pub(super) notices: Vec<Notice>,
+    pub(super) blind: Blind,
     /// Rules that keep quiet because an open alert explains them.
     pub(super) silenced: BTreeSet<Arc<str>>,
 }
@@ -488,7 +491,7 @@ fn accrue(
 }
 
 /// The identity of an episode: the same in every run over the same log.
-fn episode_id(rule: &Rule, key: &[(super::rule::Label, String)], since: Time) -> u64 {
+pub(super) fn episode_id(rule: &Rule, key: &[(super::rule::Label, String)], since: Time) -> u64 {
     let mut text = format!("{}\n{}\n", rule.name, since.0);
     for (label, value) in key {
         text.push_str(label.name());

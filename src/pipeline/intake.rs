@@ -54,6 +54,71 @@ struct Place {
     previous: Option<Time>,
     /// The number of the last line.
     number: u64,
+    /// It has given a response.
+    has_given: bool,
+    /// Lines since the last response, their bytes, and since when.
+    dry_lines: u64,
+    dry_bytes: u64,
+    dry_since: Time,
+    /// One of them could not be read, or looks as if it should hold a response.
+    is_suspicious: bool,
+}
+
+/// A source that has grown by much without a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrySource {
+    /// File or pipe.
+    pub source: Arc<str>,
+    /// Lines without a response.
+    pub lines: u64,
+    /// When the first of them was read.
+    pub since: Time,
+    /// Some of them could not be read, or look as if they should hold a response, and it gave responses before.
+    pub is_suspicious: bool,
+}
+
+/// So many lines and bytes without a response are much.
+const DRY_LINES: u64 = 1000;
+const DRY_BYTES: u64 = 1 << 20;
+
+impl Place {
+    fn new(source: &Arc<SourceInfo>) -> Self {
+        Self {
+            source: Arc::clone(source),
+            reader: Reader::default(),
+            previous: None,
+            number: 0,
+            has_given: false,
+            dry_lines: 0,
+            dry_bytes: 0,
+            dry_since: Time(0),
+            is_suspicious: false,
+        }
+    }
+
+    /// Notes whether a line held a response.
+    fn note(&mut self, verdict: &Verdict, bytes: &[u8], now: Time) {
+        match verdict {
+            Verdict::Items(_) => {
+                self.has_given = true;
+                (self.dry_lines, self.dry_bytes) = (0, 0);
+                self.is_suspicious = false;
+            }
+            Verdict::Blank | Verdict::Part => {}
+            Verdict::NoUsage | Verdict::Skipped(_) | Verdict::Bad { .. } => {
+                if self.dry_lines == 0 {
+                    self.dry_since = now;
+                }
+                self.dry_lines += 1;
+                self.dry_bytes += bytes.len() as u64;
+                self.is_suspicious |= match verdict {
+                    Verdict::Bad { .. } | Verdict::Skipped(Skipped::OtherDialect) => true,
+                    Verdict::NoUsage => memchr::memmem::find(bytes, b"_tokens").is_some(),
+                    _ => false,
+                };
+            }
+        }
+    }
 }
 
 /// Reads lines into events: parsing, labels, identity, price.
@@ -92,10 +157,10 @@ impl Intake {
         for (name, previous, reader) in remembered {
             let source = SourceInfo::file(Path::new(&name));
             let place = Place {
-                source: Arc::clone(&source),
                 reader,
                 previous,
-                number: 0,
+                has_given: previous.is_some(),
+                ..Place::new(&source)
             };
             self.places.insert(Arc::clone(&source.name), place);
         }
@@ -115,13 +180,8 @@ impl Intake {
     pub fn line(&mut self, line: Line<'_>, now: Time, mut emit: impl FnMut(Event)) {
         let name = &line.source.name;
         if !self.places.contains_key(name) {
-            let place = Place {
-                source: Arc::clone(line.source),
-                reader: Reader::default(),
-                previous: None,
-                number: 0,
-            };
-            self.places.insert(Arc::clone(name), place);
+            self.places
+                .insert(Arc::clone(name), Place::new(line.source));
         }
         let Some(place) = self.places.get_mut(name) else {
             return;
@@ -145,7 +205,22 @@ impl Intake {
                 *previous = event.time().or(*previous);
                 emit(event);
             });
+        place.note(&verdict, line.bytes, now);
         self.counts.note(&verdict, &line);
+    }
+
+    /// Sources that have grown by much without a response, and those that did and have given one since.
+    pub fn dry_sources(&self) -> Vec<DrySource> {
+        let much = |place: &&Place| place.dry_lines >= DRY_LINES && place.dry_bytes >= DRY_BYTES;
+        let expected = |place: &Place| place.has_given || self.options.usage_field.is_some();
+        let dry = |place: &Place| DrySource {
+            source: Arc::clone(&place.source.name),
+            lines: place.dry_lines,
+            since: place.dry_since,
+            is_suspicious: expected(place)
+                && (place.is_suspicious || self.options.usage_field.is_some()),
+        };
+        self.places.values().filter(much).map(dry).collect()
     }
 
     /// A source has ended: what its last lines left open is handed over.

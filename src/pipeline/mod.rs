@@ -5,7 +5,7 @@
 mod build;
 mod intake;
 
-pub use intake::{BadLine, Intake, LineCounts};
+pub use intake::{BadLine, DrySource, Intake, LineCounts};
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! `tail`: the live loop. The only place that reads the wall clock.
 
 mod keeper;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +15,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use keeper::Keeper;
+use watchdog::Watchdog;
 
 use crate::config::{Options, Watch, write_duration};
 
@@ -152,6 +154,7 @@ struct Tail<'a> {
     /// Notices are given.
     live: bool,
     keeper: Option<Keeper>,
+    watchdog: Watchdog,
     /// What was said once and need not be said again.
     said: Said,
     /// The source is a pipe, which tells by its records when it has caught up.
@@ -219,6 +222,7 @@ impl<'a> Tail<'a> {
             oldest,
             live: false,
             keeper: None,
+            watchdog: Watchdog::default(),
             said: Said::default(),
             pipe: false,
             last_line: now,
@@ -301,7 +305,9 @@ impl<'a> Tail<'a> {
     /// From now on notices are given. What is firing is told as it is.
     fn go_live(&mut self) {
         self.live = true;
+        self.look_for_gone(Instant::now());
         self.pipeline.tick(self.engine_time());
+
         self.pipeline.evaluator.go_live();
         self.tell();
     }
@@ -458,6 +464,7 @@ impl<'a> Tail<'a> {
             keeper.urgent |= told;
         }
 
+        self.note_progress(progress == Progress::More, now);
         if !self.live && self.has_caught_up(now, wall, progress) {
             self.go_live();
         }
@@ -467,6 +474,9 @@ impl<'a> Tail<'a> {
         if self.live && progress != Progress::More {
             self.pipeline.tick(self.engine_time());
             self.say_doubts();
+        }
+        if self.live {
+            self.look_for_blind_spots(now, wall);
         }
         self.tell();
         Ok(progress)

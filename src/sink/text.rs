@@ -150,6 +150,7 @@ fn total(notice: &Notice, exposed: PicoUsd) -> String {
             format!(": {exposed} paid again over {} requests", notice.requests)
         }
         metric if metric.is_announcement() => String::new(),
+        Metric::Blind => String::new(),
         Metric::Errors => format!(
             ": {} API errors",
             count(u64::try_from(notice.requests).unwrap_or(0))
@@ -185,6 +186,11 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
                 "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
             )
         }
+        Metric::Blind => notice
+            .text
+            .as_deref()
+            .map(|text| clean(text).into_owned())
+            .unwrap_or_default(),
         Metric::Errors => {
             format!("{now} of the answers of {window} were API errors, {side} {limit}")
         }
@@ -225,7 +231,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
 
 /// Who: the key, or the largest model and session of the whole stream.
 pub(super) fn who(notice: &Notice) -> Vec<String> {
-    if notice.rule.metric.is_announcement() {
+    if notice.rule.metric.is_limitless() {
         return Vec::new();
     }
     let mut parts: Vec<String> = notice
@@ -291,7 +297,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         }
         lines.push(line);
     }
-    if notice.rule.metric.is_announcement() {
+    if notice.rule.metric.is_limitless() {
         lines.extend(advice(notice, clock).map(|advice| format!("look at: {advice}")));
         return lines;
     }
@@ -381,7 +387,7 @@ fn advice(notice: &Notice, clock: Clock) -> Option<String> {
         })
     };
     match notice.rule.metric {
-        Metric::Unpriced => None,
+        Metric::Unpriced | Metric::Blind => None,
         Metric::Errors => Some(format!(
             "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
         )),

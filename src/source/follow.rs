@@ -40,8 +40,11 @@ const QUIET_FOR: Duration = Duration::from_secs(1);
 /// A file that was rotated away is read on for this long after it last grew: its writer may not have noticed yet.
 const ROTATE_WAIT: Duration = Duration::from_mins(1);
 
-/// Files that were rotated away are kept open, but no more than these.
-const MAX_RETIRED: usize = 64;
+/// Files that were rotated away are kept open, but no more than these. Others are found again by their identity.
+const MAX_RETIRED_OPEN: usize = 64;
+
+/// No more than these are read on.
+const MAX_RETIRED: usize = 1024;
 
 /// Identities of files that are no longer read, remembered so that they are not read again.
 const MAX_LET_GO: usize = 1024;
@@ -390,6 +393,13 @@ impl<W: Wake> Follower<W> {
             let oldest = self.retired.remove(0);
             self.let_go(&oldest);
         }
+        let n_open = self.retired.iter().filter(|file| file.file.is_some());
+        if n_open.count() >= MAX_RETIRED_OPEN {
+            let oldest = self.retired.iter_mut().find(|file| file.file.is_some());
+            if let Some(oldest) = oldest {
+                oldest.file = None;
+            }
+        }
         file.next_look = now;
         file.last_growth = Some(now);
         self.retired.push(file);
@@ -537,11 +547,15 @@ impl<W: Wake> Follower<W> {
         let mut copied = Vec::new();
         for file in &mut self.retired {
             if file.next_look <= now {
-                file.next_look = now + ACTIVE_EVERY;
+                let was_open = file.file.is_some();
+                file.next_look = now + if was_open { ACTIVE_EVERY } else { IDLE_EVERY };
                 // One that cannot be read any more is let go in time.
                 let Ok(looked) = file.drain(now, &mut self.buffer, emit) else {
                     continue;
                 };
+                if !was_open {
+                    file.file = None;
+                }
                 if looked.more {
                     file.next_look = now;
                     more = true;
