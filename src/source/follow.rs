@@ -46,6 +46,12 @@ const MAX_RETIRED_OPEN: usize = 64;
 /// No more than these are read on.
 const MAX_RETIRED: usize = 1024;
 
+/// What was rotated away is looked for during this time.
+const CHASE_FOR: Duration = Duration::from_secs(10);
+
+/// A file that was not found so often after it lost its name is gone.
+const LOST_LOOKS: u8 = 4;
+
 /// Identities of files that are no longer read, remembered so that they are not read again.
 const MAX_LET_GO: usize = 1024;
 
@@ -129,6 +135,17 @@ struct Followed {
     past: SplitStats,
     /// How often it was found truncated or rewritten.
     generation: u32,
+    /// How often it was looked for, after it had lost its name, and not found.
+    lost: u8,
+}
+
+/// Where files that were rotated away are looked for.
+#[derive(Debug)]
+struct Chase {
+    path: PathBuf,
+    /// They are born since then.
+    since: u128,
+    until: Instant,
 }
 
 /// Follows files, directories and patterns.
@@ -141,6 +158,7 @@ pub struct Follower<W: Wake> {
     by_path: HashMap<PathBuf, FileKey>,
     /// The birth of the youngest file that a path has stood for.
     births: HashMap<PathBuf, u128>,
+    chases: Vec<Chase>,
     /// Files that were rotated away, read on for a while.
     retired: Vec<Followed>,
     /// Those that were let go: they must not be taken for new ones.
@@ -173,6 +191,7 @@ impl<W: Wake> Follower<W> {
             pipes: Vec::new(),
             by_path: HashMap::new(),
             births: HashMap::new(),
+            chases: Vec::new(),
             retired: Vec::new(),
             let_go: VecDeque::new(),
             wake,
@@ -273,6 +292,7 @@ impl<W: Wake> Follower<W> {
             self.note_unreadable(&path, &error);
         }
         self.note_missing();
+        self.chase_again(now);
         self.last_scan = Some(now);
         self.next_scan = now + IDLE_EVERY;
     }
@@ -333,9 +353,7 @@ impl<W: Wake> Follower<W> {
         self.births.insert(absolute.clone(), key.birth_ns());
         self.by_path.insert(absolute, key);
         let mut file = Followed::new(path, key, offset, now);
-        file.file = File::open(&file.path)
-            .ok()
-            .filter(|opened| is_file(opened, key));
+        file.file = open_if(&file.path, key);
         file.file = file.file.or_else(|| find_renamed(&file.path, key));
         // A file that cannot be read now is told when it is looked at.
         let _ = file.mark();
@@ -344,22 +362,48 @@ impl<W: Wake> Follower<W> {
     }
 
     /// A path may have been rotated more than once since we last looked: files that stood there meanwhile, or copies of them,
-    /// have other names by now. They are the unknown siblings that were born since the last file we knew there.
+    /// have other names by now. They are the unknown siblings that were born since the last file we knew there. A directory
+    /// whose files are being renamed may not show all of them, so they are looked for again for a while.
     fn chase(&mut self, path: &Path, key: FileKey, now: Instant) {
-        let born = key.birth_ns();
-        let Some(last) = self.births.insert(absolute(path), born) else {
+        let Some(last) = self.births.insert(absolute(path), key.birth_ns()) else {
             return;
         };
+        let until = now + CHASE_FOR;
+        match self.chases.iter_mut().find(|chase| chase.path == path) {
+            Some(chase) => chase.until = until,
+            None => self.chases.push(Chase {
+                path: path.to_owned(),
+                since: last,
+                until,
+            }),
+        }
+        self.look_for_missed(path, last, Some(key), now);
+    }
+
+    /// Looks again for what was rotated away.
+    fn chase_again(&mut self, now: Instant) {
+        for chase in std::mem::take(&mut self.chases) {
+            let live = self.by_path.get(&absolute(&chase.path)).copied();
+            self.look_for_missed(&chase.path, chase.since, live, now);
+            if chase.until > now {
+                self.chases.push(chase);
+            }
+        }
+    }
+
+    fn look_for_missed(&mut self, path: &Path, last: u128, live: Option<FileKey>, now: Instant) {
         // The clock of a file system is coarse: files made one after another may share a birth.
         let since = |birth: u128| birth > 0 && birth >= last;
         let mut missed: Vec<(PathBuf, FileKey)> = siblings(path)
             .into_iter()
-            .filter(|(_, other)| *other != key && since(other.birth_ns()) && !self.is_known(*other))
+            .filter(|(_, other)| {
+                Some(*other) != live && since(other.birth_ns()) && !self.is_known(*other)
+            })
             .collect();
         missed.sort_by_key(|(_, key)| key.birth_ns());
         for (path, key) in missed {
             let mut file = Followed::new(path, key, 0, now);
-            file.file = File::open(&file.path).ok();
+            file.file = open_if(&file.path, key);
             self.retire(file, now);
         }
     }
@@ -382,12 +426,8 @@ impl<W: Wake> Follower<W> {
     /// Keeps a file that was rotated away or removed, to read what is still written to it.
     fn retire(&mut self, mut file: Followed, now: Instant) {
         if file.file.is_none() {
-            // It was idle and closed. Its new name is in the same directory as a rule.
+            // It was idle and closed. Its new name is in the same directory as a rule; if it does not show, it may yet.
             file.file = find_renamed(&file.path, file.key);
-        }
-        if file.file.is_none() {
-            self.let_go(&file);
-            return;
         }
         if self.retired.len() == MAX_RETIRED {
             let oldest = self.retired.remove(0);
@@ -545,10 +585,23 @@ impl<W: Wake> Follower<W> {
     fn read_retired(&mut self, now: Instant, emit: &mut dyn FnMut(Line<'_>)) -> bool {
         let mut more = false;
         let mut copied = Vec::new();
+        let mut listings: HashMap<PathBuf, HashMap<FileKey, PathBuf>> = HashMap::new();
         for file in &mut self.retired {
             if file.next_look <= now {
                 let was_open = file.file.is_some();
                 file.next_look = now + if was_open { ACTIVE_EVERY } else { IDLE_EVERY };
+                if !was_open {
+                    let dir = file.path.parent().unwrap_or(Path::new("")).to_owned();
+                    let listing = listings.entry(dir).or_insert_with(|| {
+                        entries(&file.path).map(|(path, key)| (key, path)).collect()
+                    });
+                    let there = listing.get(&file.key);
+                    file.file = there.and_then(|path| open_if(path, file.key));
+                    if file.file.is_none() {
+                        file.lost += 1;
+                        continue;
+                    }
+                }
                 // One that cannot be read any more is let go in time.
                 let Ok(looked) = file.drain(now, &mut self.buffer, emit) else {
                     continue;
@@ -570,7 +623,8 @@ impl<W: Wake> Follower<W> {
             }
         }
         let is_complete = self.is_complete;
-        let over = |file: &mut Followed| !file.grew_within(ROTATE_WAIT, now);
+        let over =
+            |file: &mut Followed| file.lost >= LOST_LOOKS || !file.grew_within(ROTATE_WAIT, now);
         for mut file in self.retired.extract_if(.., over).collect::<Vec<_>>() {
             if is_complete(file.splitter.partial()) {
                 file.take_partial(emit);
@@ -678,6 +732,7 @@ impl Followed {
             unreadable: false,
             past: SplitStats::default(),
             generation: 0,
+            lost: 0,
         }
     }
 
@@ -696,7 +751,11 @@ impl Followed {
         FileStatus {
             path: self.path.display().to_string(),
             offset: self.splitter.committed(),
-            size: open.or_else(named).map(|meta| meta.len()),
+            size: open
+                .or_else(named)
+                .or_else(|| find_renamed(&self.path, self.key)?.metadata().ok())
+                .map(|meta| meta.len()),
+
             generation: self.generation,
         }
     }
@@ -721,7 +780,12 @@ impl Followed {
                 Some(file) => file,
                 None => File::open(&self.path)?,
             };
+            if !is_file(&file, self.key) {
+                // Another has taken its name this very moment, which shows at the next look.
+                return Ok(looked);
+            }
             self.unreadable = false;
+
             looked = self.catch_up(file, meta, now, buffer, emit)?;
         }
         let quiet = !self.grew_within(QUIET_FOR, now);
@@ -925,7 +989,12 @@ fn is_file(file: &File, key: FileKey) -> bool {
 fn find_renamed(path: &Path, key: FileKey) -> Option<File> {
     entries(path)
         .find(|(_, other)| *other == key)
-        .and_then(|(path, _)| File::open(path).ok())
+        .and_then(|(path, _)| open_if(&path, key))
+}
+
+/// Opens a path if it still is that file: another may have taken its name.
+fn open_if(path: &Path, key: FileKey) -> Option<File> {
+    File::open(path).ok().filter(|file| is_file(file, key))
 }
 
 /// The files beside a path whose names go on from its name, the way rotation names them; compressed ones are not followed.
