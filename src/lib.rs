@@ -14,7 +14,7 @@
 //! | [`run`] | `tail`: the live loop, the only reader of the wall clock | clap, colour |
 //! | [`lab`] | `replay`: the same engine over history | clap, colour |
 //! | [`pipeline`] | line → record → evaluator | where lines come from, where notices go |
-//! | [`source`] | bytes in | JSON, monitor, sinks |
+//! | [`source`] | bytes in; the state file | what lines mean, monitor, sinks |
 //! | [`parse`] | one line → usage | I/O |
 //! | [`price`] | names, prices, money | logs, windows |
 //! | [`monitor`] | the core | I/O, threads, environment, clocks, colour |

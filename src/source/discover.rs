@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
 
-use super::identity::{FileKey, birth_ns};
+use super::identity::{Appearance, FileKey, birth_ns};
 
 /// Extensions of the files that are read from a directory.
-const EXTENSIONS: [&str; 3] = ["jsonl", "ndjson", "log"];
+const EXTENSIONS: [&str; 3] = [".jsonl", ".ndjson", ".log"];
 
 /// Something the user named.
 #[derive(Debug, Clone)]
@@ -75,6 +75,8 @@ pub struct Found {
     pub modified_ms: i64,
     /// Nanoseconds from the epoch to its birth; zero where that is not known.
     pub birth_ns: u128,
+    /// How it looks.
+    pub(super) appearance: Appearance,
 }
 
 /// Reads what the user named.
@@ -186,6 +188,13 @@ pub fn discover(
     (search.found, search.dirs, search.errors)
 }
 
+/// How links in a directory are met.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Through,
+    Apart,
+}
+
 struct Search {
     names: Names,
     seen: HashSet<FileKey>,
@@ -211,12 +220,28 @@ impl Search {
     }
 
     fn walk(&mut self, dir: &Path, wanted: impl Fn(&Path) -> bool) {
-        let walk = WalkDir::new(dir).follow_links(true).sort_by_file_name();
+        self.walk_through(dir, &wanted, Links::Apart);
+    }
+
+    /// Following links costs a question for each entry, so those that are met are walked by themselves.
+    fn walk_through(&mut self, dir: &Path, wanted: &impl Fn(&Path) -> bool, links: Links) {
+        let walk = WalkDir::new(dir)
+            .follow_links(links == Links::Through)
+            .sort_by_file_name();
         for entry in walk {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => self.dirs.push(entry.into_path()),
-                Ok(entry) if entry.file_type().is_file() && wanted(entry.path()) => {
-                    self.take(entry.into_path());
+                Ok(entry) if entry.file_type().is_file() => {
+                    if wanted(entry.path()) {
+                        self.take(entry.into_path());
+                    }
+                }
+                Ok(entry) if entry.file_type().is_symlink() => {
+                    if entry.path().is_dir() {
+                        self.walk_through(entry.path(), wanted, Links::Through);
+                    } else if wanted(entry.path()) {
+                        self.take(entry.into_path());
+                    }
                 }
                 Ok(_) => {}
                 Err(e) => {
@@ -243,6 +268,7 @@ impl Search {
                         size: meta.len(),
                         modified_ms: meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000,
                         birth_ns: birth_ns(&meta),
+                        appearance: Appearance::of(&meta),
                     });
                 }
             }
@@ -297,15 +323,12 @@ fn is_log(path: &Path, names: Names) -> bool {
         Some(_) => return false,
         None => name,
     };
-    EXTENSIONS.iter().any(|extension| {
-        let dotted = format!(".{extension}");
-        match plain.rfind(&dotted) {
-            Some(at) => {
-                let suffix = &plain[at + dotted.len()..];
-                suffix.is_empty() || (names != Names::Live && is_rotation(suffix))
-            }
-            None => false,
+    EXTENSIONS.iter().any(|dotted| match plain.rfind(dotted) {
+        Some(at) => {
+            let suffix = &plain[at + dotted.len()..];
+            suffix.is_empty() || (names != Names::Live && is_rotation(suffix))
         }
+        None => false,
     })
 }
 

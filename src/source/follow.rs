@@ -31,6 +31,10 @@ const ACTIVE_FOR: Duration = Duration::from_mins(1);
 /// Other files, and the directories, are looked at this often.
 const IDLE_EVERY: Duration = Duration::from_secs(2);
 
+/// The same where there are very many of them.
+const MANY_FILES: usize = 2000;
+const MANY_IDLE_EVERY: Duration = Duration::from_secs(4);
+
 /// Events ask for scans; this much time lies between two of them.
 const SCAN_PAUSE: Duration = Duration::from_millis(100);
 
@@ -167,6 +171,8 @@ pub struct Follower<W: Wake> {
     last_scan: Option<Instant>,
     next_scan: Instant,
     waiting: HashSet<PathBuf>,
+    /// Directories that the wake was asked to watch.
+    watched: HashSet<PathBuf>,
     polled: HashSet<PathBuf>,
     unreadable: HashSet<PathBuf>,
     notes: Vec<Note>,
@@ -198,6 +204,7 @@ impl<W: Wake> Follower<W> {
             last_scan: None,
             next_scan: now,
             waiting: HashSet::new(),
+            watched: HashSet::new(),
             polled: HashSet::new(),
             unreadable: HashSet::new(),
             notes: Vec::new(),
@@ -268,8 +275,14 @@ impl<W: Wake> Follower<W> {
     /// Looks for files that were not there before. Directories are watched before they are searched again, so that nothing
     /// slips in between.
     fn scan(&mut self, now: Instant) {
-        let (_, dirs, _) = discover(&self.inputs, Names::Live);
+        let (mut found, dirs, mut errors) = discover(&self.inputs, Names::Live);
+        let pause = if found.len() > MANY_FILES {
+            MANY_IDLE_EVERY
+        } else {
+            IDLE_EVERY
+        };
         let there = dirs.into_iter().filter(|dir| dir.is_dir());
+        let mut any_new = false;
         for dir in there
             .chain(self.missing_parents())
             .map(|dir| absolute(&dir))
@@ -277,15 +290,28 @@ impl<W: Wake> Follower<W> {
             if !self.wake.watch(&dir) && self.polled.insert(dir.clone()) {
                 self.notes.push(Note::Polling(dir.display().to_string()));
             }
+            any_new |= self.watched.insert(dir);
         }
-        let (found, _, errors) = discover(&self.inputs, Names::Live);
+        if any_new {
+            (found, _, errors) = discover(&self.inputs, Names::Live);
+        }
         for file in found {
             let known = self
-                .by_path
-                .get(&absolute(&file.path))
-                .is_some_and(|key| *key == file.key);
-            if !known {
-                self.adopt(file.path, file.key, now);
+                .files
+                .get_mut(&file.key)
+                .filter(|known| known.path == file.path);
+            match known {
+                // Nothing has changed: there is no need to ask again.
+                Some(known) if known.is_settled(file.appearance) => {
+                    known.next_look = now + pause;
+                }
+                Some(_) => {}
+                None => {
+                    let path = absolute(&file.path);
+                    if self.by_path.get(&path) != Some(&file.key) {
+                        self.adopt(file.path, file.key, now);
+                    }
+                }
             }
         }
         for (path, error) in errors {
@@ -294,7 +320,7 @@ impl<W: Wake> Follower<W> {
         self.note_missing();
         self.chase_again(now);
         self.last_scan = Some(now);
-        self.next_scan = now + IDLE_EVERY;
+        self.next_scan = now + pause;
     }
 
     /// Asks for a scan, though not for one at each of many events.
@@ -758,6 +784,14 @@ impl Followed {
 
             generation: self.generation,
         }
+    }
+
+    /// All of it was read when it looked like this, and no line is left without an end.
+    fn is_settled(&self, appearance: Appearance) -> bool {
+        self.seen == Some(appearance)
+            && self.file.is_none()
+            && !self.unreadable
+            && self.splitter.partial().is_empty()
     }
 
     fn grew_within(&self, time: Duration, now: Instant) -> bool {
