@@ -79,6 +79,11 @@ impl Follow {
         follow
     }
 
+    /// Follows one log that is empty yet.
+    fn one_log(mode: Mode, args: &[&str]) -> Self {
+        Self::start(mode, |dir| append(&dir.join("app.log"), ""), args)
+    }
+
     fn run(mode: Mode, home: &Path, args: &[String]) -> Watch {
         let mut command = program(home);
         command.arg("tail").args(args);
@@ -283,7 +288,7 @@ fn beside_gnu(test: &str, follow: &mut Follow, before: &str, act: impl FnOnce(),
 #[test]
 fn t1_a_line_counts_when_it_is_whole_and_once() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let whole = line();
         let (half, rest) = whole.split_at(40);
         follow.append("app.log", half);
@@ -305,7 +310,7 @@ fn t1_a_line_counts_when_it_is_whole_and_once() {
 #[test]
 fn t3_a_line_in_pieces_is_one_even_if_a_character_is_cut() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let text = line().replace("{\"time\"", "{\"note\":\"\u{1F600}\",\"time\"") + "\n";
         let bytes = text.as_bytes();
         let cut = text.find('\u{1F600}').unwrap() + 2;
@@ -329,7 +334,7 @@ fn t3_a_line_in_pieces_is_one_even_if_a_character_is_cut() {
 #[test]
 fn t4_long_lines_written_while_we_read_are_never_read_by_halves() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let mut file = OpenOptions::new()
             .append(true)
             .open(follow.path("app.log"))
@@ -349,7 +354,7 @@ fn t4_long_lines_written_while_we_read_are_never_read_by_halves() {
 #[test]
 fn t5_a_line_without_end_costs_no_memory_and_hides_nothing() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let mut file = OpenOptions::new()
             .append(true)
             .open(follow.path("app.log"))
@@ -376,7 +381,7 @@ fn t5_a_line_without_end_costs_no_memory_and_hides_nothing() {
 #[test]
 fn t6_a_hole_of_zeros_before_a_line_is_skipped() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         // A writer that does not append goes on where it was after the file was truncated.
         let mut file = File::create(follow.path("app.log")).unwrap();
         let before = lines(30);
@@ -394,7 +399,7 @@ fn t6_a_hole_of_zeros_before_a_line_is_skipped() {
 #[test]
 fn t7_odd_lines_are_counted_by_kind_and_good_ones_beside_them() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let mut bytes = b"\xEF\xBB\xBF".to_vec();
         bytes.extend(line().replace('\n', "").into_bytes());
         bytes.extend(b"\r\n\n  \n");
@@ -416,7 +421,7 @@ fn t7_odd_lines_are_counted_by_kind_and_good_ones_beside_them() {
 #[test]
 fn t8_a_writer_that_goes_on_in_the_renamed_file_is_heard() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let path = follow.path("app.log");
         let mut old = OpenOptions::new().append(true).open(&path).unwrap();
         old.write_all(lines(2).as_bytes()).unwrap();
@@ -434,7 +439,7 @@ fn t8_a_writer_that_goes_on_in_the_renamed_file_is_heard() {
 #[test]
 fn t11_a_file_that_was_truncated_and_grew_beyond_is_read_whole() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let path = follow.path("app.log");
         let truncate = || {
             File::options()
@@ -453,7 +458,7 @@ fn t11_a_file_that_was_truncated_and_grew_beyond_is_read_whole() {
 #[test]
 fn what_was_written_between_our_last_look_and_a_copy_and_truncation_is_read_from_the_copy() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let (path, copy) = (follow.path("app.log"), follow.path("app.log.1"));
         follow.append("app.log", &lines(4));
         follow.counted(4);
@@ -474,7 +479,7 @@ fn what_was_written_between_our_last_look_and_a_copy_and_truncation_is_read_from
 #[test]
 fn t12_a_file_rewritten_to_the_same_size_at_the_same_time_is_read_again() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let path = follow.path("app.log");
         let at = rfc3339(now_ms());
         let padding = "p".repeat(200);
@@ -505,7 +510,7 @@ fn t12_a_file_rewritten_to_the_same_size_at_the_same_time_is_read_again() {
 #[test]
 fn t13_several_rotations_between_two_looks_lose_nothing() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let path = follow.path("app.log");
         let (one, two) = (follow.path("app.log.1"), follow.path("app.log.2"));
         let rotate = || {
@@ -525,7 +530,7 @@ fn t13_several_rotations_between_two_looks_lose_nothing() {
 fn t14_another_file_with_the_same_inode_is_another_file() {
     use std::os::unix::fs::MetadataExt;
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let path = follow.path("app.log");
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         follow.append("app.log", &lines(2));
@@ -798,7 +803,7 @@ fn t44_output_that_grows_in_two_files_and_over_a_rotation_counts_once() {
 #[test]
 fn t41_lines_are_seen_soon_after_they_are_written() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let n = if FULL { 200 } else { 20 };
         // From now on it is a file that grows.
         follow.append("app.log", &lines(1));
@@ -877,7 +882,7 @@ fn write_and_rotate(dir: &Path, length: Duration, per_second: u64, rotate_every:
 fn t33_killed_again_and_again_it_counts_each_line_once() {
     each_mode(|mode| {
         let (length, most) = if FULL { (120, 200) } else { (8, 20) };
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &WITH_STATE);
+        let mut follow = Follow::one_log(mode, &WITH_STATE);
         let dir = follow.home.path().to_owned();
         let rotate_every = Duration::from_secs(if FULL { 5 } else { 2 });
         let writer = std::thread::spawn(move || {
@@ -908,7 +913,7 @@ fn t33_killed_again_and_again_it_counts_each_line_once() {
 #[test]
 fn t14_over_a_restart_another_file_with_the_same_inode_is_another_file() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &WITH_STATE);
+        let mut follow = Follow::one_log(mode, &WITH_STATE);
         follow.append("app.log", &lines(2));
         follow.counted(2);
         settled(&mut follow);
@@ -935,7 +940,7 @@ fn settled(follow: &mut Follow) {
 #[test]
 fn rotated_truncated_and_copied_while_down_nothing_is_lost_or_counted_twice() {
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &WITH_STATE);
+        let mut follow = Follow::one_log(mode, &WITH_STATE);
         follow.append("app.log", &lines(3));
         follow.counted(3);
         settled(&mut follow);
@@ -974,11 +979,7 @@ fn rotated_truncated_and_copied_while_down_nothing_is_lost_or_counted_twice() {
 #[test]
 fn t34_whenever_it_dies_while_writing_there_is_an_old_or_a_new_state() {
     for point in ["before-write", "after-write", "after-sync", "after-rename"] {
-        let mut follow = Follow::start(
-            Mode::Native,
-            |dir| append(&dir.join("app.log"), ""),
-            &WITH_STATE,
-        );
+        let mut follow = Follow::one_log(Mode::Native, &WITH_STATE);
         follow.append("app.log", &lines(2));
         follow.counted(2);
         settled(&mut follow);
@@ -1033,11 +1034,7 @@ fn t35_a_state_of_no_use_never_stands_in_the_way() {
 
 #[test]
 fn t36_a_state_is_for_one_at_a_time() {
-    let mut follow = Follow::start(
-        Mode::Native,
-        |dir| append(&dir.join("app.log"), ""),
-        &WITH_STATE,
-    );
+    let mut follow = Follow::one_log(Mode::Native, &WITH_STATE);
     let second = program(follow.home.path())
         .arg("tail")
         .args(WITH_STATE)
@@ -1179,7 +1176,7 @@ fn t9_logrotate_with_create_loses_nothing() {
         return;
     }
     each_mode(|mode| {
-        let follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let follow = Follow::one_log(mode, &["app.log"]);
         let times = if FULL { 200 } else { 20 };
         let written = logrotate(&follow, "create", times, 2000, true);
         eprintln!("T9 {mode:?}: {times} rotations, {written} lines");
@@ -1193,7 +1190,7 @@ fn t10_logrotate_with_copytruncate_loses_only_what_is_in_no_file() {
         return;
     }
     each_mode(|mode| {
-        let mut follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let mut follow = Follow::one_log(mode, &["app.log"]);
         let times = if FULL { 50 } else { 10 };
         let written = logrotate(&follow, "copytruncate", times, 500, false);
         let on_disk = ids_on_disk(follow.home.path()).len() as u64;
@@ -1230,7 +1227,7 @@ fn t15_a_python_service_that_rotates_its_own_log_is_read_whole() {
         return;
     }
     each_mode(|mode| {
-        let follow = Follow::start(mode, |dir| append(&dir.join("app.log"), ""), &["app.log"]);
+        let follow = Follow::one_log(mode, &["app.log"]);
         let each = if FULL { 100_000 } else { 4000 };
         let status = Command::new("python3")
             .args(["-c", ROTATING, &each.to_string()])
