@@ -1033,6 +1033,26 @@ fn t35_a_state_of_no_use_never_stands_in_the_way() {
 }
 
 #[test]
+fn a_state_of_other_paths_or_rules_is_built_anew_and_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    append(&home.path().join("a.log"), &lines(3));
+    append(&home.path().join("b.log"), &lines(2));
+    let run = |args: &[&str]| {
+        let mut command = program(home.path());
+        command.args(["tail", "--state", "state"]).args(args);
+        let mut watch = Watch::start(command);
+        let start = watch.expect("watching");
+        assert_eq!(watch.end().0, Some(0));
+        start
+    };
+    assert!(run(&["a.log"]).contains("3 responses"));
+    assert!(run(&["a.log"]).contains("on from where we were"));
+    let other = run(&["b.log"]);
+    assert!(other.contains("last 7d: 2 responses"), "{other}");
+    assert!(run(&["b.log", "--cost-rate", "1"]).contains("last 7d: 2 responses"));
+}
+
+#[test]
 fn t36_a_state_is_for_one_at_a_time() {
     let mut follow = Follow::one_log(Mode::Native, &WITH_STATE);
     let second = program(follow.home.path())

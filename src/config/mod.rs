@@ -189,8 +189,9 @@ impl Options {
     /// A hash of all that what is remembered depends on: a state of other rules, prices or places is of no use.
     pub fn fingerprint(&self) -> u64 {
         let text = format!(
-            "{} {:?} {:?} {}",
+            "{} {:?} {:?} {:?} {}",
             env!("CARGO_PKG_VERSION"),
+            self.inputs,
             self.settings,
             self.parse,
             self.prices.fingerprint()

@@ -73,6 +73,8 @@ struct Preface {
     told: Vec<u64>,
 }
 
+const OTHER_VERSION: &str = "it does not fit this version";
+
 type Recalled = (
     FollowerState,
     Vec<(String, Option<Time>, Reader)>,
@@ -88,24 +90,29 @@ impl Tail<'_> {
         let name = self.options.state.as_deref().unwrap_or(Path::new(""));
         let name = name.display();
         let history = write_duration(self.options.history_secs());
-        let body = match keeper.file.load() {
-            Loaded::Nothing => return Before::default(),
-            Loaded::Snapshot(body) => body,
-            Loaded::Unusable { reason, moved_to } => {
-                self.sinks.printer.line(&format!(
+        let printer = &mut self.sinks.printer;
+        let mut say_unusable = |loaded: Loaded| {
+            if let Loaded::Unusable { reason, moved_to } = loaded {
+                printer.line(&format!(
                     "{name} cannot be used: {reason}; it is now {moved_to}, and the last {history} are read instead"
                 ));
+            }
+        };
+        let body = match keeper.file.load() {
+            Loaded::Snapshot(body) => body,
+            other => {
+                say_unusable(other);
                 return Before::default();
             }
         };
         let Ok((preface, rest)) = postcard::take_from_bytes::<Preface>(&body) else {
-            keeper.file.set_aside("");
+            say_unusable(keeper.file.set_aside(OTHER_VERSION));
             return Before::default();
         };
         let told = preface.told.into_iter().collect();
         if preface.fingerprint != self.options.fingerprint() {
-            self.sinks.printer.line(&format!(
-                "rules, prices or places in lines are not those of {name}: the last {history} are read again"
+            printer.line(&format!(
+                "paths, rules, prices or places in lines are not those of {name}: the last {history} are read again"
             ));
             return Before { files: None, told };
         }
@@ -118,12 +125,7 @@ impl Tail<'_> {
             })
         });
         if files.is_none() {
-            let aside = keeper.file.set_aside("it does not fit this version");
-            if let Loaded::Unusable { reason, moved_to } = aside {
-                self.sinks.printer.line(&format!(
-                    "{name} cannot be used: {reason}; it is now {moved_to}, and the last {history} are read instead"
-                ));
-            }
+            say_unusable(keeper.file.set_aside(OTHER_VERSION));
         }
         Before { files, told }
     }
@@ -134,6 +136,8 @@ impl Tail<'_> {
             return;
         };
         let Some(files) = source.state() else { return };
+        // What could not be written is tried again.
+        keeper.dirty |= keeper.file.is_idle() && keeper.file.written().error.is_some();
         if !in_any_case && !keeper.is_due(self.sinks.are_hooks_idle()) {
             return;
         }
