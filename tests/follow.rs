@@ -176,13 +176,14 @@ fn replay(dir: &Path) -> Value {
     serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
 }
 
+/// A file as a service holds it open.
+fn writer(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).open(path).unwrap()
+}
+
 fn append(path: &Path, text: &str) {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    writer(path).write_all(text.as_bytes()).unwrap();
 }
 
 fn is_state(pid: &str, state: &str) -> bool {
@@ -314,10 +315,7 @@ fn t3_a_line_in_pieces_is_one_even_if_a_character_is_cut() {
         let text = line().replace("{\"time\"", "{\"note\":\"\u{1F600}\",\"time\"") + "\n";
         let bytes = text.as_bytes();
         let cut = text.find('\u{1F600}').unwrap() + 2;
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(follow.path("app.log"))
-            .unwrap();
+        let mut file = writer(&follow.path("app.log"));
         let mut seen = 0;
         for piece in [&bytes[..cut], &bytes[cut..cut + 20]] {
             file.write_all(piece).unwrap();
@@ -335,10 +333,7 @@ fn t3_a_line_in_pieces_is_one_even_if_a_character_is_cut() {
 fn t4_long_lines_written_while_we_read_are_never_read_by_halves() {
     each_mode(|mode| {
         let mut follow = Follow::one_log(mode, &["app.log"]);
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(follow.path("app.log"))
-            .unwrap();
+        let mut file = writer(&follow.path("app.log"));
         let padding = "x".repeat(20_000);
         let n = if FULL { 50_000 } else { 3000 };
         for _ in 0..n {
@@ -355,10 +350,7 @@ fn t4_long_lines_written_while_we_read_are_never_read_by_halves() {
 fn t5_a_line_without_end_costs_no_memory_and_hides_nothing() {
     each_mode(|mode| {
         let mut follow = Follow::one_log(mode, &["app.log"]);
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(follow.path("app.log"))
-            .unwrap();
+        let mut file = writer(&follow.path("app.log"));
         let chunk = vec![b'x'; 1_000_000];
         for _ in 0..120 {
             file.write_all(&chunk).unwrap();
@@ -406,10 +398,7 @@ fn t7_odd_lines_are_counted_by_kind_and_good_ones_beside_them() {
         bytes.extend((line() + &line() + "\n").into_bytes());
         bytes.extend(b"nul\n{\"a\":\xff}\n");
         bytes.extend(lines(1).into_bytes());
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(follow.path("app.log"))
-            .unwrap();
+        let mut file = writer(&follow.path("app.log"));
         file.write_all(&bytes).unwrap();
         let status = follow.counted(4);
         assert_eq!(status["bad_lines"], 2, "{status}");
@@ -423,7 +412,7 @@ fn t8_a_writer_that_goes_on_in_the_renamed_file_is_heard() {
     each_mode(|mode| {
         let mut follow = Follow::one_log(mode, &["app.log"]);
         let path = follow.path("app.log");
-        let mut old = OpenOptions::new().append(true).open(&path).unwrap();
+        let mut old = writer(&path);
         old.write_all(lines(2).as_bytes()).unwrap();
         follow.counted(2);
         fs::rename(&path, follow.path("app.log.1")).unwrap();
@@ -760,8 +749,7 @@ fn t27_a_flood_of_events_hides_no_file() {
             follow.path("c.log"),
         );
         while_stopped(&follow, || {
-            let mut files =
-                [&a, &b].map(|path| OpenOptions::new().append(true).open(path).unwrap());
+            let mut files = [&a, &b].map(|path| writer(path));
             for n in 0..20_000 {
                 files[n % 2].write_all(b"\n").unwrap();
                 if n == 15_000 {
@@ -852,11 +840,7 @@ fn write_and_rotate(dir: &Path, length: Duration, per_second: u64, rotate_every:
     let begun = Instant::now();
     let (mut written, mut rotations) = (0, 0);
     let mut last_rotation = begun;
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .unwrap();
+    let mut file = writer(&path);
     while begun.elapsed() < length {
         let due = (begun.elapsed().as_millis() as u64) * per_second / 1000;
         while written < due {
@@ -866,11 +850,7 @@ fn write_and_rotate(dir: &Path, length: Duration, per_second: u64, rotate_every:
         if last_rotation.elapsed() >= rotate_every {
             rotations += 1;
             fs::rename(&path, dir.join(format!("app.log.{rotations}"))).unwrap();
-            file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&path)
-                .unwrap();
+            file = writer(&path);
             last_rotation = Instant::now();
         }
         std::thread::yield_now();
@@ -1133,13 +1113,7 @@ fn logrotate(follow: &Follow, options: &str, times: usize, per_second: u64, reop
     let writer = {
         let (over, rotated, path) = (Arc::clone(&over), Arc::clone(&rotated), path.clone());
         std::thread::spawn(move || {
-            let open = || {
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&path)
-                    .unwrap()
-            };
+            let open = || writer(&path);
             let (mut file, begun, mut written) = (open(), Instant::now(), 0);
             while !over.load(Ordering::Relaxed) {
                 if reopen && rotated.swap(false, Ordering::Relaxed) {

@@ -22,7 +22,7 @@ use super::identity::{Appearance, FileKey, Marker};
 
 use super::lines::SplitStats;
 use super::wake::{Wake, WakeHandle};
-use super::{FileStatus, Line, LineSplitter, Progress, Source, SourceInfo, reason};
+use super::{FileStatus, Line, LineSplitter, Progress, Source, SourceInfo, lines_of, reason};
 
 /// Files that grew within `ACTIVE_FOR` are looked at this often.
 const ACTIVE_EVERY: Duration = Duration::from_millis(250);
@@ -708,14 +708,7 @@ impl NamedPipe {
                 Ok(0) => return Ok(false),
                 Ok(n) => {
                     left = left.saturating_sub(n as u64);
-                    self.splitter.push(&buffer[..n], |offset, number, bytes| {
-                        emit(Line {
-                            source,
-                            offset,
-                            number,
-                            bytes,
-                        });
-                    });
+                    self.splitter.push(&buffer[..n], lines_of(source, emit));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -922,14 +915,7 @@ impl Followed {
                 Ok(0) => break,
                 Ok(n) => {
                     self.last_growth = Some(now);
-                    self.splitter.push(&buffer[..n], |offset, number, bytes| {
-                        emit(Line {
-                            source,
-                            offset,
-                            number,
-                            bytes,
-                        });
-                    });
+                    self.splitter.push(&buffer[..n], lines_of(source, emit));
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -974,14 +960,7 @@ impl Followed {
 
     fn take_partial(&mut self, emit: &mut dyn FnMut(Line<'_>)) {
         let source = &self.info;
-        self.splitter.finish(|offset, number, bytes| {
-            emit(Line {
-                source,
-                offset,
-                number,
-                bytes,
-            });
-        });
+        self.splitter.finish(lines_of(source, emit));
     }
 }
 

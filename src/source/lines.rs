@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::stdio::stdin;
 
-use super::{FileStatus, Line, Progress, Source, SourceInfo};
+use super::{FileStatus, Line, Progress, Source, SourceInfo, lines_of};
 
 /// A line longer than this is skipped and counted.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
@@ -222,14 +222,7 @@ impl Source for PipeSource {
             Err(e) => return Err(e.into()),
         };
         let source = &self.info;
-        let mut hand_over = |offset, number, bytes: &[u8]| {
-            emit(Line {
-                source,
-                offset,
-                number,
-                bytes,
-            });
-        };
+        let mut hand_over = lines_of(source, emit);
         if n > 0 {
             self.splitter.push(&self.buffer[..n], &mut hand_over);
             return Ok(Progress::More);

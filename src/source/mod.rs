@@ -72,6 +72,21 @@ pub struct Line<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Hands over what a splitter cuts as lines of a source.
+fn lines_of<'a>(
+    source: &'a Arc<SourceInfo>,
+    emit: &'a mut dyn FnMut(Line<'_>),
+) -> impl FnMut(u64, u64, &[u8]) + 'a {
+    move |offset, number, bytes| {
+        emit(Line {
+            source,
+            offset,
+            number,
+            bytes,
+        });
+    }
+}
+
 /// Where a source stands after it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
