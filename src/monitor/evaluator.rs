@@ -279,8 +279,12 @@ impl Evaluator {
                 None
             }
             Sighting::Grown(growth) => {
+                // What a report had taken off is given back before the response itself is.
+                if let Some(change) = state.ledger.grow(growth) {
+                    state.totals.reconcile(&change);
+                }
                 state.totals.count_copy(Some(growth));
-                state.ledger.grow(growth)
+                None
             }
         };
         if let Some(change) = change {

@@ -104,16 +104,14 @@ impl Ledger {
         account.settle()
     }
 
-    /// A response has grown.
+    /// A response has grown. If a report had made its output good, that is given back: the totals take the response itself off.
     pub fn grow(&mut self, growth: &Growth) -> Option<Change> {
         let run = growth.labels.run?;
         let account = self.account(run);
         let labels = &growth.labels;
         let own = account.add(&labels.model, &growth.tokens, None, labels);
         if growth.now_final && own.understated > 0 {
-            // The totals have taken it off already.
             own.understated -= 1;
-            own.covered = own.covered.min(own.understated);
         }
         for extra in &growth.extra {
             account.add(&extra.model, &extra.tokens, None, labels);
@@ -429,6 +427,26 @@ mod tests {
             sum.covered, 1,
             "what the report does not reach to is not made good by it"
         );
+    }
+
+    #[test]
+    fn what_a_report_covered_is_given_back_when_the_output_becomes_final() {
+        let mut ledger = Ledger::new(None);
+        let mut sum = Sum::default();
+        sum.take(ledger.count(&record(1, 10, 1)));
+        sum.take(ledger.count(&record(1, 10, 1)));
+        sum.take(ledger.report(&report(1, &[(1, 20, 9)])));
+        assert_eq!(sum.covered, 2);
+        sum.take(ledger.grow(&Growth {
+            first: None,
+            labels: labels(1),
+            tokens: tokens(0, 4),
+            extra: Vec::new(),
+            cost: Some(PicoUsd(60)),
+            now_final: true,
+        }));
+        assert_eq!(sum.covered, 1, "only the other one is still a placeholder");
+        assert_eq!((sum.tokens, sum.cost), (tokens(0, 3), 45));
     }
 
     #[test]
