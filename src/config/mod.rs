@@ -64,12 +64,16 @@ pub enum Watch {
     Poll,
     /// By events that are all lost, and by looking. For tests.
     Blind,
+    /// As where the system refuses to watch. For tests.
+    Refused,
+    /// As where all files lie on another machine. For tests.
+    Remote,
 }
 
 /// The variable by which tests need not wait.
 const TEST_HASTE: &str = "CLAUDE_TOKMON_TEST_HASTE";
 
-/// The variable by which tests lose all file events.
+/// The variable by which tests lose all file events, or are refused them.
 const TEST_WATCH: &str = "CLAUDE_TOKMON_TEST_WATCH";
 
 /// What only `replay` needs.
@@ -118,6 +122,8 @@ impl Options {
         options.watch = match env::var_os(TEST_WATCH) {
             _ if args.poll => Watch::Poll,
             Some(kind) if kind == "blind" => Watch::Blind,
+            Some(kind) if kind == "refused" => Watch::Refused,
+            Some(kind) if kind == "remote" => Watch::Remote,
             _ => Watch::Events,
         };
         Ok(options)

@@ -263,6 +263,22 @@ impl Episode {
         self.told.exposed = exposed;
     }
 
+    /// Moves it in time. Its identity stays.
+    fn shift(&mut self, ms: i64) {
+        let told = &mut self.told;
+        let maybe = [&mut self.before, &mut told.at, &mut told.reopened_at];
+        let times = [
+            &mut self.since,
+            &mut self.last_evidence,
+            &mut self.last_value,
+        ];
+        let times = times.into_iter().chain(maybe.into_iter().flatten());
+        for time in times.chain(&mut self.reopenings) {
+            time.shift(ms);
+        }
+        self.last_minute = self.last_minute.saturating_add(ms / MINUTE_MS);
+    }
+
     fn repeat_at(&self, told_at: Time) -> Time {
         let minutes = REPEAT_MINUTES[self.told.repeats.min(REPEAT_MINUTES.len() - 1)];
         let factor = if self.is_flapping() { 2 } else { 1 };
@@ -394,6 +410,24 @@ impl Alert {
         Phase::Firing
     }
 
+    /// Moves its life in time: the clock was wrong by so much.
+    pub fn shift(&mut self, ms: i64) {
+        match &mut self.phase {
+            Phase::Pending { since: at }
+            | Phase::Recovering { since: at }
+            | Phase::Closed { at } => {
+                at.shift(ms);
+            }
+            Phase::Inactive | Phase::Firing => {}
+        }
+        if let Some(ended) = &mut self.ended {
+            ended.shift(ms);
+        }
+        if let Some(episode) = &mut self.episode {
+            episode.shift(ms);
+        }
+    }
+
     /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far; what another alert
     /// explains is not told.
     pub fn due(&self, now: Time, exposed: PicoUsd, inhibited: bool) -> Option<Reason> {
@@ -495,6 +529,8 @@ pub struct Notice {
     pub flapping: bool,
     /// It ended for want of traffic.
     pub stale: bool,
+    /// It began and ended while nothing was watched: there is nothing left to do about it.
+    pub missed: bool,
     /// What is wrong, in words, where no number says it.
     pub text: Option<Arc<str>>,
 }

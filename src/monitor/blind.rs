@@ -56,6 +56,13 @@ impl Blind {
         }
     }
 
+    /// Moves the alerts in time: the clock was wrong by so much.
+    pub(super) fn shift(&mut self, ms: i64) {
+        for spot in self.spots.values_mut() {
+            spot.alert.shift(ms);
+        }
+    }
+
     /// Moves the alerts on and gives the notices that are due.
     pub(super) fn step(&mut self, rule: &Arc<Rule>, now: Time, live: bool) -> Vec<Notice> {
         let mut notices = Vec::new();
@@ -128,6 +135,7 @@ fn notice(
         explains: Vec::new(),
         flapping: episode.is_flapping(),
         stale: false,
+        missed: false,
         text: Some(Arc::clone(text)),
     }
 }

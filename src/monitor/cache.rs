@@ -347,6 +347,33 @@ impl CacheTracker {
         }
     }
 
+    /// Moves what it remembers in time: the clock was wrong by so much.
+    pub fn shift(&mut self, ms: i64) {
+        for known in self.conversations.values_mut() {
+            known.last.shift(ms);
+            let run = known.run.as_mut();
+            let run = run.map(|run| {
+                [
+                    Some(&mut run.since),
+                    run.before.as_mut(),
+                    Some(&mut run.last),
+                ]
+            });
+            let times = [
+                known.ttl_changed_at.as_mut(),
+                known.last_read.as_mut(),
+                known.last_hit.as_mut(),
+            ];
+            for time in times.into_iter().chain(run.into_iter().flatten()).flatten() {
+                time.shift(ms);
+            }
+        }
+        for session in self.sessions.values_mut() {
+            session.at.shift(ms);
+        }
+        self.chance.last_hour.shift(ms / 1000);
+    }
+
     /// The next prompt of these conversations starts anew. Conversations of all models of the session are meant.
     pub fn compacted(&mut self, conversations: impl Fn(u64) -> bool) {
         for (id, conversation) in &mut self.conversations {

@@ -122,6 +122,8 @@ impl Evaluator {
                 now: Time(i64::MIN / 2),
                 lateness_ms: settings.lateness_secs * 1000,
                 live: false,
+                resuming: false,
+                ended_unheard: Vec::new(),
                 dedupe: Dedupe::new(settings.max_responses),
                 ledger: Ledger::new(settings.max_responses.map(|_| MAX_RUNS)),
                 cache: CacheTracker::new(min_prompt),
@@ -169,6 +171,7 @@ impl Evaluator {
             scope.pooled = pooled;
         }
         self.state = state;
+        self.state.resuming = true;
         true
     }
 
@@ -498,6 +501,7 @@ impl Evaluator {
                     .tell(&mut self.scopes[index], id, None, Some(Reason::StillFiring));
             }
         }
+        self.state.tell_unheard();
         self.state.notices.sort_by(|a, b| {
             (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
         });
@@ -506,6 +510,22 @@ impl Evaluator {
     /// Gives no notices until [`go_live`](Self::go_live) is called again.
     pub fn mute(&mut self) {
         self.state.live = false;
+        self.state.resuming = true;
+    }
+
+    /// The clock was wrong by so many milliseconds and has been put right: all that is remembered moves with it, so that windows
+    /// and alerts go on as if it had been right before. What was learned, counted and told stays as it is.
+    pub fn shift(&mut self, ms: i64) {
+        self.state.shift(ms);
+        for index in 0..self.scopes.len() {
+            let scope = &mut self.scopes[index];
+            for key in scope.keys.values_mut() {
+                key.shift(ms);
+            }
+            for id in scope.keys.keys().copied().collect::<Vec<_>>() {
+                self.state.schedule(&mut self.scopes[index], index, id);
+            }
+        }
     }
 
     /// Lists what is on and has been told, as the watch ends.

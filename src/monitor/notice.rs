@@ -93,6 +93,7 @@ impl State {
             },
             flapping: episode.is_flapping(),
             stale: episode.stale,
+            missed: false,
             text: None,
         }
     }

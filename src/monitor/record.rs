@@ -36,6 +36,11 @@ impl Time {
         Self(self.0 + secs * 1000)
     }
 
+    /// Moves it by so many milliseconds.
+    pub const fn shift(&mut self, ms: i64) {
+        self.0 = self.0.saturating_add(ms);
+    }
+
     /// Milliseconds since an earlier moment; negative if it is later.
     pub const fn millis_since(self, earlier: Self) -> i64 {
         self.0 - earlier.0

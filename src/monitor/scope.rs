@@ -241,6 +241,30 @@ impl Key {
         }
     }
 
+    /// Moves all that it has seen in time: the clock was wrong by so much. What was learned stays where it is.
+    pub(super) fn shift(&mut self, ms: i64) {
+        let secs = ms / 1000;
+        for window in &mut self.windows {
+            window.shift(secs);
+        }
+        for alert in &mut self.alerts {
+            alert.shift(ms);
+        }
+        for miss in &mut self.misses {
+            miss.at.shift(ms);
+        }
+        for minute in &mut self.minutes {
+            *minute += secs.div_euclid(60);
+        }
+        if let Some(read) = &mut self.last_read {
+            read.shift(ms);
+        }
+        self.first_record.shift(ms);
+        self.last_record.shift(ms);
+        self.names.epoch += secs.div_euclid(STRETCH_SECS);
+        self.scheduled = None;
+    }
+
     /// Adds to all windows; false if none of them holds that second any more.
     pub(super) fn add(&mut self, second: i64, sums: &Sums) -> bool {
         let mut held = self.windows.is_empty();

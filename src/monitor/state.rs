@@ -33,6 +33,12 @@ pub(super) struct State {
     /// A restored state is silent until it has caught up.
     #[serde(skip)]
     pub(super) live: bool,
+    /// What is silent now was watched before: what begins and ends in this silence is told at its end.
+    #[serde(skip)]
+    pub(super) resuming: bool,
+    /// What ended in that silence.
+    #[serde(skip)]
+    pub(super) ended_unheard: Vec<Notice>,
     pub(super) dedupe: Dedupe,
     pub(super) ledger: Ledger,
     pub(super) cache: CacheTracker,
@@ -106,6 +112,20 @@ impl Pace {
 }
 
 impl State {
+    /// Moves all that it remembers in time, to go with a clock that was put right by so much.
+    pub(super) fn shift(&mut self, ms: i64) {
+        let secs = ms / 1000;
+        self.now.shift(ms);
+        self.cache.shift(ms);
+        self.blind.shift(ms);
+        self.pace.window.shift(secs);
+        for minute in &mut self.pace.minutes {
+            *minute += secs.div_euclid(60);
+        }
+        self.pace.disturbed = self.pace.disturbed.saturating_add(secs.div_euclid(60));
+        self.timers.clear();
+    }
+
     /// Takes a record into the windows of its key. False if no window holds its moment any more.
     pub(super) fn arrive(
         &mut self,
@@ -251,6 +271,11 @@ impl State {
             self.step(scope, id, slot, arrived);
         }
         self.tell(scope, id, arrived, None);
+        self.schedule(scope, index, id);
+    }
+
+    /// Sees to it that a key is looked at when time alone may change something.
+    pub(super) fn schedule(&mut self, scope: &mut Scope, index: usize, id: u64) {
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -290,6 +315,7 @@ impl State {
             episode.step = read.step;
             episode.last_value = self.now;
         }
+        let ends = matches!(alert.phase, Phase::Closed { .. }) && alert.phase != before;
         if rule.metric == Metric::MissRun && alert.phase != before {
             match alert.phase {
                 Phase::Firing => self.cache.run_was_told(conversation),
@@ -305,6 +331,61 @@ impl State {
         if let Some(key) = scope.keys.get_mut(&id) {
             key.alerts[slot] = alert;
         }
+        if ends && self.resuming && !rule.metric.is_announcement() {
+            self.note_unheard(scope, id, slot);
+        }
+    }
+
+    /// An episode has ended while nothing may be told. It is told afterwards: that what was told is over, or what nobody heard of.
+    fn note_unheard(&mut self, scope: &mut Scope, id: u64, slot: usize) {
+        let key = &scope.keys[&id];
+        let Some(episode) = key.alerts[slot].episode.as_deref() else {
+            return;
+        };
+        let was_told = episode.is_told();
+        let is_news = if was_told {
+            episode.is_told_open()
+        } else {
+            !is_explained(key, &scope.rules[slot], episode)
+        };
+        if !is_news {
+            return;
+        }
+        let notice = self.notice(scope, id, slot, Reason::Resolved);
+        self.ended_unheard
+            .retain(|other| other.episode != notice.episode);
+        let exposed = notice.exposed.unwrap_or_default();
+        let alert = scope.keys.get_mut(&id).map(|key| &mut key.alerts[slot]);
+        if let Some(episode) = alert
+            .and_then(|a| a.episode.as_deref_mut())
+            .filter(|_| was_told)
+        {
+            episode.was_told(Reason::Resolved, self.now, exposed);
+        }
+        self.ended_unheard.push(Notice {
+            missed: !was_told,
+            ..notice
+        });
+    }
+
+    /// Gives what ended in a silence that is over. What has begun again since is told as that.
+    pub(super) fn tell_unheard(&mut self) {
+        self.resuming = false;
+        for notice in std::mem::take(&mut self.ended_unheard) {
+            let again = self.notices.iter().any(|n| n.episode == notice.episode);
+            if notice.missed && again {
+                continue;
+            }
+            if notice.missed {
+                self.count_alert(&notice.rule);
+            }
+            self.notices.push(notice);
+        }
+    }
+
+    fn count_alert(&mut self, rule: &Rule) {
+        let n = self.totals.alerts_by_rule.entry(Arc::clone(&rule.name));
+        *n.or_default() += 1;
     }
 
     /// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
@@ -415,11 +496,7 @@ impl State {
                 episode.was_told(reason, self.now, exposed);
             }
             if matches!(reason, Reason::First | Reason::StillFiring) {
-                *self
-                    .totals
-                    .alerts_by_rule
-                    .entry(Arc::clone(&rule.name))
-                    .or_default() += 1;
+                self.count_alert(&rule);
             }
             let notice = self.notice(scope, id, slot, reason);
             self.notices.push(notice);

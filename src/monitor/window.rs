@@ -194,6 +194,15 @@ impl Window {
         in_window
     }
 
+    /// Moves all that it holds in time, to the nearest bucket: the clock that its times are of was wrong by so many seconds.
+    pub fn shift(&mut self, secs: i64) {
+        let by = (secs + self.bucket_secs / 2).div_euclid(self.bucket_secs);
+        for bucket in &mut self.buckets {
+            bucket.index += by;
+        }
+        self.newest = self.newest.saturating_add(by);
+    }
+
     /// The sums over the window.
     pub fn total(&self) -> &Sums {
         &self.total

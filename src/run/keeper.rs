@@ -135,6 +135,10 @@ impl Tail<'_> {
         let Some(keeper) = &mut self.keeper else {
             return;
         };
+        // What is silent is not told yet: a restart goes back to before.
+        if !self.live {
+            return;
+        }
         let Some(files) = source.state() else { return };
         // What could not be written is tried again.
         keeper.dirty |= keeper.file.is_idle() && keeper.file.written().error.is_some();

@@ -1,5 +1,6 @@
 //! `tail`: the live loop. The only place that reads the wall clock.
 
+mod clock;
 mod keeper;
 mod watchdog;
 
@@ -7,13 +8,16 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use signal_hook::iterator::Signals;
 
+pub use clock::wall_clock;
+
+use clock::{Clocks, Jump, Reading};
 use keeper::Keeper;
 use watchdog::Watchdog;
 
@@ -29,9 +33,9 @@ use crate::sink::{
 };
 
 use crate::source::{
-    Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Names, Note, NotifyWake,
-    PipeSource, Progress, Resume, SleepWake, Source, SplitStats, StateFile, Wake, WakeHandle,
-    discover, last_line_end, merge, reason, start_of,
+    Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Mounts, Names, NoEvents, Note,
+    NotifyWake, PipeSource, Progress, Refusal, RefusedWake, Resume, SleepWake, Source, SplitStats,
+    StateFile, Wake, WakeHandle, discover, last_line_end, merge, reason, start_of,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -46,14 +50,6 @@ const PIPE_BACKLOG: Duration = Duration::from_secs(10);
 /// How long hooks may go on after the end, when their input ended and when we were asked to end.
 const HOOK_PATIENCE: Duration = Duration::from_secs(12);
 const HOOK_PATIENCE_ON_SIGNAL: Duration = Duration::from_millis(500);
-
-/// The present.
-pub fn wall_clock() -> Time {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,16 +109,24 @@ pub fn tail(options: Options) -> Result<Exit> {
         return Ok(tail.follow(source));
     }
     let wake: Box<dyn Wake> = match options.watch {
-        Watch::Events => Box::new(NotifyWake::default()),
+        Watch::Events | Watch::Remote => Box::new(NotifyWake::default()),
         Watch::Poll => Box::new(SleepWake::default()),
         Watch::Blind => Box::new(NotifyWake::blind()),
+        Watch::Refused => Box::new(RefusedWake::default()),
     };
     let handle = wake.handle();
     let state = options.state.as_deref().map(StateFile::open).transpose()?;
     let mut tail = Tail::new(options, pipeline, &mut sinks, handle)?;
     tail.keeper = state.map(Keeper::new);
     let inputs = tail.options.inputs.clone();
-    let follower = |resume| Follower::new(inputs, resume, wake, is_complete, Instant::now());
+    let is_remote = tail.options.watch == Watch::Remote;
+    let follower = |resume| {
+        let mut follower = Follower::new(inputs, resume, wake, is_complete, Instant::now());
+        if is_remote {
+            follower.set_mounts(Mounts::REMOTE);
+        }
+        follower
+    };
     let before = tail.recall();
     if let Some(files) = before.files {
         let mut source = follower(Vec::new());
@@ -155,6 +159,7 @@ struct Tail<'a> {
     live: bool,
     keeper: Option<Keeper>,
     watchdog: Watchdog,
+    clocks: Clocks,
     /// What was said once and need not be said again.
     said: Said,
     /// The source is a pipe, which tells by its records when it has caught up.
@@ -223,6 +228,7 @@ impl<'a> Tail<'a> {
             live: false,
             keeper: None,
             watchdog: Watchdog::default(),
+            clocks: Clocks::new(Reading::now()),
             said: Said::default(),
             pipe: false,
             last_line: now,
@@ -434,9 +440,12 @@ impl<'a> Tail<'a> {
 
     fn turn(&mut self, source: &mut impl Source) -> io::Result<Progress> {
         if self.flags.continued.swap(false, Ordering::Relaxed) {
-            // We were stopped: catch up in silence first.
-            self.live = false;
-            self.pipeline.evaluator.mute();
+            // We were stopped.
+            self.catch_up(source);
+        }
+        for jump in self.clocks.check(Reading::now()).into_iter().flatten() {
+            self.note_jump(jump);
+            self.catch_up(source);
         }
         let now = Instant::now();
         let wall = wall_clock();
@@ -482,6 +491,37 @@ impl<'a> Tail<'a> {
         Ok(progress)
     }
 
+    /// Looks at everything, in silence, and only then says what is so.
+    fn catch_up(&mut self, source: &mut impl Source) {
+        self.live = false;
+        self.pipeline.evaluator.mute();
+        source.look_again();
+    }
+
+    /// The machine slept, or its clock was put right. Windows and alerts go with a clock: what was seen a minute ago was so,
+    /// whatever the time was said to be.
+    fn note_jump(&mut self, jump: Jump) {
+        let text = match jump {
+            Jump::Slept(slept) => {
+                let secs = i64::try_from(slept.as_secs()).unwrap_or(0);
+                format!(
+                    "this machine slept for {}; catching up",
+                    write_duration(secs)
+                )
+            }
+            Jump::Set(ms) => {
+                let way = if ms < 0 { "back" } else { "forward" };
+                self.oldest.shift(ms);
+                self.pipeline.evaluator.shift(ms);
+                let by = duration(ms.abs() / 1000);
+                format!("the clock was put {way} by {by}; windows and alerts go with it")
+            }
+        };
+        if !self.options.output.quiet {
+            self.sinks.printer.line(&text);
+        }
+    }
+
     /// Files have caught up at their end; a pipe when its records are young or it is quiet.
     fn has_caught_up(&self, now: Instant, wall: Time, progress: Progress) -> bool {
         if !self.pipe {
@@ -518,6 +558,7 @@ impl<'a> Tail<'a> {
                 offset: file.offset,
                 size: file.size,
                 generation: file.generation,
+                watch: if file.by_events { "events" } else { "poll" },
             })
             .collect();
         let counts = self.pipeline.intake.counts();
@@ -547,9 +588,7 @@ impl<'a> Tail<'a> {
             Note::Unreadable { path, reason } => {
                 format!("cannot read {path}: {reason}; trying again")
             }
-            Note::Polling(dir) => {
-                format!("no file events for {dir}; looking every two seconds instead")
-            }
+            Note::Polling { dir, reason } => no_events(dir, *reason),
         };
         self.sinks.printer.line(&text);
     }
@@ -723,6 +762,25 @@ fn files_line(n: usize) -> String {
         0 => "0 files (none there yet)".to_owned(),
         1 => "1 file".to_owned(),
         n => format!("{} files", count(n as u64)),
+    }
+}
+
+/// Why there are no events for a directory, what that means, and what helps.
+fn no_events(dir: &str, reason: NoEvents) -> String {
+    let instead = "new lines are seen by looking: every quarter of a second where a log is busy, every two seconds elsewhere";
+    match reason {
+        NoEvents::Remote(kind) => {
+            format!("{dir} is on {kind}, which tells of no changes; {instead}")
+        }
+        NoEvents::Refused(Refusal::NoWatchesLeft) => format!(
+            "no file events for {dir}: this user's inotify watches are used up; {instead} (for more: sysctl fs.inotify.max_user_watches=524288; tried again every five minutes)"
+        ),
+        NoEvents::Refused(Refusal::NoInstancesLeft) => format!(
+            "no file events for {dir}: this user's inotify instances, or our open files, are used up; {instead} (for more: sysctl fs.inotify.max_user_instances=512, or ulimit -n; tried again every five minutes)"
+        ),
+        NoEvents::Refused(Refusal::Other) => {
+            format!("no file events for {dir}; {instead} (tried again every five minutes)")
+        }
     }
 }
 

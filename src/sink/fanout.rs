@@ -68,7 +68,7 @@ impl Sinks {
             if let Some(json) = &mut self.json {
                 let _ = json.emit(told);
             }
-            if let Some(hook) = &mut self.hook {
+            if let Some(hook) = self.hook.as_mut().filter(|_| !notice.missed) {
                 let _ = hook.emit(told);
             }
         }

@@ -88,6 +88,7 @@ struct Alert<'a> {
     source: &'a str,
     explains: Vec<&'a str>,
     flapping: bool,
+    missed: bool,
     message: String,
     emitted_at: String,
 }
@@ -172,6 +173,7 @@ fn alert<'a>(told: Told<'a>) -> Alert<'a> {
         source: &notice.labels.source,
         explains: notice.explains.iter().map(AsRef::as_ref).collect(),
         flapping: notice.flapping,
+        missed: notice.missed,
         message: headline(notice),
         emitted_at: rfc3339(told.emitted_at),
     }
@@ -241,6 +243,8 @@ pub struct FileField {
     pub lag: Option<u64>,
     /// How often it was found truncated or rewritten.
     pub generation: u32,
+    /// How its changes are noticed: `events` or `poll`.
+    pub watch: &'static str,
 }
 
 /// The files of a summary are counted, those of a status listed.

@@ -127,6 +127,10 @@ pub fn headline(notice: &Notice) -> String {
     let exposed = notice.exposed.unwrap_or_default();
     let since = duration(notice.at.millis_since(notice.since) / 1000);
     match notice.reason {
+        Reason::Resolved if notice.missed => format!(
+            "was on for {since} while nothing watched, and is over{}",
+            total(notice, exposed)
+        ),
         Reason::Resolved if notice.stale => format!(
             "no traffic any more, closed after {since}{}",
             total(notice, exposed)

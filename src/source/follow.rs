@@ -5,31 +5,25 @@
 //! rather than trusting what it was told.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::discover::{Input, Names, discover, is_rotation};
-use super::identity::{Appearance, FileKey, Marker};
-
+use super::discover::{Input, Names, discover};
+use super::file::{
+    ACTIVE_EVERY, Before, FileState, Followed, IDLE_EVERY, Looked, Means, present_key,
+};
+use super::identity::FileKey;
 use super::lines::SplitStats;
-use super::wake::{Wake, WakeHandle};
-use super::{FileStatus, Line, LineSplitter, Progress, Source, SourceInfo, lines_of, reason};
-
-/// Files that grew within `ACTIVE_FOR` are looked at this often.
-const ACTIVE_EVERY: Duration = Duration::from_millis(250);
-const ACTIVE_FOR: Duration = Duration::from_mins(1);
-
-/// Other files, and the directories, are looked at this often.
-const IDLE_EVERY: Duration = Duration::from_secs(2);
+use super::mount::{Mount, Mounts};
+use super::named_pipe::NamedPipe;
+use super::siblings::{absolute, entries, find_renamed, open_if, siblings};
+use super::wake::{Refusal, Wake, WakeHandle, Watching};
+use super::{FileStatus, Line, LineSplitter, Progress, Source, reason};
 
 /// The same where there are very many of them.
 const MANY_FILES: usize = 2000;
@@ -37,9 +31,6 @@ const MANY_IDLE_EVERY: Duration = Duration::from_secs(4);
 
 /// Events ask for scans; this much time lies between two of them.
 const SCAN_PAUSE: Duration = Duration::from_millis(100);
-
-/// A last line without a line feed is taken after this long without growth, if it is whole.
-const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// A file that was rotated away is read on for this long after it last grew: its writer may not have noticed yet.
 const ROTATE_WAIT: Duration = Duration::from_mins(1);
@@ -61,8 +52,8 @@ const MAX_LET_GO: usize = 1024;
 
 const CHUNK: usize = 256 << 10;
 
-/// No file is read further than this in one go, so that none keeps others waiting.
-const MAX_BYTES_AT_ONCE: u64 = 4 << 20;
+/// Events that the system could not give are asked for again after this long.
+const ASK_AGAIN: Duration = Duration::from_mins(5);
 
 /// Something about a file that people should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +71,22 @@ pub enum Note {
         /// Why.
         reason: String,
     },
-    /// File events are not to be had for a directory; it is polled.
-    Polling(String),
+    /// There are no file events for a directory, nor for others of which the same is true; they are polled.
+    Polling {
+        /// The first such directory.
+        dir: String,
+        /// Why.
+        reason: NoEvents,
+    },
+}
+
+/// Why there are no file events for a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoEvents {
+    /// The system refused.
+    Refused(Refusal),
+    /// The directory lies on a file system that is not of this machine.
+    Remote(&'static str),
 }
 
 /// Where to go on reading a file.
@@ -100,47 +105,6 @@ pub struct Resume {
 pub struct FollowerState {
     files: Vec<FileState>,
     let_go: Vec<FileKey>,
-}
-
-/// Where it is with one file.
-#[derive(Debug, Serialize, Deserialize)]
-struct FileState {
-    /// The bytes of its path.
-    path: Vec<u8>,
-    key: FileKey,
-    committed: u64,
-    marker: Option<Marker>,
-    known: Option<Appearance>,
-    discarding: bool,
-    generation: u32,
-    /// It had lost its name.
-    retired: bool,
-}
-
-/// One file that is followed.
-#[derive(Debug)]
-struct Followed {
-    info: Arc<SourceInfo>,
-    path: PathBuf,
-    key: FileKey,
-    /// Open while it grows.
-    file: Option<File>,
-    splitter: LineSplitter,
-    marker: Option<Marker>,
-    /// How it looked when all of it was read.
-    seen: Option<Appearance>,
-    /// The same, also of an earlier run.
-    known: Option<Appearance>,
-    /// When it last grew while we watched.
-    last_growth: Option<Instant>,
-    next_look: Instant,
-    unreadable: bool,
-    /// Figures of earlier generations of the file.
-    past: SplitStats,
-    /// How often it was found truncated or rewritten.
-    generation: u32,
-    /// How often it was looked for, after it had lost its name, and not found.
-    lost: u8,
 }
 
 /// Where files that were rotated away are looked for.
@@ -173,13 +137,13 @@ pub struct Follower<W: Wake> {
     waiting: HashSet<PathBuf>,
     /// Directories that the wake was asked to watch.
     watched: HashSet<PathBuf>,
-    polled: HashSet<PathBuf>,
+    /// Directories that there are no events for, and when they are asked for again.
+    polled: HashMap<PathBuf, Instant>,
+    no_events_said: HashSet<NoEvents>,
     unreadable: HashSet<PathBuf>,
     notes: Vec<Note>,
-    buffer: Vec<u8>,
     past: SplitStats,
-    /// Whether bytes are a whole line though no line feed follows.
-    is_complete: fn(&[u8]) -> bool,
+    means: Means,
 }
 
 impl<W: Wake> Follower<W> {
@@ -205,12 +169,16 @@ impl<W: Wake> Follower<W> {
             next_scan: now,
             waiting: HashSet::new(),
             watched: HashSet::new(),
-            polled: HashSet::new(),
+            polled: HashMap::new(),
+            no_events_said: HashSet::new(),
             unreadable: HashSet::new(),
             notes: Vec::new(),
-            buffer: vec![0; CHUNK],
             past: SplitStats::default(),
-            is_complete,
+            means: Means {
+                buffer: vec![0; CHUNK],
+                is_complete,
+                mounts: Mounts::SYSTEM,
+            },
         };
         for file in resume {
             follower.take_over(file, now);
@@ -221,6 +189,11 @@ impl<W: Wake> Follower<W> {
             }
         }
         follower
+    }
+
+    /// Asks `mounts` where files lie.
+    pub fn set_mounts(&mut self, mounts: Mounts) {
+        self.means.mounts = mounts;
     }
 
     /// Where it is, as far as whole lines go.
@@ -287,9 +260,7 @@ impl<W: Wake> Follower<W> {
             .chain(self.missing_parents())
             .map(|dir| absolute(&dir))
         {
-            if !self.wake.watch(&dir) && self.polled.insert(dir.clone()) {
-                self.notes.push(Note::Polling(dir.display().to_string()));
-            }
+            self.watch(&dir, now);
             any_new |= self.watched.insert(dir);
         }
         if any_new {
@@ -321,6 +292,41 @@ impl<W: Wake> Follower<W> {
         self.chase_again(now);
         self.last_scan = Some(now);
         self.next_scan = now + pause;
+    }
+
+    /// Asks for the events of a directory, and says once for each reason that there are none.
+    fn watch(&mut self, dir: &Path, now: Instant) {
+        if self.polled.get(dir).is_some_and(|again| now < *again) {
+            return;
+        }
+        let mount = if self.watched.contains(dir) && !self.polled.contains_key(dir) {
+            Mount::Local
+        } else {
+            (self.means.mounts.of_path)(dir)
+        };
+        let reason = match mount {
+            Mount::Remote(kind) => Some(NoEvents::Remote(kind)),
+            Mount::Local => match self.wake.watch(dir) {
+                Watching::Events => {
+                    self.polled.remove(dir);
+                    return;
+                }
+                Watching::Unwanted => None,
+                Watching::Refused(refusal) => Some(NoEvents::Refused(refusal)),
+            },
+        };
+        self.polled.insert(dir.to_owned(), now + ASK_AGAIN);
+        if let Some(reason) = reason.filter(|reason| self.no_events_said.insert(*reason)) {
+            let dir = dir.display().to_string();
+            self.notes.push(Note::Polling { dir, reason });
+        }
+    }
+
+    /// Whether changes of a file are told of by events.
+    fn has_events(&self, path: &Path) -> bool {
+        let path = absolute(path);
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        self.watched.contains(dir) && !self.polled.contains_key(dir)
     }
 
     /// Asks for a scan, though not for one at each of many events.
@@ -516,12 +522,12 @@ impl<W: Wake> Follower<W> {
         let path = file.path.clone();
         match fs::metadata(&path) {
             Ok(meta) if FileKey::of(&meta) == key => {
-                let looked = file.look(&meta, now, &mut self.buffer, self.is_complete, emit);
+                let looked = file.look(&meta, now, &mut self.means, emit);
                 self.settle(key, &path, looked, now)
             }
             // Another file stands under the name: the rest of the old one first, then the new one from its beginning.
             Ok(meta) => {
-                let drained = file.drain(now, &mut self.buffer, emit);
+                let drained = file.drain(now, &mut self.means, emit);
                 if self.settle(key, &path, drained, now) {
                     return true;
                 }
@@ -531,7 +537,7 @@ impl<W: Wake> Follower<W> {
                 meta.is_file()
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let drained = file.drain(now, &mut self.buffer, emit);
+                let drained = file.drain(now, &mut self.means, emit);
                 if self.settle(key, &path, drained, now) {
                     return true;
                 }
@@ -629,7 +635,7 @@ impl<W: Wake> Follower<W> {
                     }
                 }
                 // One that cannot be read any more is let go in time.
-                let Ok(looked) = file.drain(now, &mut self.buffer, emit) else {
+                let Ok(looked) = file.drain(now, &mut self.means, emit) else {
                     continue;
                 };
                 if !was_open {
@@ -648,7 +654,7 @@ impl<W: Wake> Follower<W> {
                 more = true;
             }
         }
-        let is_complete = self.is_complete;
+        let is_complete = self.means.is_complete;
         let over =
             |file: &mut Followed| file.lost >= LOST_LOOKS || !file.grew_within(ROTATE_WAIT, now);
         for mut file in self.retired.extract_if(.., over).collect::<Vec<_>>() {
@@ -659,384 +665,6 @@ impl<W: Wake> Follower<W> {
         }
         more
     }
-}
-
-/// A named pipe. It never ends: when its last writer leaves, another may come.
-#[derive(Debug)]
-struct NamedPipe {
-    info: Arc<SourceInfo>,
-    path: PathBuf,
-    file: Option<File>,
-    splitter: LineSplitter,
-    next_look: Instant,
-}
-
-impl NamedPipe {
-    fn new(path: &Path, now: Instant) -> Self {
-        Self {
-            info: SourceInfo::file(path),
-            path: path.to_owned(),
-            file: None,
-            splitter: LineSplitter::default(),
-            next_look: now,
-        }
-    }
-
-    /// Reads what is there, up to a fair share. True if there may be more. Opened for writing too, it never looks ended, and
-    /// no writer has to wait for a reader.
-    fn read(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-        emit: &mut dyn FnMut(Line<'_>),
-    ) -> io::Result<bool> {
-        self.next_look = now + ACTIVE_EVERY;
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(
-                File::options()
-                    .read(true)
-                    .write(true)
-                    .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-                    .open(&self.path)?,
-            ),
-        };
-        let source = &self.info;
-        let mut left = MAX_BYTES_AT_ONCE;
-        while left > 0 {
-            match file.read(buffer) {
-                Ok(0) => return Ok(false),
-                Ok(n) => {
-                    left = left.saturating_sub(n as u64);
-                    self.splitter.push(&buffer[..n], lines_of(source, emit));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What a look at a file has brought.
-#[derive(Default)]
-struct Looked {
-    more: bool,
-    /// It was truncated or rewritten.
-    truncated: bool,
-    /// It may have been copied and truncated since.
-    before: Option<Before>,
-}
-
-/// What was known of a file before it was truncated.
-struct Before {
-    marker: Option<Marker>,
-    seen: Option<Appearance>,
-}
-
-impl Followed {
-    fn new(path: PathBuf, key: FileKey, offset: u64, now: Instant) -> Self {
-        Self {
-            info: SourceInfo::file(&path),
-            path,
-            key,
-            file: None,
-            splitter: LineSplitter::at(offset),
-            marker: None,
-            seen: None,
-            known: None,
-            last_growth: None,
-            next_look: now,
-            unreadable: false,
-            past: SplitStats::default(),
-            generation: 0,
-            lost: 0,
-        }
-    }
-
-    fn stats(&self) -> SplitStats {
-        let mut stats = self.past;
-        stats.add(self.splitter.stats());
-        stats
-    }
-
-    fn status(&self) -> FileStatus {
-        let open = self.file.as_ref().and_then(|file| file.metadata().ok());
-        let named = || {
-            let meta = fs::metadata(&self.path).ok()?;
-            (FileKey::of(&meta) == self.key).then_some(meta)
-        };
-        FileStatus {
-            path: self.path.display().to_string(),
-            offset: self.splitter.committed(),
-            size: open
-                .or_else(named)
-                .or_else(|| find_renamed(&self.path, self.key)?.metadata().ok())
-                .map(|meta| meta.len()),
-
-            generation: self.generation,
-        }
-    }
-
-    /// All of it was read when it looked like this, and no line is left without an end.
-    fn is_settled(&self, appearance: Appearance) -> bool {
-        self.seen == Some(appearance)
-            && self.file.is_none()
-            && !self.unreadable
-            && self.splitter.partial().is_empty()
-    }
-
-    fn grew_within(&self, time: Duration, now: Instant) -> bool {
-        self.last_growth
-            .is_some_and(|growth| now.duration_since(growth) < time)
-    }
-
-    fn look(
-        &mut self,
-        meta: &Metadata,
-        now: Instant,
-        buffer: &mut [u8],
-        is_complete: fn(&[u8]) -> bool,
-        emit: &mut dyn FnMut(Line<'_>),
-    ) -> io::Result<Looked> {
-        let changed = self.seen != Some(Appearance::of(meta)) || self.unreadable;
-        let mut looked = Looked::default();
-        if changed {
-            let file = match self.file.take() {
-                Some(file) => file,
-                None => File::open(&self.path)?,
-            };
-            if !is_file(&file, self.key) {
-                // Another has taken its name this very moment, which shows at the next look.
-                return Ok(looked);
-            }
-            self.unreadable = false;
-
-            looked = self.catch_up(file, meta, now, buffer, emit)?;
-        }
-        let quiet = !self.grew_within(QUIET_FOR, now);
-        if quiet && !self.splitter.partial().is_empty() && is_complete(self.splitter.partial()) {
-            self.take_partial(emit);
-            self.mark()?;
-        }
-        let active = self.grew_within(ACTIVE_FOR, now);
-        if !active {
-            self.file = None;
-        }
-        self.next_look = now + if active { ACTIVE_EVERY } else { IDLE_EVERY };
-        Ok(looked)
-    }
-
-    /// Reads what is new in a file that has changed, from its beginning if it was truncated or rewritten.
-    fn catch_up(
-        &mut self,
-        file: File,
-        meta: &Metadata,
-        now: Instant,
-        buffer: &mut [u8],
-        emit: &mut dyn FnMut(Line<'_>),
-    ) -> io::Result<Looked> {
-        let mut looked = Looked::default();
-        let intact = match &self.marker {
-            Some(marker) => marker.holds(&file)?,
-            None => true,
-        } && self.partial_holds(&file)?;
-        looked.truncated = !intact || meta.len() < self.splitter.position();
-        // A file that was empty may have been written, copied and emptied again: that does not show in it.
-        let was_empty = self.splitter.position() == 0 && self.known.is_some();
-        if looked.truncated || was_empty {
-            looked.before = Some(Before {
-                marker: self.marker,
-                seen: self.known,
-            });
-        }
-        if looked.truncated {
-            self.restart();
-        }
-        self.file = Some(file);
-        looked.more = self.read(now, buffer, emit)?;
-        self.seen = (!looked.more).then(|| Appearance::of(meta));
-        self.known = self.seen.or(self.known);
-        Ok(looked)
-    }
-
-    /// Whether what was read of a line that has not ended still stands there.
-    fn partial_holds(&self, file: &File) -> io::Result<bool> {
-        const ENOUGH: usize = 4096;
-        let partial = self.splitter.partial();
-        let length = partial.len().min(ENOUGH);
-        let end = self.splitter.position();
-        let ends = [
-            (self.splitter.committed(), &partial[..length]),
-            (end - length as u64, &partial[partial.len() - length..]),
-        ];
-        let mut there = [0; ENOUGH];
-        for (offset, expected) in ends {
-            let there = &mut there[..length];
-            match file.read_exact_at(there, offset) {
-                Ok(()) if there == expected => {}
-                Ok(()) => return Ok(false),
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Begins a new generation: what was read is no longer there.
-    fn restart(&mut self) {
-        self.past.add(self.splitter.stats());
-        self.generation += 1;
-        self.splitter = LineSplitter::default();
-        self.marker = None;
-    }
-
-    /// Reads to the end, or a fair share. True if there is more.
-    fn read(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-        emit: &mut dyn FnMut(Line<'_>),
-    ) -> io::Result<bool> {
-        let Some(file) = &self.file else {
-            return Ok(false);
-        };
-        let source = &self.info;
-        let start = self.splitter.position();
-        let mut more = false;
-        loop {
-            let position = self.splitter.position();
-            if position - start >= MAX_BYTES_AT_ONCE {
-                more = true;
-                break;
-            }
-            match file.read_at(buffer, position) {
-                Ok(0) => break,
-                Ok(n) => {
-                    self.last_growth = Some(now);
-                    self.splitter.push(&buffer[..n], lines_of(source, emit));
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        self.mark()?;
-        Ok(more)
-    }
-
-    fn mark(&mut self) -> io::Result<()> {
-        let committed = self.splitter.committed();
-        let stale = self
-            .marker
-            .is_none_or(|marker| marker.offset() != committed);
-        if let Some(file) = self.file.as_ref().filter(|_| stale && committed > 0) {
-            self.marker = Some(Marker::take(file, committed)?);
-        }
-        Ok(())
-    }
-
-    /// Reads what is left of a file that has lost its name.
-    fn drain(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-        emit: &mut dyn FnMut(Line<'_>),
-    ) -> io::Result<Looked> {
-        let file = self
-            .file
-            .take()
-            .or_else(|| find_renamed(&self.path, self.key));
-        let Some(file) = file else {
-            return Ok(Looked::default());
-        };
-        let meta = file.metadata()?;
-        if self.seen == Some(Appearance::of(&meta)) {
-            self.file = Some(file);
-            return Ok(Looked::default());
-        }
-        self.catch_up(file, &meta, now, buffer, emit)
-    }
-
-    fn take_partial(&mut self, emit: &mut dyn FnMut(Line<'_>)) {
-        let source = &self.info;
-        self.splitter.finish(lines_of(source, emit));
-    }
-}
-
-/// The identity under which a file is known now. It may be that of before; with another number of its device; or, if that
-/// file is nowhere, that of another with the same content: a copy that has taken its place.
-fn present_key(path: &Path, saved: &FileState) -> FileKey {
-    let Ok(meta) = fs::metadata(path) else {
-        return saved.key;
-    };
-    let now = FileKey::of(&meta);
-    if now == saved.key || saved.retired {
-        return saved.key;
-    }
-    if now.is_renumbered(&saved.key) {
-        return now;
-    }
-    let is_gone = find_renamed(path, saved.key).is_none();
-    let same = || {
-        let file = File::open(path).ok()?;
-        saved.marker?.holds(&file).ok()
-    };
-    if is_gone && same() == Some(true) {
-        now
-    } else {
-        saved.key
-    }
-}
-
-/// The path without `.` and independent of the present directory. A path that cannot be made so is left as it is.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn is_file(file: &File, key: FileKey) -> bool {
-    file.metadata().is_ok_and(|meta| FileKey::of(&meta) == key)
-}
-
-/// Finds a file that was renamed within its directory, by its identity.
-fn find_renamed(path: &Path, key: FileKey) -> Option<File> {
-    entries(path)
-        .find(|(_, other)| *other == key)
-        .and_then(|(path, _)| open_if(&path, key))
-}
-
-/// Opens a path if it still is that file: another may have taken its name.
-fn open_if(path: &Path, key: FileKey) -> Option<File> {
-    File::open(path).ok().filter(|file| is_file(file, key))
-}
-
-/// The files beside a path whose names go on from its name, the way rotation names them; compressed ones are not followed.
-fn siblings(path: &Path) -> Vec<(PathBuf, FileKey)> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Vec::new();
-    };
-    let is_sibling = |other: &Path| {
-        let other = other.file_name().and_then(|name| name.to_str());
-        other
-            .and_then(|other| other.strip_prefix(name))
-            .is_some_and(is_rotation)
-    };
-    entries(path)
-        .filter(|(other, _)| is_sibling(other))
-        .collect()
-}
-
-/// The files in the directory of a path.
-fn entries(path: &Path) -> impl Iterator<Item = (PathBuf, FileKey)> {
-    let parent = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let meta = entry.metadata().ok()?;
-        meta.is_file().then(|| (entry.path(), FileKey::of(&meta)))
-    })
 }
 
 impl<W: Wake> Source for Follower<W> {
@@ -1068,7 +696,7 @@ impl<W: Wake> Source for Follower<W> {
         }
         more |= self.read_retired(now, emit);
         for pipe in &mut self.pipes {
-            match pipe.read(now, &mut self.buffer, emit) {
+            match pipe.read(now, &mut self.means.buffer, emit) {
                 Ok(is_more) => more |= is_more,
                 Err(error) => {
                     let path = pipe.path.clone();
@@ -1102,10 +730,7 @@ impl<W: Wake> Source for Follower<W> {
             .wake
             .wait(at_most.min(next.saturating_duration_since(now)));
         if woken.all {
-            self.next_scan = now;
-            for file in self.files.values_mut() {
-                file.next_look = now;
-            }
+            self.look_at_all(now);
         }
         for path in &woken.paths {
             for pipe in &mut self.pipes {
@@ -1122,6 +747,10 @@ impl<W: Wake> Source for Follower<W> {
                 None => self.look_around(path, now),
             }
         }
+    }
+
+    fn look_again(&mut self) {
+        self.look_at_all(Instant::now());
     }
 
     fn take_notes(&mut self) -> Vec<Note> {
@@ -1148,20 +777,32 @@ impl<W: Wake> Source for Follower<W> {
     }
 
     fn status(&self) -> Vec<FileStatus> {
-        let mut files: Vec<FileStatus> = self.files.values().map(Followed::status).collect();
+        let status = |file: &Followed| FileStatus {
+            by_events: self.has_events(&file.path),
+            ..file.status()
+        };
+        let mut files: Vec<FileStatus> = self.files.values().map(status).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        files.extend(self.retired.iter().map(Followed::status));
+        files.extend(self.retired.iter().map(status));
         files.extend(self.pipes.iter().map(|pipe| FileStatus {
             path: pipe.path.display().to_string(),
             offset: pipe.splitter.committed(),
             size: None,
             generation: 0,
+            by_events: self.has_events(&pipe.path),
         }));
         files
     }
 }
 
 impl<W: Wake> Follower<W> {
+    fn look_at_all(&mut self, now: Instant) {
+        self.next_scan = now;
+        for file in self.files.values_mut().chain(&mut self.retired) {
+            file.next_look = now;
+        }
+    }
+
     /// An event for a path that is not followed: a file may have come, or a file that is followed has gone there.
     fn look_around(&mut self, path: &Path, now: Instant) {
         self.scan_soon(now);

@@ -107,6 +107,16 @@ impl Marker {
         }
     }
 
+    /// Whether the file still begins with the same bytes, as far as it goes.
+    pub(super) fn begins(&self, file: &File) -> io::Result<bool> {
+        let length = self.offset.min(HEAD_BYTES as u64);
+        match hash_before::<HEAD_BYTES>(file, length) {
+            Ok(head) => Ok(head == self.head),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The offset it was taken at.
     pub(super) fn offset(&self) -> u64 {
         self.offset

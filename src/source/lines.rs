@@ -263,6 +263,7 @@ impl Source for PipeSource {
             offset: self.splitter.committed(),
             size,
             generation: 0,
+            by_events: true,
         }]
     }
 }

@@ -3,11 +3,15 @@
 //! Knows paths, inodes and line feeds. Does not know what a line means: what it must know of that is handed in.
 
 mod discover;
+mod file;
 mod follow;
 mod history;
 mod identity;
 mod lines;
+mod mount;
+mod named_pipe;
 mod seek;
+mod siblings;
 mod snapshot;
 
 mod wake;
@@ -18,14 +22,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use discover::{Found, Input, InputError, Names, claude_code_folders, discover, inputs};
-pub use follow::{Follower, FollowerState, Note, Resume};
+pub use follow::{Follower, FollowerState, NoEvents, Note, Resume};
 
 pub use history::{Decode, Finished, HistoryFile, last_line_end, merge};
 pub use identity::FileKey;
 pub use lines::{LineSplitter, MAX_LINE_BYTES, PipeSource, SplitStats};
+pub use mount::{Mount, Mounts};
 pub use seek::start_of;
 pub use snapshot::{Loaded, StateError, StateFile, Written};
-pub use wake::{NotifyWake, SleepWake, Wake, WakeHandle, Woken};
+pub use wake::{NotifyWake, Refusal, RefusedWake, SleepWake, Wake, WakeHandle, Watching, Woken};
 
 /// Where lines come from.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,6 +114,9 @@ pub trait Source {
     /// Waits until there may be something to read, or for so long.
     fn wait(&mut self, at_most: Duration);
 
+    /// Looks at everything at the next reading, whatever it was said to be.
+    fn look_again(&mut self) {}
+
     /// What happened to files since the last call, for people.
     fn take_notes(&mut self) -> Vec<Note> {
         Vec::new()
@@ -140,6 +148,8 @@ pub struct FileStatus {
     pub size: Option<u64>,
     /// How often it was found truncated or rewritten.
     pub generation: u32,
+    /// Events tell of its changes; otherwise they are seen by looking.
+    pub by_events: bool,
 }
 
 /// The system's words for an error, without its number.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::io::Errno;
 
 /// What a wait has brought.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,13 +17,35 @@ pub struct Woken {
     pub all: bool,
 }
 
+/// Whether a directory is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watching {
+    /// Its changes end a wait.
+    Events,
+    /// Nobody wants that.
+    Unwanted,
+    /// The system cannot, so that only polling sees its changes.
+    Refused(Refusal),
+}
+
+/// Why the system does not watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// As many directories are watched as this user may.
+    NoWatchesLeft,
+    /// As many programs watch as this user may, or too many files are open.
+    NoInstancesLeft,
+    /// Another reason.
+    Other,
+}
+
 /// Waits for something to happen.
 pub trait Wake {
     /// Waits until something happens, or for so long.
     fn wait(&mut self, at_most: Duration) -> Woken;
 
-    /// Asks to be woken by changes in a directory. False if the system cannot, so that only polling sees them.
-    fn watch(&mut self, dir: &Path) -> bool;
+    /// Asks to be woken by changes in a directory.
+    fn watch(&mut self, dir: &Path) -> Watching;
 
     /// A way to end a wait from another thread.
     fn handle(&self) -> WakeHandle;
@@ -33,7 +56,7 @@ impl Wake for Box<dyn Wake> {
         (**self).wait(at_most)
     }
 
-    fn watch(&mut self, dir: &Path) -> bool {
+    fn watch(&mut self, dir: &Path) -> Watching {
         (**self).watch(dir)
     }
 
@@ -99,9 +122,8 @@ impl Wake for SleepWake {
         self.0.wait(at_most)
     }
 
-    /// Nothing is missed that was wanted.
-    fn watch(&mut self, _dir: &Path) -> bool {
-        true
+    fn watch(&mut self, _dir: &Path) -> Watching {
+        Watching::Unwanted
     }
 
     fn handle(&self) -> WakeHandle {
@@ -114,8 +136,12 @@ impl Wake for SleepWake {
 pub struct NotifyWake {
     handle: WakeHandle,
     watcher: Option<RecommendedWatcher>,
+    take: Take,
     watched: HashSet<PathBuf>,
 }
+
+/// What is done with an event.
+type Take = fn(&WakeHandle, notify::Result<Event>);
 
 impl NotifyWake {
     /// One that watches, but loses every event: what polling alone finds is then the whole truth. For tests.
@@ -123,21 +149,40 @@ impl NotifyWake {
         Self::with(|_, _| {})
     }
 
-    fn with(take: fn(&WakeHandle, notify::Result<Event>)) -> Self {
-        let handle = WakeHandle::default();
-        let events = handle.clone();
-        let watcher = notify::recommended_watcher(move |event| take(&events, event)).ok();
+    /// The watcher is made when it is first needed, and again if it could not be made.
+    fn with(take: Take) -> Self {
         Self {
-            handle,
-            watcher,
+            handle: WakeHandle::default(),
+            watcher: None,
+            take,
             watched: HashSet::new(),
         }
+    }
+
+    fn watcher(&mut self) -> notify::Result<&mut RecommendedWatcher> {
+        let watcher = if let Some(watcher) = self.watcher.take() {
+            watcher
+        } else {
+            let (events, take) = (self.handle.clone(), self.take);
+            notify::recommended_watcher(move |event| take(&events, event))?
+        };
+        Ok(self.watcher.insert(watcher))
     }
 }
 
 impl Default for NotifyWake {
     fn default() -> Self {
         Self::with(take)
+    }
+}
+
+fn refusal(error: &notify::Error) -> Refusal {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => Refusal::NoWatchesLeft,
+        ErrorKind::Io(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            Refusal::NoInstancesLeft
+        }
+        _ => Refusal::Other,
     }
 }
 
@@ -160,21 +205,41 @@ impl Wake for NotifyWake {
         woken
     }
 
-    fn watch(&mut self, dir: &Path) -> bool {
+    fn watch(&mut self, dir: &Path) -> Watching {
         if self.watched.contains(dir) {
-            return true;
+            return Watching::Events;
         }
-        let Some(watcher) = &mut self.watcher else {
-            return false;
-        };
-        let watched = watcher.watch(dir, RecursiveMode::NonRecursive).is_ok();
-        if watched {
-            self.watched.insert(dir.to_owned());
+        let watched = self
+            .watcher()
+            .and_then(|watcher| watcher.watch(dir, RecursiveMode::NonRecursive));
+        match watched {
+            Ok(()) => {
+                self.watched.insert(dir.to_owned());
+                Watching::Events
+            }
+            Err(error) => Watching::Refused(refusal(&error)),
         }
-        watched
     }
 
     fn handle(&self) -> WakeHandle {
         self.handle.clone()
+    }
+}
+
+/// Is refused every directory, as where all watches of the user are taken. For tests.
+#[derive(Debug, Default)]
+pub struct RefusedWake(WakeHandle);
+
+impl Wake for RefusedWake {
+    fn wait(&mut self, at_most: Duration) -> Woken {
+        self.0.wait(at_most)
+    }
+
+    fn watch(&mut self, _dir: &Path) -> Watching {
+        Watching::Refused(Refusal::NoWatchesLeft)
+    }
+
+    fn handle(&self) -> WakeHandle {
+        self.0.clone()
     }
 }
