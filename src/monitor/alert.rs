@@ -279,6 +279,16 @@ impl Episode {
         self.last_minute = self.last_minute.saturating_add(ms / MINUTE_MS);
     }
 
+    /// A notice that was remembered has not reached anybody.
+    pub fn was_not_told(&mut self, reason: Reason) {
+        match reason {
+            Reason::First | Reason::StillFiring => self.told = Told::default(),
+            Reason::Resolved => self.told.over = false,
+            Reason::Reopened => self.told.over = true,
+            Reason::Repeat | Reason::Stopped => {}
+        }
+    }
+
     fn repeat_at(&self, told_at: Time) -> Time {
         let minutes = REPEAT_MINUTES[self.told.repeats.min(REPEAT_MINUTES.len() - 1)];
         let factor = if self.is_flapping() { 2 } else { 1 };

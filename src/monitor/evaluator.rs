@@ -199,6 +199,23 @@ impl Evaluator {
         }
     }
 
+    /// These notices did not reach anybody: they are due again.
+    pub fn note_not_told(&mut self, notices: &[(u64, Reason)]) {
+        for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
+            let episodes = key
+                .alerts
+                .iter_mut()
+                .filter_map(|a| a.episode.as_deref_mut());
+            for episode in episodes {
+                // The last of them first, so that what is left is as it was before the first.
+                let id = episode.id;
+                for (_, reason) in notices.iter().rev().filter(|(other, _)| *other == id) {
+                    episode.was_not_told(*reason);
+                }
+            }
+        }
+    }
+
     /// Engine time: the largest record time or tick so far.
     pub fn now(&self) -> Time {
         self.state.now

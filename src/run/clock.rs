@@ -99,6 +99,11 @@ impl Clocks {
         Self { last: now }
     }
 
+    /// The wall clock at the last reading.
+    pub(super) fn wall(&self) -> Time {
+        self.last.wall
+    }
+
     /// Takes another reading. Both may have happened at once: a machine wakes up and its clock is put right.
     pub(super) fn check(&mut self, now: Reading) -> [Option<Jump>; 2] {
         let last = std::mem::replace(&mut self.last, now);

@@ -30,6 +30,7 @@ use crate::pipeline::{BadLine, Event, LineCounts, Pipeline, Undated};
 
 use crate::sink::{
     BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, duration,
+    kill_running_hook,
 };
 
 use crate::source::{
@@ -318,9 +319,12 @@ impl<'a> Tail<'a> {
         self.tell();
     }
 
-    /// The wall clock less the lateness: what ticks follow.
+    /// The wall clock less the lateness: what ticks follow. It is read once a turn, so that no tick comes before a jump of it
+    /// was noticed.
     fn engine_time(&self) -> Time {
-        wall_clock().plus_secs(-self.options.settings.lateness_secs)
+        self.clocks
+            .wall()
+            .plus_secs(-self.options.settings.lateness_secs)
     }
 
     fn tell(&mut self) {
@@ -428,7 +432,7 @@ impl<'a> Tail<'a> {
                     break;
                 }
                 Ok(Progress::More) => {}
-                Ok(Progress::CaughtUp) => source.wait(self.until_next_tick()),
+                Ok(Progress::CaughtUp) => source.wait(Self::until_next_tick()),
                 Err(e) => {
                     failure = Some(e);
                     break;
@@ -448,7 +452,7 @@ impl<'a> Tail<'a> {
             self.catch_up(source);
         }
         let now = Instant::now();
-        let wall = wall_clock();
+        let wall = self.clocks.wall();
         let undated = self.undated(now, wall);
         let Self {
             pipeline,
@@ -504,10 +508,7 @@ impl<'a> Tail<'a> {
         let text = match jump {
             Jump::Slept(slept) => {
                 let secs = i64::try_from(slept.as_secs()).unwrap_or(0);
-                format!(
-                    "this machine slept for {}; catching up",
-                    write_duration(secs)
-                )
+                format!("this machine slept for {}; catching up", duration(secs))
             }
             Jump::Set(ms) => {
                 let way = if ms < 0 { "back" } else { "forward" };
@@ -542,8 +543,8 @@ impl<'a> Tail<'a> {
         }
     }
 
-    fn until_next_tick(&self) -> Duration {
-        let into = u64::try_from(self.engine_time().0.rem_euclid(1000)).unwrap_or(0);
+    fn until_next_tick() -> Duration {
+        let into = u64::try_from(wall_clock().0.rem_euclid(1000)).unwrap_or(0);
         Duration::from_millis(1000 - into)
     }
 
@@ -631,12 +632,10 @@ impl<'a> Tail<'a> {
         if self.keeper.is_none() {
             let undated = self.undated(Instant::now(), wall_clock());
             self.pipeline.end(undated, Some(self.oldest));
-        } else if self.sinks.are_hooks_idle() {
-            // What a hook has not heard yet will be told again after a restart.
-            self.keep(source, true);
         }
         self.pipeline.evaluator.stop();
-        self.tell();
+        let stopped = self.pipeline.take_notices();
+        self.sinks.tell(&stopped, Some(wall_clock()));
         let asked = self.flags.stops.load(Ordering::Relaxed) > 0;
         if !self.options.output.quiet {
             self.say_end(source);
@@ -644,11 +643,14 @@ impl<'a> Tail<'a> {
         if let Some(error) = failure {
             self.sinks.printer.line(&format!("reading ended: {error}"));
         }
-        self.sinks.finish(if asked {
+        let unheard = self.sinks.finish(if asked {
             HOOK_PATIENCE_ON_SIGNAL
         } else {
             HOOK_PATIENCE
         });
+        // What a hook has not heard is told again after a restart.
+        self.pipeline.evaluator.note_not_told(&unheard);
+        self.keep(source, true);
         if let Some(keeper) = &mut self.keeper
             && let Some(error) = keeper.file.finish().error
         {
@@ -796,6 +798,7 @@ fn take_signals(flags: Flags, wake: WakeHandle) -> Result<()> {
             } else if signal == SIGUSR1 {
                 flags.status.store(true, Ordering::Relaxed);
             } else if flags.stops.fetch_add(1, Ordering::Relaxed) > 0 {
+                kill_running_hook();
                 std::process::exit(128 + signal);
             }
             wake.wake();

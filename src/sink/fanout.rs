@@ -8,7 +8,7 @@ use super::json::JsonSink;
 use super::outlet::{Outlet, stdout_is_gone};
 use super::printer::{Printer, Style};
 use super::{Mode, Sink, Told};
-use crate::monitor::{Notice, Time};
+use crate::monitor::{Notice, Reason, Time};
 
 /// What is put out, and how.
 #[derive(Debug, Clone)]
@@ -84,14 +84,15 @@ impl Sinks {
         self.hook.as_ref().is_none_or(Hook::is_idle)
     }
 
-    /// Lets go of all that is under way. Hooks get so long to end.
-    pub fn finish(&mut self, hook_patience: Duration) {
-        if let Some(hook) = &mut self.hook {
-            hook.finish_within(hook_patience);
-        }
+    /// Lets go of all that is under way. Hooks get so long to end; gives the episodes, and the reasons, of the notices that did
+    /// not reach theirs.
+    pub fn finish(&mut self, hook_patience: Duration) -> Vec<(u64, Reason)> {
+        let hook = self.hook.as_mut();
+        let unheard = hook.map_or_else(Vec::new, |hook| hook.finish_within(hook_patience));
         if let Some(json) = &mut self.json {
             let _ = json.finish();
         }
         self.printer.drain();
+        unheard
     }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ struct Shared {
 struct Queue {
     jobs: VecDeque<Job>,
     dropped: u64,
+    /// Notices whose hook was ended by our own end.
+    cut: Vec<(u64, Reason)>,
     /// A hook is running.
     running: bool,
     /// No more jobs come: what is under way must be over by then.
@@ -64,8 +67,9 @@ struct Queue {
 }
 
 struct Job {
+    episode: u64,
+    reason: Reason,
     rule: String,
-    repeat: bool,
     variables: Vec<(&'static str, String)>,
     json: String,
 }
@@ -91,8 +95,9 @@ impl Hook {
         queue.jobs.is_empty() && !queue.running
     }
 
-    /// Lets hooks that are waiting or running go on for so long, then ends them.
-    pub fn finish_within(&mut self, patience: Duration) {
+    /// Lets hooks that are waiting or running go on for so long, then ends them. Gives the episodes, and the reasons, of the
+    /// notices that did not reach theirs.
+    pub fn finish_within(&mut self, patience: Duration) -> Vec<(u64, Reason)> {
         let mut queue = self.shared.lock();
         queue.deadline = Some(Instant::now() + patience);
         self.shared.changed.notify_all();
@@ -100,6 +105,10 @@ impl Hook {
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
         }
+        let mut queue = self.shared.lock();
+        let mut cut = std::mem::take(&mut queue.cut);
+        cut.extend(queue.jobs.drain(..).map(|job| (job.episode, job.reason)));
+        cut
     }
 }
 
@@ -111,15 +120,19 @@ impl Sink for Hook {
             return Ok(());
         }
         let job = Job {
+            episode: told.notice.episode,
+            reason: told.notice.reason,
             rule: told.notice.rule.name.to_string(),
-            repeat: told.notice.reason == Reason::Repeat,
             variables: variables(told),
             json: alert_text(told),
         };
         let mut queue = self.shared.lock();
         if queue.jobs.len() >= QUEUE {
             queue.dropped += 1;
-            let repeat = queue.jobs.iter().position(|job| job.repeat);
+            let repeat = queue
+                .jobs
+                .iter()
+                .position(|job| job.reason == Reason::Repeat);
             match repeat {
                 Some(at) => {
                     queue.jobs.remove(at);
@@ -194,7 +207,14 @@ fn work(shared: &Shared, command: &HookCommand, messages: &Outlet) {
                 "the hook is too slow: {dropped} notices did not fit its queue"
             ));
         }
-        match run(command, &job, shared) {
+        let outcome = run(command, &job, shared);
+        let mut queue = shared.lock();
+        let was_cut = queue.deadline.is_some_and(|end| Instant::now() >= end);
+        if was_cut && !outcome.as_ref().is_ok_and(ExitStatus::success) {
+            queue.cut.push((job.episode, job.reason));
+        }
+        drop(queue);
+        match outcome {
             Ok(status) if status.success() => {}
             Ok(status) => say(format!(
                 "the hook for {} failed: {status}",
@@ -241,7 +261,11 @@ fn run(command: &HookCommand, job: &Job, shared: &Shared) -> io::Result<ExitStat
         // A hook need not read what it is given.
         let _ = stdin.write_all(job.json.as_bytes());
     }
-    wait(&mut child, shared)
+    let group = i32::try_from(child.id()).unwrap_or(0);
+    RUNNING.store(group, Ordering::Relaxed);
+    let status = wait(&mut child, shared);
+    RUNNING.store(0, Ordering::Relaxed);
+    status
 }
 
 /// Waits for the process, not for its output. Past the deadline its whole group is asked to end, then made to.
@@ -260,6 +284,16 @@ fn wait(child: &mut Child, shared: &Shared) -> io::Result<ExitStatus> {
     match ended {
         Some(status) => Ok(status),
         None => child.wait(),
+    }
+}
+
+/// The process group of the hook that runs; zero if none does.
+static RUNNING: AtomicI32 = AtomicI32::new(0);
+
+/// Ends the hook that runs, with all that it started, without waiting: the program ends this very moment.
+pub fn kill_running_hook() {
+    if let Some(group) = Pid::from_raw(RUNNING.load(Ordering::Relaxed)) {
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 

@@ -13,7 +13,7 @@ mod text;
 use std::io;
 
 pub use fanout::{Output, Sinks};
-pub use hook::{Hook, HookCommand};
+pub use hook::{Hook, HookCommand, kill_running_hook};
 pub use json::{BadLineField, FileField, Files, JsonSink, Summary, SummaryFields};
 
 pub use listing::{price_line, price_of, price_table};

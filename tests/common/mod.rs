@@ -9,8 +9,11 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    clippy::unwrap_used
+    clippy::unwrap_used,
+    clippy::print_stderr
 )]
+
+pub mod follow;
 
 use std::fmt::Write;
 use std::path::Path;
