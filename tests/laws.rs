@@ -14,7 +14,7 @@ use claude_tokmon::sink::{JsonSink, Mode, Outlet, Sink, Told};
 use claude_tokmon::source::{
     Decode, HistoryFile, Input, Line, LineSplitter, Names, SourceInfo, discover, merge,
 };
-use common::{Call, NOW, Random, TWO_O_CLOCK, feed, give, pipeline, settings, story};
+use common::{Call, NOW, Random, TWO_O_CLOCK, feed, give, pipeline, rfc3339, settings, story};
 use proptest::prelude::*;
 
 /// Rules that fire easily, so that short traffic shows all of an alert's life.
@@ -271,6 +271,35 @@ proptest! {
         }
         pipeline.evaluator.stop();
         prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed));
+    }
+
+    /// A clock that is put right in the middle changes no alert: all goes on as if it had been right before.
+    #[test]
+    fn a_clock_that_is_set_changes_no_alert(seed in any::<u64>(), cut in 0_usize..300, forward in any::<bool>()) {
+        let traffic = traffic(seed, 300);
+        let set = if forward { 6 * 3_600_000 } else { -6 * 3_600_000 };
+        let (_, expected) = replayed(&lines_of(&traffic));
+        let mut told = Vec::new();
+        let mut pipeline = pipeline(&LIVELY);
+        pipeline.evaluator.go_live();
+        feed(&mut pipeline, "app.log", &lines_of(&traffic[..cut]));
+        told.extend(pipeline.take_notices());
+        let before = told.len();
+        pipeline.evaluator.shift(set);
+        let shifted: Vec<String> = traffic[cut..]
+            .iter()
+            .map(|(at, line)| line.replace(&rfc3339(*at), &rfc3339(at + set)))
+            .collect();
+        feed(&mut pipeline, "app.log", &shifted);
+        pipeline.evaluator.stop();
+        told.extend(pipeline.take_notices());
+        prop_assert_eq!(story(&told), story(&expected));
+        for (n, (told, expected)) in told.iter().zip(&expected).enumerate() {
+            let set = if n < before { 0 } else { set };
+            prop_assert_eq!(told.at.0, expected.at.0 + set);
+            prop_assert_eq!(told.since.0, expected.since.0 + set);
+            prop_assert_eq!((told.value, told.limit, told.exposed, &told.pace), (expected.value, expected.limit, expected.exposed, &expected.pace));
+        }
     }
 
     /// Law 6: the order in which two files are named or read does not matter.

@@ -130,6 +130,7 @@ pub fn tail(options: Options) -> Result<Exit> {
     };
     let before = tail.recall();
     if let Some(files) = before.files {
+        tail.go_back_with_the_clock();
         let mut source = follower(Vec::new());
         source.resume(files, Instant::now());
         tail.say_resumed(source.n_files());
@@ -493,6 +494,14 @@ impl<'a> Tail<'a> {
         }
         self.tell();
         Ok(progress)
+    }
+
+    /// What was remembered ends in the future: the clock was put back since.
+    fn go_back_with_the_clock(&mut self) {
+        let ahead = self.pipeline.evaluator.now().millis_since(self.clocks.wall());
+        if ahead > YOUNG_MS {
+            self.note_jump(Jump::Set(-ahead));
+        }
     }
 
     /// Looks at everything, in silence, and only then says what is so.
