@@ -39,7 +39,7 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Print the rules that are in force, as TOML
     #[command(after_help = RULES_EXAMPLES)]
-    Rules(RuleArgs),
+    Rules(RulesArgs),
     /// Print the price table, or which price a model name gets and why
     #[command(after_help = PRICES_EXAMPLES)]
     Prices(PricesArgs),
@@ -110,6 +110,14 @@ pub struct RuleArgs {
     #[arg(long, value_name = "TIMES")]
     pub token_spike: Option<String>,
 
+    /// Say when 50, 80 and 100 % of so many dollars are spent: 5/hour, 50/day, 1000/month; may be repeated
+    #[arg(long, value_name = "USD/PERIOD")]
+    pub budget: Vec<String>,
+
+    /// Alert when no response came for so long
+    #[arg(long, value_name = "TIME")]
+    pub silent_for: Option<String>,
+
     /// Judge no window with fewer requests than this [default: each rule's own]
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u32>,
@@ -121,6 +129,18 @@ pub struct RuleArgs {
     /// Change any field of any rule, such as cost-rate.above=0.50 (see `claude-tokmon rules`)
     #[arg(long, value_name = "RULE.FIELD=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `rules`.
+#[derive(Debug, Clone, Args)]
+pub struct RulesArgs {
+    /// Thresholds.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+
+    /// Configuration; - reads none [default: claude-tokmon.toml here, then in the XDG folder]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// How lines are read and priced.

@@ -32,7 +32,10 @@ fn run(command: Command) -> Result<Exit> {
             let (options, span) = Options::replay(&args, now)?;
             lab::replay(&options, &span, now)
         }
-        Command::Rules(args) => print(&config::write_rules(&config::rules(&args)?)),
+        Command::Rules(args) => print(&config::write_rules(&config::rules(
+            &args.rules,
+            args.config.as_deref(),
+        )?)),
         Command::Prices(args) => prices(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

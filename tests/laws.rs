@@ -354,6 +354,7 @@ proptest! {
             let mut last_reopened: Option<Time> = None;
             for (i, notice) in told.iter().enumerate() {
                 match notice.reason {
+                    Reason::Escalated => prop_assert!(false, "no budget is set"),
                     Reason::First | Reason::StillFiring => prop_assert!(i == 0 && !open),
                     Reason::Reopened => {
                         prop_assert!(!open && i > 0, "{:?}", story(&notices));

@@ -80,6 +80,7 @@ fn evaluate(lines: &[u8], options: &ParseOptions) {
         lateness_secs: 2,
         max_responses: Some(8),
         group_by: None,
+        calendar: std::sync::Arc::new(claude_tokmon::monitor::PlainDays),
     };
     let mut pipeline = Pipeline::new(options.clone(), PRICES.clone(), settings);
     let source = Arc::new(SourceInfo {

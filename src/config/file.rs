@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::rules::WrittenRule;
 use crate::source::reason;
 
 /// The name of the file in the current folder.
@@ -19,6 +20,8 @@ const HERE: &str = "claude-tokmon.toml";
 pub(super) struct Config {
     /// Names that stand for models.
     pub(super) model_aliases: Vec<ModelAlias>,
+    /// Rules that are changed or added.
+    pub(super) rules: Vec<WrittenRule>,
 }
 
 /// A name that stands for a model.
@@ -35,6 +38,8 @@ pub(super) struct ModelAlias {
 struct File {
     #[serde(default)]
     model_alias: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    rule: Vec<Spanned<BTreeMap<Spanned<String>, toml::Value>>>,
 }
 
 /// Reads the configuration: the file that is named (`-` is none), else the one in the current folder, else that of the user.
@@ -73,8 +78,17 @@ fn parse(text: &str, path: &Path) -> Result<Config> {
             place: place(model.span().start),
             model: model.into_inner(),
         });
+    let key = |(key, value): (Spanned<String>, toml::Value)| {
+        let place = place(key.span().start);
+        (key.into_inner(), place, value)
+    };
+    let rules = file.rule.into_iter().map(|rule| WrittenRule {
+        place: place(rule.span().start),
+        keys: rule.into_inner().into_iter().map(key).collect(),
+    });
     Ok(Config {
         model_aliases: aliases.collect(),
+        rules: rules.collect(),
     })
 }
 
@@ -98,7 +112,7 @@ mod tests {
         };
         assert_eq!(
             error("\n[model_alais]\nx = \"y\"\n"),
-            "c.toml:2: unknown field \"model_alais\", expected \"model_alias\""
+            "c.toml:2: unknown field \"model_alais\", expected \"model_alias\" or \"rule\""
         );
         assert!(error("[model_alias]\nx = 5\n").starts_with("c.toml:2: "));
         assert!(error("[model_alias\n").starts_with("c.toml:1: "));

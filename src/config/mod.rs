@@ -2,6 +2,7 @@
 //!
 //! After this nothing is left to a default, and nobody else sees a flag.
 
+mod calendar;
 mod file;
 mod rules;
 mod units;
@@ -10,6 +11,7 @@ use std::env;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -20,7 +22,7 @@ use crate::cli::{
     ColorArg, LogArgs, OtelInputArg, OutputArgs, PricesArgs, ReadArgs, ReplayArgs, RuleArgs,
     TailArgs,
 };
-use crate::monitor::{GroupBy, Settings, Time};
+use crate::monitor::{GroupBy, Period, Settings, Time};
 use crate::parse::{InputCount, ParseOptions, Pointer, Zone};
 use crate::price::PriceTable;
 use crate::sink::{Clock, HookCommand, Output, Style};
@@ -108,7 +110,12 @@ impl Options {
                 args.max_responses
             );
         }
-        let settings = settings(&args.rules, &args.log, Some(args.max_responses))?;
+        let settings = settings(
+            &args.rules,
+            &args.log,
+            args.output.timezone.as_deref(),
+            Some(args.max_responses),
+        )?;
         let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
         let haste = env::var(TEST_HASTE).ok().and_then(|text| text.parse().ok());
         options.haste = haste.unwrap_or(1).max(1);
@@ -134,7 +141,12 @@ impl Options {
     /// # Errors
     /// If a flag cannot be meant.
     pub fn replay(args: &ReplayArgs, now: Time) -> Result<(Self, Span)> {
-        let settings = settings(&args.rules, &args.log, None)?;
+        let settings = settings(
+            &args.rules,
+            &args.log,
+            args.output.timezone.as_deref(),
+            None,
+        )?;
         let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
         if let Some(by) = &args.by {
             let (group_by, place) = group_by(by)?;
@@ -208,7 +220,10 @@ impl Options {
     /// The history that the rules need, which may be more than was asked for.
     pub fn history_secs(&self) -> i64 {
         let windows = self.settings.rules.iter().flat_map(|rule| &rule.windows);
-        windows.copied().max().unwrap_or(0).max(self.backfill_secs)
+        let periods = self.settings.rules.iter().filter_map(|rule| rule.period);
+        let periods = periods.map(Period::longest_secs);
+        let longest = windows.copied().chain(periods).max();
+        longest.unwrap_or(0).max(self.backfill_secs)
     }
 }
 
@@ -224,13 +239,19 @@ fn claude_code() -> Result<Vec<Input>> {
     Ok(folders.into_iter().map(Input::Dir).collect())
 }
 
-fn settings(args: &RuleArgs, log: &LogArgs, max_responses: Option<usize>) -> Result<Settings> {
+fn settings(
+    args: &RuleArgs,
+    log: &LogArgs,
+    timezone: Option<&str>,
+    max_responses: Option<usize>,
+) -> Result<Settings> {
     let lateness = seconds("--lateness", log.lateness.as_deref())?;
     Ok(Settings {
-        rules: rules(args)?,
+        rules: rules(args, log.read.config.as_deref())?,
         lateness_secs: lateness.unwrap_or(DEFAULT_LATENESS_SECS),
         max_responses,
         group_by: None,
+        calendar: Arc::new(zone("--timezone", timezone)?),
     })
 }
 

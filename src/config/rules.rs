@@ -1,5 +1,8 @@
 //! Rules from TOML and back. An unknown key or an impossible rule is refused with its name and the way out.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow, bail};
 use globset::Glob;
 use toml::{Table, Value};
@@ -7,12 +10,12 @@ use toml::{Table, Value};
 use super::units::{amount, duration, write_amount, write_duration};
 use crate::cli::RuleArgs;
 use crate::monitor::{
-    Amount, DEFAULT_RULES, Filter, LABELS, Label, Limit, METRICS, Metric, Rule, Severity,
+    Amount, DEFAULT_RULES, Filter, LABELS, Label, Limit, METRICS, Metric, PERIODS, Rule, Severity,
 };
 use crate::price::PicoUsd;
 
 /// Every key that a rule may have.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name",
     "metric",
     "per",
@@ -25,7 +28,9 @@ const KEYS: [&str; 18] = [
     "above",
     "below",
     "times_usual",
+    "beyond_busy",
     "by_chance",
+    "silent_for",
     "share_of_cost",
     "floor",
     "for",
@@ -33,14 +38,56 @@ const KEYS: [&str; 18] = [
     "severity",
 ];
 
-const LIMIT_KEYS: [&str; 4] = ["above", "below", "times_usual", "by_chance"];
+const LIMIT_KEYS: [&str; 6] = [
+    "above",
+    "below",
+    "times_usual",
+    "beyond_busy",
+    "by_chance",
+    "silent_for",
+];
 
-/// The default rules as changed by flags.
+/// A rule as it is put together: the built-in one, what the configuration says, what flags say.
+#[derive(Debug, Default)]
+struct Draft {
+    table: Table,
+    /// Where keys were written, if in a configuration.
+    places: BTreeMap<String, String>,
+    /// Where the rule was begun there.
+    place: Option<String>,
+}
+
+/// A rule of a configuration.
+#[derive(Debug)]
+pub(super) struct WrittenRule {
+    /// File and line.
+    pub(super) place: String,
+    /// Keys with the line they stand in.
+    pub(super) keys: Vec<(String, String, Value)>,
+}
+
+/// What is wrong with a key.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct KeyError {
+    key: String,
+    text: String,
+}
+
+fn key_error(key: &str, text: String) -> anyhow::Error {
+    let key = key.to_owned();
+    KeyError { key, text }.into()
+}
+
+/// The default rules as changed by a configuration and by flags.
 ///
 /// # Errors
-/// If a flag names a rule or field that does not exist, or makes a rule impossible.
-pub fn rules(args: &RuleArgs) -> Result<Vec<Rule>> {
-    let mut tables = read_tables(DEFAULT_RULES).context("the built-in rules")?;
+/// If either names a rule or key that does not exist, or makes a rule impossible; with the line, if it stands in a file.
+pub fn rules(args: &RuleArgs, config: Option<&Path>) -> Result<Vec<Rule>> {
+    let mut drafts = built_in()?;
+    for rule in super::file::read(config)?.rules {
+        lay_over(&mut drafts, rule)?;
+    }
     let short = [
         ("--cost-rate", "cost-rate", "above", &args.cost_rate),
         ("--cache-miss", "cache-miss", "above", &args.cache_miss),
@@ -55,44 +102,146 @@ pub fn rules(args: &RuleArgs) -> Result<Vec<Rule>> {
     for (flag, rule, field, value) in short {
         if let Some(value) = value {
             amount(value).map_err(|e| anyhow!("{flag}: {e}"))?;
-            set(&mut tables, rule, field, Value::String(value.clone()))?;
+            set(&mut drafts, rule, field, &Value::String(value.clone()))?;
         }
+    }
+    if let Some(time) = &args.silent_for {
+        duration(time).map_err(|e| anyhow!("--silent-for: {e}"))?;
+        set(
+            &mut drafts,
+            "silence",
+            "silent_for",
+            &Value::String(time.clone()),
+        )?;
+        set(&mut drafts, "silence", "enabled", &Value::Boolean(true))?;
+    }
+    for budget in &args.budget {
+        add_budget(&mut drafts, budget).with_context(|| format!("--budget {budget}"))?;
     }
     if let Some(n) = args.min_requests {
         for rule in ["cost-rate", "token-spike", "cache-miss"] {
-            set(&mut tables, rule, "min_requests", Value::Integer(n.into()))?;
+            set(&mut drafts, rule, "min_requests", &Value::Integer(n.into()))?;
         }
     }
     if let Some(window) = &args.window {
         let secs = duration(window).map_err(|e| anyhow!("--window: {e}"))?;
-        set_window(&mut tables, window, secs)?;
+        set_window(&mut drafts, window, secs)?;
     }
     for assignment in &args.set {
-        assign(&mut tables, assignment).with_context(|| format!("--set {assignment}"))?;
+        assign(&mut drafts, assignment).with_context(|| format!("--set {assignment}"))?;
     }
-    tables.iter().map(read_rule).collect()
+    drafts.iter().map(read_rule).collect()
 }
 
-fn read_tables(text: &str) -> Result<Vec<Table>> {
-    let mut document: Table = text.parse()?;
-    match document.remove("rule") {
-        Some(Value::Array(rules)) => rules
-            .into_iter()
-            .map(|rule| match rule {
-                Value::Table(table) => Ok(table),
-                other => bail!("a rule is a table [[rule]], not {}", other.type_str()),
-            })
-            .collect(),
-        _ => bail!("there is no [[rule]]"),
+fn built_in() -> Result<Vec<Draft>> {
+    let mut document: Table = DEFAULT_RULES.parse().context("the built-in rules")?;
+    let Some(Value::Array(rules)) = document.remove("rule") else {
+        bail!("the built-in rules: there is no [[rule]]");
+    };
+    let table = |rule| match rule {
+        Value::Table(table) => Ok(Draft {
+            table,
+            ..Draft::default()
+        }),
+        other => bail!("a rule is a table [[rule]], not {}", other.type_str()),
+    };
+    rules.into_iter().map(table).collect()
+}
+
+/// A rule of a configuration changes the one of its name, or is a new one. Budgets are told apart by their period too.
+fn lay_over(drafts: &mut Vec<Draft>, rule: WrittenRule) -> Result<()> {
+    let text = |key: &str| {
+        let value = rule.keys.iter().find(|(known, ..)| known == key);
+        value
+            .and_then(|(.., value)| value.as_str())
+            .map(str::to_owned)
+    };
+    let name = text("name").with_context(|| {
+        format!(
+            "{}: a rule without a name; add name = \"…\", that of a built-in rule to change it",
+            rule.place
+        )
+    })?;
+    let per = text("per");
+    let is_same = |draft: &Draft| {
+        let other_period =
+            draft.is("metric", "budget") && per.as_deref().is_some_and(|per| !draft.is("per", per));
+        draft.is("name", &name) && !other_period
+    };
+    let at = drafts.iter().position(is_same).unwrap_or_else(|| {
+        drafts.push(Draft::default());
+        drafts.len() - 1
+    });
+    let draft = &mut drafts[at];
+    draft.place = Some(rule.place);
+    // Of several limits in one rule none is dropped: that is a mistake to be told.
+    if rule
+        .keys
+        .iter()
+        .any(|(key, ..)| LIMIT_KEYS.contains(&key.as_str()))
+    {
+        for limit in LIMIT_KEYS {
+            draft.table.remove(limit);
+        }
+    }
+    for (key, place, value) in rule.keys {
+        draft.places.insert(key.clone(), place);
+        draft.table.insert(key, value);
+    }
+    Ok(())
+}
+
+/// `50/day`.
+fn add_budget(drafts: &mut Vec<Draft>, text: &str) -> Result<()> {
+    let way_out = "write it as AMOUNT/PERIOD, such as 50/day, 5/hour or 1000/month";
+    let (dollars, period) = text.split_once('/').context(way_out)?;
+    amount(dollars).map_err(|e| anyhow!("{e}; {way_out}"))?;
+    let period = period.trim();
+    if !PERIODS.iter().any(|known| known.name() == period) {
+        bail!("\"{period}\" is none of hour, day and month; {way_out}");
+    }
+    let at = drafts
+        .iter()
+        .position(|draft| draft.is("name", "budget") && draft.is("per", period));
+    let at = at.unwrap_or_else(|| {
+        let mut table = Table::new();
+        for (key, value) in [("name", "budget"), ("metric", "budget"), ("per", period)] {
+            table.insert(key.to_owned(), Value::String(value.to_owned()));
+        }
+        drafts.push(Draft {
+            table,
+            ..Draft::default()
+        });
+        drafts.len() - 1
+    });
+    drafts[at].set("above", &Value::String(dollars.trim().to_owned()));
+    Ok(())
+}
+
+impl Draft {
+    fn is(&self, key: &str, text: &str) -> bool {
+        self.table.get(key).and_then(Value::as_str) == Some(text)
+    }
+
+    /// Sets a key by a flag. A rule has one limit: a new one takes the place of the old.
+    fn set(&mut self, key: &str, value: &Value) {
+        if LIMIT_KEYS.contains(&key) {
+            for other in LIMIT_KEYS {
+                self.table.remove(other);
+            }
+        }
+        self.places.remove(key);
+        self.table.insert(key.to_owned(), value.clone());
     }
 }
 
 /// `--window` sets the window of the two rate rules and the first step of the ladder; longer steps stay.
-fn set_window(tables: &mut [Table], window: &str, secs: i64) -> Result<()> {
+fn set_window(drafts: &mut [Draft], window: &str, secs: i64) -> Result<()> {
     for rule in ["cost-rate", "token-spike"] {
-        set(tables, rule, "window", Value::String(window.to_owned()))?;
+        set(drafts, rule, "window", &Value::String(window.to_owned()))?;
     }
-    let ladder = find(tables, "cache-miss")?.get("window").cloned();
+    let ladder = find(drafts, "cache-miss")?.next();
+    let ladder = ladder.and_then(|draft| draft.table.get("window").cloned());
     let steps = ladder
         .and_then(|steps| steps.as_array().cloned())
         .unwrap_or_default();
@@ -103,50 +252,46 @@ fn set_window(tables: &mut [Table], window: &str, secs: i64) -> Result<()> {
     };
     let mut steps: Vec<Value> = steps.into_iter().skip(1).filter(longer).collect();
     steps.insert(0, Value::String(window.to_owned()));
-    set(tables, "cache-miss", "window", Value::Array(steps))
+    set(drafts, "cache-miss", "window", &Value::Array(steps))
 }
 
 /// `RULE.FIELD=VALUE`; the value is TOML, or a plain word.
-fn assign(tables: &mut [Table], assignment: &str) -> Result<()> {
-    let (path, value) = assignment
-        .split_once('=')
-        .context("write it as RULE.FIELD=VALUE, such as cost-rate.above=0.50")?;
-    let (rule, field) = path
-        .trim()
-        .split_once('.')
-        .context("write it as RULE.FIELD=VALUE, such as cost-rate.above=0.50")?;
+fn assign(drafts: &mut [Draft], assignment: &str) -> Result<()> {
+    let way_out = "write it as RULE.FIELD=VALUE, such as cost-rate.above=0.50";
+    let (path, value) = assignment.split_once('=').context(way_out)?;
+    let (rule, field) = path.trim().split_once('.').context(way_out)?;
     let parsed = format!("value = {value}")
         .parse::<Table>()
         .ok()
         .and_then(|mut t| t.remove("value"));
     let value = parsed.unwrap_or_else(|| Value::String(value.trim().to_owned()));
-    set(tables, rule, field, value)
+    set(drafts, rule, field, &value)
 }
 
-fn find<'a>(tables: &'a mut [Table], name: &str) -> Result<&'a mut Table> {
-    let names: Vec<String> = tables
-        .iter()
-        .filter_map(|t| Some(t.get("name")?.as_str()?.to_owned()))
-        .collect();
-    let at = names.iter().position(|known| known == name);
-    let at = at.ok_or_else(|| {
-        anyhow!(
-            "there is no rule \"{name}\"{}",
-            suggestion(name, names.iter().map(String::as_str))
-        )
-    })?;
-    Ok(&mut tables[at])
-}
-
-fn set(tables: &mut [Table], rule: &str, field: &str, value: Value) -> Result<()> {
-    let table = find(tables, rule)?;
-    check_key(field)?;
-    if LIMIT_KEYS.contains(&field) {
-        for other in LIMIT_KEYS {
-            table.remove(other);
-        }
+/// The rules of a name: several budgets may share theirs.
+fn find<'a>(drafts: &'a mut [Draft], name: &'a str) -> Result<impl Iterator<Item = &'a mut Draft>> {
+    if !drafts.iter().any(|draft| draft.is("name", name)) {
+        let names = drafts
+            .iter()
+            .filter_map(|draft| draft.table.get("name")?.as_str());
+        let names = suggestion(name, names);
+        let budget = if name == "budget" {
+            "; set one with --budget 50/day"
+        } else {
+            ""
+        };
+        bail!("there is no rule \"{name}\"{names}{budget}");
     }
-    table.insert(field.to_owned(), value);
+    Ok(drafts
+        .iter_mut()
+        .filter(move |draft| draft.is("name", name)))
+}
+
+fn set(drafts: &mut [Draft], rule: &str, field: &str, value: &Value) -> Result<()> {
+    check_key(field)?;
+    for draft in find(drafts, rule)? {
+        draft.set(field, value);
+    }
     Ok(())
 }
 
@@ -154,10 +299,8 @@ fn check_key(key: &str) -> Result<()> {
     if KEYS.contains(&key) || key == "enabled" {
         return Ok(());
     }
-    bail!(
-        "unknown key \"{key}\"{}",
-        suggestion(key, KEYS.into_iter().chain(["enabled"]))
-    )
+    let near = suggestion(key, KEYS.into_iter().chain(["enabled"]));
+    Err(key_error(key, format!("unknown key \"{key}\"{near}")))
 }
 
 /// `; did you mean "above"?`, or all there is to choose from.
@@ -174,14 +317,26 @@ fn suggestion<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-fn read_rule(table: &Table) -> Result<Rule> {
-    let name = table
+/// Reads a rule, and says where it is wrong if it stands in a file.
+fn read_rule(draft: &Draft) -> Result<Rule> {
+    let name = draft
+        .table
         .get("name")
         .and_then(Value::as_str)
-        .context("a rule without a name")?;
-    let rule = build(name, table).with_context(|| format!("rule \"{name}\""))?;
-    rule.check().with_context(|| format!("rule \"{name}\""))?;
-    Ok(rule)
+        .unwrap_or("");
+    let rule = build(name, &draft.table).and_then(|rule| {
+        let checked = rule.check();
+        checked.map_err(|e| key_error(e.key(&rule), e.to_string()))?;
+        Ok(rule)
+    });
+    rule.map_err(|error| {
+        let key = error.downcast_ref::<KeyError>().map(|error| &error.key);
+        let place = key
+            .and_then(|key| draft.places.get(key))
+            .or(draft.place.as_ref());
+        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+        error.context(format!("{place}rule \"{name}\""))
+    })
 }
 
 fn build(name: &str, table: &Table) -> Result<Rule> {
@@ -190,12 +345,31 @@ fn build(name: &str, table: &Table) -> Result<Rule> {
     }
     let field = Fields(table);
     let metric = field.one_of("metric", &METRICS.map(|m| (m.name(), m)))?;
-    let metric: Metric = metric.context("metric is missing")?;
+    let metric: Metric = metric.ok_or_else(|| {
+        let known = built_in().unwrap_or_default();
+        let known = known
+            .iter()
+            .filter_map(|draft| draft.table.get("name")?.as_str());
+        let near = suggestion(name, known);
+        key_error(
+            "name",
+            format!("no built-in rule has this name, and a new one needs a metric{near}"),
+        )
+    })?;
     let severity = [Severity::Info, Severity::Warning, Severity::Critical].map(|s| (s.name(), s));
     Ok(Rule {
         name: name.into(),
         metric,
-        per_secs: field.duration("per")?,
+        per_secs: if metric == Metric::Budget {
+            None
+        } else {
+            field.duration("per")?
+        },
+        period: if metric == Metric::Budget {
+            field.one_of("per", &PERIODS.map(|period| (period.name(), period)))?
+        } else {
+            None
+        },
         windows: field.durations("window")?,
         min_requests: field.integer("min_requests")?.unwrap_or(0),
         min_prompt_tokens: u64::try_from(field.integer("min_prompt_tokens")?.unwrap_or(5000))?,
@@ -224,7 +398,9 @@ impl Fields<'_> {
         read: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Result<Option<T>> {
         let value = self.0.get(key).map(read);
-        value.transpose().map_err(|e| anyhow!("{key}: {e}"))
+        value
+            .transpose()
+            .map_err(|e| key_error(key, format!("{key}: {e}")))
     }
 
     fn text<T>(
@@ -349,12 +525,15 @@ impl Fields<'_> {
             .filter(|key| self.0.contains_key(*key))
             .collect();
         if let [first, second, ..] = given[..] {
-            bail!("it has two limits, {first} and {second}; keep one");
+            let text = format!("it has two limits, {first} and {second}; keep one");
+            return Err(key_error(second, text));
         }
         let limit = match given.first() {
             Some(&"above") => self.amount("above")?.map(Limit::Above),
             Some(&"below") => self.amount("below")?.map(Limit::Below),
             Some(&"times_usual") => self.amount("times_usual")?.map(Limit::TimesUsual),
+            Some(&"beyond_busy") => self.amount("beyond_busy")?.map(Limit::BeyondBusy),
+            Some(&"silent_for") => self.duration("silent_for")?.map(Limit::SilentFor),
             Some(_) => {
                 let secs = self.duration("by_chance")?;
                 secs.map(|secs| Limit::ByChance {
@@ -411,6 +590,7 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
     );
     fields.push(("metric", comment));
     fields.extend(rule.per_secs.map(|secs| ("per", time(secs))));
+    fields.extend(rule.period.map(|period| ("per", quoted(period.name()))));
     let windows: Vec<String> = rule.windows.iter().map(|secs| time(*secs)).collect();
     match &windows[..] {
         [] => {}
@@ -443,6 +623,8 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
         Limit::Above(limit) => fields.push(("above", write_amount(limit))),
         Limit::Below(limit) => fields.push(("below", write_amount(limit))),
         Limit::TimesUsual(times) => fields.push(("times_usual", write_amount(times))),
+        Limit::BeyondBusy(times) => fields.push(("beyond_busy", write_amount(times))),
+        Limit::SilentFor(secs) => fields.push(("silent_for", time(secs))),
         Limit::ByChance { days } => fields.push(("by_chance", quoted(&format!("{days}d")))),
         Limit::Once => {}
     }
@@ -471,10 +653,20 @@ mod tests {
 
     fn with(set: &[&str]) -> Result<Vec<Rule>> {
         let set = set.iter().map(|s| (*s).to_owned()).collect();
-        rules(&RuleArgs {
+        let args = RuleArgs {
             set,
             ..RuleArgs::default()
-        })
+        };
+        rules(&args, Some(Path::new("-")))
+    }
+
+    /// The rules under a configuration, or what is said of it.
+    fn configured(text: &str) -> Result<Vec<Rule>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        let rules = rules(&RuleArgs::default(), Some(&path));
+        rules.map_err(|e| format!("{e:#}").replace(&format!("{}/", dir.path().display()), ""))
     }
 
     fn refused(assignment: &str) -> String {
@@ -488,12 +680,106 @@ mod tests {
             "no-cache.enabled=false",
         ])
         .unwrap();
-        let again: Vec<Rule> = read_tables(&write_rules(&rules))
-            .unwrap()
-            .iter()
-            .map(|t| read_rule(t).unwrap())
-            .collect();
-        assert_eq!(rules, again);
+        assert_eq!(configured(&write_rules(&rules)), Ok(rules));
+    }
+
+    #[test]
+    fn a_configuration_changes_rules_and_adds_some() {
+        let text = "[[rule]]\nname = \"cost-rate\"\ntimes_usual = 4.0\n\n[[rule]]\nname = \"opus-burn\"\nmetric = \"cost\"\nper = \"1m\"\nwindow = [\"60s\", \"5m\"]\nwhere = { model = \"claude-opus-*\" }\nby = [\"project\"]\nabove = 1.50\n\n[[rule]]\nname = \"budget\"\nmetric = \"budget\"\nper = \"day\"\nabove = 50\n\n[[rule]]\nname = \"budget\"\nmetric = \"budget\"\nper = \"month\"\nabove = 900\n";
+        let rules = configured(text).unwrap();
+        let unit = crate::monitor::UNIT;
+        assert_eq!(rules[0].limit, Limit::TimesUsual(4 * unit));
+        let named = |name: &str| rules.iter().filter(|rule| &*rule.name == name).count();
+        assert_eq!((named("opus-burn"), named("budget")), (1, 2));
+        assert_eq!(configured(&write_rules(&rules)), Ok(rules));
+    }
+
+    #[test]
+    fn a_mistake_in_a_configuration_is_named_with_its_line_and_the_way_out() {
+        let wrong = |line: &str| {
+            let text = format!("# mine\n[[rule]]\nname = \"cost-rate\"\n{line}\n");
+            configured(&text).unwrap_err()
+        };
+        let place = "c.toml:4: rule \"cost-rate\": ";
+        for (line, expected) in [
+            (
+                "abvoe = 1",
+                "unknown key \"abvoe\"; did you mean \"above\"?",
+            ),
+            (
+                "above = \"a lot\"",
+                "above: \"a lot\" is not a number; write it like 2, 0.5 or 50%",
+            ),
+            (
+                "above = -1",
+                "above: \"-1\" is not a number; write it like 2, 0.5 or 50%",
+            ),
+            ("below = 0", "nothing is below 0; it can never fire"),
+            (
+                "window = \"90s\"",
+                "window 90 s is not a multiple of 60 s; the nearest is 120 s",
+            ),
+            (
+                "window = [\"5m\", \"60s\"]",
+                "windows must grow: write the shortest first",
+            ),
+            (
+                "window = 5",
+                "window: write \"60s\" or [\"60s\", \"5m\"], not integer",
+            ),
+            (
+                "for = \"soon\"",
+                "for: \"soon\" is not a duration; write 30s, 5m, 1h or 7d",
+            ),
+            (
+                "severity = \"bad\"",
+                "severity: unknown \"bad\"; there are info, warning, critical",
+            ),
+            (
+                "metric = \"costs\"",
+                "metric: unknown \"costs\"; did you mean \"cost\"?",
+            ),
+            (
+                "by = [\"sesion\"]",
+                "by: unknown label \"sesion\"; did you mean \"session\"?",
+            ),
+            (
+                "where = { model = \"[\" }",
+                "where: model: unclosed character class; missing ']'",
+            ),
+            (
+                "silent_for = \"5m\"",
+                "silent_for does not go with metric cost; remove it",
+            ),
+            ("enabled = \"no\"", "enabled: write true or false"),
+        ] {
+            assert_eq!(wrong(line), format!("{place}{expected}"), "{line}");
+        }
+        assert_eq!(
+            wrong("above = 1\nbelow = 2"),
+            "c.toml:5: rule \"cost-rate\": it has two limits, above and below; keep one"
+        );
+        let whole = |text: &str| configured(text).unwrap_err();
+        assert_eq!(
+            whole("[[rule]]\nname = \"cost-rat\"\nabove = 1\n"),
+            "c.toml:2: rule \"cost-rat\": no built-in rule has this name, and a new one needs a metric; did you mean \"cost-rate\"?"
+        );
+        assert_eq!(
+            whole("\n[[rule]]\nabove = 1\n"),
+            "c.toml:2: a rule without a name; add name = \"…\", that of a built-in rule to change it"
+        );
+        assert_eq!(
+            whole("[[rule]]\nname = \"x\"\nmetric = \"budget\"\nabove = 5\n"),
+            "c.toml:3: rule \"x\": a budget is for an hour, a day or a month: add per = \"day\""
+        );
+        assert_eq!(
+            whole("[[rule]]\nname = \"x\"\nmetric = \"cost\"\nwindow = \"60s\"\n"),
+            "c.toml:1: rule \"x\": it has no limit; add one of above, below, times_usual, beyond_busy, by_chance, silent_for"
+        );
+        assert_eq!(
+            whole("[[ruel]]\nname = \"x\"\n"),
+            "c.toml:1: unknown field \"ruel\", expected \"model_alias\" or \"rule\""
+        );
     }
 
     #[test]
@@ -537,7 +823,7 @@ mod tests {
             window: Some("10m".to_owned()),
             ..RuleArgs::default()
         };
-        let rules = rules(&args).unwrap();
+        let rules = rules(&args, Some(Path::new("-"))).unwrap();
         let windows = |name: &str| {
             rules
                 .iter()

@@ -294,10 +294,16 @@ impl Report<'_> {
             lines.push("one response id stands for more than 100 different responses, each counted: a gateway or mock gives all the same".to_owned());
         }
         lines.extend(what_lines_were(self.coverage.counts, self.coverage.stats));
-        for learning in &self.coverage.learning {
+        let learning: Vec<String> = self
+            .coverage
+            .learning
+            .iter()
+            .map(|learning| format!("{} ({})", learning.rule, learning.minutes))
+            .collect();
+        if !learning.is_empty() {
             lines.push(format!(
-                "rule {} was still learning: {} of 60 active minutes",
-                learning.rule, learning.minutes
+                "still learning what is usual, and quiet until 60 active minutes: {}",
+                learning.join(", ")
             ));
         }
         lines

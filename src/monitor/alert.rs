@@ -33,6 +33,8 @@ const FLAPS: usize = 3;
 pub enum Reason {
     /// The episode is told for the first time.
     First,
+    /// It has become worse.
+    Escalated,
     /// It goes on.
     Repeat,
     /// It had resolved and is back.
@@ -50,6 +52,7 @@ impl Reason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::First => "first",
+            Self::Escalated => "escalated",
             Self::Repeat => "repeat",
             Self::Reopened => "reopened",
             Self::StillFiring => "still-firing",
@@ -251,7 +254,7 @@ impl Episode {
     pub fn was_told(&mut self, reason: Reason, now: Time, exposed: PicoUsd) {
         match reason {
             Reason::First | Reason::StillFiring => self.told.repeats = 0,
-            Reason::Repeat => self.told.repeats += 1,
+            Reason::Repeat | Reason::Escalated => self.told.repeats += 1,
             Reason::Reopened => {
                 self.told.repeats = 0;
                 self.told.reopened_at = Some(now);
@@ -285,7 +288,7 @@ impl Episode {
             Reason::First | Reason::StillFiring => self.told = Told::default(),
             Reason::Resolved => self.told.over = false,
             Reason::Reopened => self.told.over = true,
-            Reason::Repeat | Reason::Stopped => {}
+            Reason::Repeat | Reason::Escalated | Reason::Stopped => {}
         }
     }
 
@@ -543,4 +546,45 @@ pub struct Notice {
     pub missed: bool,
     /// What is wrong, in words, where no number says it.
     pub text: Option<Arc<str>>,
+}
+
+impl Notice {
+    /// A notice that words say, not numbers.
+    pub(super) fn in_words(
+        rule: &Arc<Rule>,
+        reason: Reason,
+        key: Vec<(Label, String)>,
+        episode: u64,
+        at: Time,
+        since: Time,
+        text: impl Into<Arc<str>>,
+    ) -> Self {
+        Self {
+            reason,
+            rule: Arc::clone(rule),
+            key,
+            episode,
+            at,
+            since,
+            value: 0,
+            at_least: false,
+            limit: 0,
+            window_secs: None,
+            requests: 0,
+            usual: None,
+            exposed: None,
+            exposed_is_all: false,
+            pace: None,
+            causes: Vec::new(),
+            odds: None,
+            models: Vec::new(),
+            sessions: Vec::new(),
+            labels: Arc::default(),
+            explains: Vec::new(),
+            flapping: false,
+            stale: false,
+            missed: false,
+            text: Some(text.into()),
+        }
+    }
 }

@@ -36,6 +36,12 @@ struct Spot {
 }
 
 impl Blind {
+    /// Whether anything is told to be blind.
+    pub(super) fn is_told(&self) -> bool {
+        let mut alerts = self.spots.values().map(|spot| &spot.alert);
+        alerts.any(|alert| alert.open().is_some_and(Episode::is_told_open))
+    }
+
     /// Says of a spot that it is blind, and how, or that it no longer is.
     pub(super) fn set(&mut self, spot: &BlindSpot, text: Option<String>) {
         match (self.spots.get_mut(spot), text) {
@@ -111,58 +117,27 @@ fn notice(
     place: &BlindSpot,
     text: &Arc<str>,
 ) -> Notice {
+    let key = vec![(Label::Source, place.source.to_string())];
+    let text = Arc::clone(text);
     Notice {
-        reason,
-        rule: Arc::clone(rule),
-        key: vec![(Label::Source, place.source.to_string())],
-        episode: episode.id,
-        at: now,
-        since: episode.since,
-        value: 0,
-        at_least: false,
-        limit: 0,
-        window_secs: None,
-        requests: 0,
-        usual: None,
-        exposed: None,
-        exposed_is_all: false,
-        pace: None,
-        causes: Vec::new(),
-        odds: None,
-        models: Vec::new(),
-        sessions: Vec::new(),
         labels: Arc::clone(&episode.labels),
-        explains: Vec::new(),
         flapping: episode.is_flapping(),
-        stale: false,
-        missed: false,
-        text: Some(Arc::clone(text)),
+        ..Notice::in_words(rule, reason, key, episode.id, now, episode.since, text)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::{Filter, Limit, Metric, Severity};
+    use crate::monitor::{Limit, Metric};
 
     fn rule() -> Arc<Rule> {
         Arc::new(Rule {
             name: "blind".into(),
             metric: Metric::Blind,
-            per_secs: None,
-            windows: Vec::new(),
-            min_requests: 0,
-            min_prompt_tokens: 0,
-            min_waste: PicoUsd::ZERO,
-            filter: Filter::default(),
-            by: Vec::new(),
             limit: Limit::Once,
-            share_of_cost: 0,
-            floor: 0,
-            hold_secs: 0,
             keep_firing_secs: 60,
-            severity: Severity::Warning,
-            enabled: true,
+            ..Rule::blank()
         })
     }
 

@@ -13,18 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Episode, Notice, Reason};
 use super::baseline::{Baseline, MIN_SAMPLES};
 use super::blind::{Blind, BlindSpot};
+use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
 use super::cache::{CacheTracker, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::metric::Metric;
-use super::reconcile::Ledger;
+use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
-use super::rule::Rule;
+use super::rule::{Label, Limit, Rule};
 use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
 use super::totals::{GroupBy, Totals};
 use super::window::{Sums, Window, signed};
+use crate::price::PicoUsd;
 
 /// How the evaluator is set up.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct Settings {
     pub max_responses: Option<usize>,
     /// What sums are also given by.
     pub group_by: Option<GroupBy>,
+    /// Where the periods of budgets begin and end.
+    pub calendar: Arc<dyn Calendar>,
 }
 
 /// What became of a record.
@@ -81,6 +85,8 @@ pub struct Remembered {
 pub struct Evaluator {
     scopes: Vec<Scope>,
     blind_rule: Option<Arc<Rule>>,
+    budgets: Vec<Budget>,
+    calendar: Arc<dyn Calendar>,
     state: State,
 }
 
@@ -96,9 +102,17 @@ impl Evaluator {
         // It has no window and no key: what it says is said from outside.
         let is_blind = |rule: &mut Arc<Rule>| rule.metric == Metric::Blind;
         let blind_rule = rules.extract_if(.., is_blind).next();
+        let budgets: Vec<Budget> = rules.iter().filter_map(Budget::of).collect();
+        rules.retain(|rule| rule.metric != Metric::Budget);
 
         // What explains comes before what is explained.
-        rules.sort_by_key(|rule| rank(rule.metric));
+        rules.sort_by_key(|rule| {
+            if is_session_cost(rule) {
+                3
+            } else {
+                rank(rule.metric)
+            }
+        });
         let cache_rules = rules.iter().filter(|rule| rule.metric.is_about_cache());
         let min_prompt = cache_rules
             .map(|rule| rule.min_prompt_tokens)
@@ -118,7 +132,10 @@ impl Evaluator {
         Self {
             scopes,
             blind_rule,
+            calendar: settings.calendar,
             state: State {
+                spending: budgets.iter().map(|_| Spending::default()).collect(),
+                first: None,
                 now: Time(i64::MIN / 2),
                 lateness_ms: settings.lateness_secs * 1000,
                 live: false,
@@ -139,6 +156,7 @@ impl Evaluator {
                 blind: Blind::default(),
                 silenced: BTreeSet::new(),
             },
+            budgets,
         }
     }
 
@@ -159,6 +177,7 @@ impl Evaluator {
     pub fn restore(&mut self, remembered: Remembered) -> bool {
         let Remembered { scopes, state } = remembered;
         let fits = scopes.len() == self.scopes.len()
+            && state.spending.len() == self.budgets.len()
             && scopes.iter().zip(&self.scopes).all(|((keys, _), scope)| {
                 let mut alerts = keys.values().map(|key| key.alerts.len());
                 alerts.all(|n| n == scope.rules.len())
@@ -179,16 +198,21 @@ impl Evaluator {
     pub fn told_episodes(&self) -> Vec<u64> {
         let keys = self.scopes.iter().flat_map(|scope| scope.keys.values());
         let alerts = keys.flat_map(|key| &key.alerts);
+        let budgets = self.budgets.iter().zip(&self.state.spending);
         alerts
             .filter_map(|alert| alert.open())
             .filter(|episode| episode.is_told_open())
             .map(|episode| episode.id)
+            .chain(budgets.filter_map(|(budget, spending)| budget.told(spending)))
             .collect()
     }
 
     /// These episodes were told by another run: they are not told as new.
     pub fn note_told(&mut self, ids: &std::collections::HashSet<u64>) {
         let now = self.state.now;
+        for (budget, spending) in self.budgets.iter().zip(&mut self.state.spending) {
+            budget.note_told(spending, |id| ids.contains(&id));
+        }
         for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
             for alert in &mut key.alerts {
                 if let Some(episode) = alert.open_mut().filter(|e| ids.contains(&e.id)) {
@@ -201,6 +225,12 @@ impl Evaluator {
 
     /// These notices did not reach anybody: they are due again.
     pub fn note_not_told(&mut self, notices: &[(u64, Reason)]) {
+        for (budget, spending) in self.budgets.iter().zip(&mut self.state.spending) {
+            let episode = budget.told(spending);
+            if notices.iter().any(|(id, _)| Some(*id) == episode) {
+                spending.was_not_told();
+            }
+        }
         for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
             let episodes = key
                 .alerts
@@ -251,13 +281,14 @@ impl Evaluator {
     /// How many rules are in force.
     pub fn n_rules(&self) -> usize {
         let windowed: usize = self.scopes.iter().map(|scope| scope.rules.len()).sum();
-        windowed + usize::from(self.blind_rule.is_some())
+        windowed + self.budgets.len() + usize::from(self.blind_rule.is_some())
     }
 
     /// Learned rules that have not seen enough for any key.
     pub fn learning(&self) -> Vec<Learning> {
         let mut learning = Vec::new();
-        for scope in &self.scopes {
+        // What has seen nothing that it is about has nothing to learn.
+        for scope in self.scopes.iter().filter(|scope| !scope.keys.is_empty()) {
             for (slot, rule) in scope
                 .rules
                 .iter()
@@ -289,6 +320,7 @@ impl Evaluator {
     pub fn observe(&mut self, record: &UsageRecord) -> Counted {
         let state = &mut self.state;
         let sighting = state.dedupe.sight(record);
+        let mut given_back = Change::default();
         let change = match &sighting {
             Sighting::New => {
                 state.totals.count(record);
@@ -302,14 +334,18 @@ impl Evaluator {
                 // What a report had taken off is given back before the response itself is.
                 if let Some(change) = state.ledger.grow(growth) {
                     state.totals.reconcile(&change);
+                    given_back = change;
                 }
                 state.totals.count_copy(Some(growth));
                 None
             }
         };
-        if let Some(change) = change {
-            state.totals.reconcile(&change);
+        if let Some(change) = &change {
+            state.totals.reconcile(change);
         }
+        self.spend_residuals(&given_back);
+        self.spend_residuals(&change.unwrap_or_default());
+        let state = &mut self.state;
         state.totals.forgotten = state.dedupe.forgotten();
         state.totals.reused_id = state.dedupe.has_reused_id();
         let Stamp::At(at) = record.stamp else {
@@ -323,6 +359,12 @@ impl Evaluator {
             Sighting::New => {
                 self.advance(at);
                 self.observe_new(record, at);
+                self.spend(&Spent {
+                    at,
+                    cost: record.cost,
+                    labels: &record.labels,
+                    is_new: true,
+                });
                 Counted::New
             }
             Sighting::Copy => {
@@ -332,8 +374,63 @@ impl Evaluator {
             Sighting::Grown(growth) => {
                 self.state.cache.observe_copy(record, at);
                 self.grow(&growth, record.batch);
+                if let Some(first) = growth.first {
+                    self.spend(&Spent {
+                        at: first,
+                        cost: growth.cost,
+                        labels: &growth.labels,
+                        is_new: false,
+                    });
+                }
                 Counted::Grown
             }
+        }
+    }
+
+    /// Counts what a record costs in the budgets, and says what follows.
+    fn spend(&mut self, spent: &Spent<'_>) {
+        let state = &mut self.state;
+        state.first = Some(state.first.map_or(spent.at, |first| first.min(spent.at)));
+        for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
+            let moment = Moment {
+                now: state.now,
+                first: state.first,
+                live: state.live,
+                calendar: &*self.calendar,
+            };
+            for notice in budget.count(spending, spent, &moment) {
+                count_first(&mut state.totals, &notice);
+                state.notices.push(notice);
+            }
+        }
+    }
+
+    /// What a run says that it used beyond what was counted is spent now, and what no longer holds is given back.
+    fn spend_residuals(&mut self, change: &Change) {
+        let at = self.state.now;
+        let added = change.added.iter().map(|residual| (residual, 1));
+        let withdrawn = change.withdrawn.iter().map(|residual| (residual, -1));
+        for (residual, sign) in withdrawn.chain(added) {
+            self.spend(&Spent {
+                at,
+                cost: residual.cost.map(|cost| PicoUsd(cost.0 * sign)),
+                labels: &residual.labels,
+                is_new: false,
+            });
+        }
+    }
+
+    /// Ends the periods of budgets that are over.
+    fn end_periods(&mut self) {
+        let state = &mut self.state;
+        for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
+            let moment = Moment {
+                now: state.now,
+                first: state.first,
+                live: state.live,
+                calendar: &*self.calendar,
+            };
+            state.notices.extend(budget.advance(spending, &moment));
         }
     }
 
@@ -402,6 +499,7 @@ impl Evaluator {
         let state = &mut self.state;
         if let Some(change) = state.ledger.report(report) {
             state.totals.reconcile(&change);
+            self.spend_residuals(&change);
         }
     }
 
@@ -470,6 +568,8 @@ impl Evaluator {
                 _ => continue,
             }
             self.state.now = self.state.now.max(Time::from_secs(second));
+            self.end_periods();
+            let scope = &mut self.scopes[index];
             self.state.sample(scope, id);
             self.state.evaluate(index, scope, id, None);
             if scope.keys.get(&id).is_some_and(|key| scope.may_forget(key)) {
@@ -481,6 +581,28 @@ impl Evaluator {
             self.state.now = self.state.now.max(whole);
         }
         self.state.pace.sample(self.state.now);
+        self.end_periods();
+    }
+
+    /// A first response is due by then, though none ever came: until then nothing is silent, after it everything that is
+    /// watched for silence as a whole.
+    pub fn expect_by(&mut self, deadline: Time) {
+        for index in 0..self.scopes.len() {
+            let scope = &mut self.scopes[index];
+            let silent = scope.rules.iter().find_map(|rule| match rule.limit {
+                Limit::SilentFor(secs) => Some(secs),
+                _ => None,
+            });
+            let Some(secs) = silent.filter(|_| scope.by.is_empty()) else {
+                continue;
+            };
+            let labels = Arc::new(Labels::default());
+            let id = scope.key_of(&labels);
+            let last = deadline.plus_secs(-secs);
+            let key = scope.key_mut(id, &labels, last);
+            key.last_usage = key.last_usage.or(Some(last));
+            self.state.schedule(&mut self.scopes[index], index, id);
+        }
     }
 
     /// Says of a spot that nothing can be seen there, and why, or that it can again.
@@ -496,13 +618,7 @@ impl Evaluator {
         };
         let state = &mut self.state;
         for notice in state.blind.step(rule, now, state.live) {
-            if notice.reason == Reason::First {
-                *state
-                    .totals
-                    .alerts_by_rule
-                    .entry(Arc::clone(&rule.name))
-                    .or_default() += 1;
-            }
+            count_first(&mut state.totals, &notice);
             state.notices.push(notice);
         }
     }
@@ -516,6 +632,19 @@ impl Evaluator {
             for id in ids {
                 self.state
                     .tell(&mut self.scopes[index], id, None, Some(Reason::StillFiring));
+            }
+        }
+        let state = &mut self.state;
+        for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
+            let moment = Moment {
+                now: state.now,
+                first: state.first,
+                live: true,
+                calendar: &*self.calendar,
+            };
+            if let Some(notice) = budget.tell(spending, &moment, Reason::StillFiring) {
+                count_first(&mut state.totals, &notice);
+                state.notices.push(notice);
             }
         }
         self.state.tell_unheard();
@@ -569,6 +698,13 @@ impl Evaluator {
     }
 }
 
+fn count_first(totals: &mut Totals, notice: &Notice) {
+    if matches!(notice.reason, Reason::First | Reason::StillFiring) {
+        let n = totals.alerts_by_rule.entry(Arc::clone(&notice.rule.name));
+        *n.or_default() += 1;
+    }
+}
+
 /// Runs that are remembered for reconciling where memory is bounded.
 const MAX_RUNS: usize = 10_000;
 
@@ -583,10 +719,21 @@ fn rank(metric: Metric) -> u8 {
         | Metric::PromptTokens
         | Metric::OutputTokens
         | Metric::Requests
+        | Metric::CostPerRequest
+        | Metric::PromptPerRequest
+        | Metric::OutputPerRequest
+        | Metric::CacheGain
         | Metric::Errors
-        | Metric::Blind => 3,
-        Metric::Unpriced | Metric::NoCache => 4,
+        | Metric::Silence
+        | Metric::Budget
+        | Metric::Blind => 4,
+        Metric::Unpriced | Metric::NoCache => 5,
     }
+}
+
+/// Its alerts explain those about the cost of the whole stream.
+pub(super) fn is_session_cost(rule: &Rule) -> bool {
+    rule.metric == Metric::Cost && rule.by == [Label::Session]
 }
 
 fn is_run_rule(rule: &Rule) -> bool {

@@ -18,10 +18,22 @@ pub enum Metric {
     OutputTokens,
     /// Responses.
     Requests,
+    /// Dollars of a response, on average.
+    CostPerRequest,
+    /// Tokens of a prompt, on average.
+    PromptPerRequest,
+    /// Output tokens of a response, on average.
+    OutputPerRequest,
+    /// Dollars that caching has saved: reads at the price of input, less what writing cost beyond input.
+    CacheGain,
     /// Share of eligible prompts that was not read from the cache.
     CacheMiss,
     /// Share of answers that are errors.
     Errors,
+    /// No response comes any more.
+    Silence,
+    /// Dollars of a calendar hour, day or month.
+    Budget,
     /// Nothing is seen where something should be. Has no number.
     Blind,
     /// Dollars paid again for what the cache would have given.
@@ -35,14 +47,20 @@ pub enum Metric {
 }
 
 /// All metrics in the order of the documentation.
-pub const METRICS: [Metric; 12] = [
+pub const METRICS: [Metric; 18] = [
     Metric::Cost,
     Metric::Tokens,
     Metric::PromptTokens,
     Metric::OutputTokens,
     Metric::Requests,
+    Metric::CostPerRequest,
+    Metric::PromptPerRequest,
+    Metric::OutputPerRequest,
+    Metric::CacheGain,
     Metric::CacheMiss,
     Metric::Errors,
+    Metric::Silence,
+    Metric::Budget,
     Metric::Blind,
     Metric::CacheWaste,
     Metric::MissRun,
@@ -61,6 +79,8 @@ pub enum Unit {
     Requests,
     /// A share from 0 to 1.
     Share,
+    /// Seconds.
+    Seconds,
 }
 
 impl Metric {
@@ -72,8 +92,14 @@ impl Metric {
             Self::PromptTokens => "prompt-tokens",
             Self::OutputTokens => "output-tokens",
             Self::Requests => "requests",
+            Self::CostPerRequest => "cost-per-request",
+            Self::PromptPerRequest => "prompt-per-request",
+            Self::OutputPerRequest => "output-per-request",
+            Self::CacheGain => "cache-gain",
             Self::CacheMiss => "cache-miss",
             Self::Errors => "errors",
+            Self::Silence => "silence",
+            Self::Budget => "budget",
             Self::Blind => "blind",
             Self::CacheWaste => "cache-waste",
             Self::MissRun => "miss-run",
@@ -92,6 +118,14 @@ impl Metric {
             Self::Requests => "responses",
             Self::CacheMiss => "share of large prompts not read from the cache, 0 to 1",
             Self::Errors => "share of answers that are API errors, 0 to 1",
+            Self::CostPerRequest => "dollars of a response, on average",
+            Self::PromptPerRequest => "tokens of a prompt, on average",
+            Self::OutputPerRequest => "output tokens of a response, on average",
+            Self::CacheGain => {
+                "dollars that caching has saved; below 0 it costs more than it saves"
+            }
+            Self::Silence => "seconds without a response",
+            Self::Budget => "dollars of the calendar hour, day or month, in --timezone",
             Self::Blind => "nothing is seen where something should be",
             Self::CacheWaste => "dollars paid again for what the cache would have given",
             Self::MissRun => "requests in a row that missed the cache, in one conversation",
@@ -103,8 +137,17 @@ impl Metric {
     /// What its values count.
     pub const fn unit(self) -> Unit {
         match self {
-            Self::Cost | Self::CacheWaste => Unit::Usd,
-            Self::Tokens | Self::PromptTokens | Self::OutputTokens => Unit::Tokens,
+            Self::Cost
+            | Self::CacheWaste
+            | Self::CacheGain
+            | Self::CostPerRequest
+            | Self::Budget => Unit::Usd,
+            Self::Tokens
+            | Self::PromptTokens
+            | Self::OutputTokens
+            | Self::PromptPerRequest
+            | Self::OutputPerRequest => Unit::Tokens,
+            Self::Silence => Unit::Seconds,
             Self::Requests | Self::MissRun | Self::Unpriced | Self::NoCache | Self::Blind => {
                 Unit::Requests
             }
@@ -121,9 +164,15 @@ impl Metric {
             | Self::PromptTokens
             | Self::OutputTokens
             | Self::Requests
+            | Self::CacheGain
             | Self::CacheWaste => true,
-            Self::CacheMiss
+            Self::CostPerRequest
+            | Self::PromptPerRequest
+            | Self::OutputPerRequest
+            | Self::CacheMiss
             | Self::Errors
+            | Self::Silence
+            | Self::Budget
             | Self::Blind
             | Self::MissRun
             | Self::Unpriced
@@ -133,7 +182,20 @@ impl Metric {
 
     /// Read off a window at all.
     pub const fn is_windowed(self) -> bool {
-        self.is_sum() || matches!(self, Self::CacheMiss | Self::Errors)
+        self.is_sum() || self.is_mean() || matches!(self, Self::CacheMiss | Self::Errors)
+    }
+
+    /// An average over responses.
+    pub const fn is_mean(self) -> bool {
+        matches!(
+            self,
+            Self::CostPerRequest | Self::PromptPerRequest | Self::OutputPerRequest
+        )
+    }
+
+    /// Its episodes cost nothing that could be told.
+    pub const fn has_dollars(self) -> bool {
+        !self.is_limitless() && !matches!(self, Self::Errors | Self::Silence)
     }
 
     /// About the cache: its exposure is waste, not cost.
@@ -178,7 +240,16 @@ impl Metric {
                 let answers = sums.requests + sums.errors;
                 return (answers > 0).then(|| Value::new(whole(sums.errors), i128::from(answers)));
             }
-            Self::MissRun | Self::Unpriced | Self::NoCache | Self::Blind => return None,
+            Self::CacheGain => sums.cache_gain.0,
+            Self::CostPerRequest => return mean(sums.cost.0, sums.requests),
+            Self::PromptPerRequest => return mean(whole(sums.prompt), sums.requests),
+            Self::OutputPerRequest => return mean(whole(sums.output), sums.requests),
+            Self::MissRun
+            | Self::Unpriced
+            | Self::NoCache
+            | Self::Silence
+            | Self::Budget
+            | Self::Blind => return None,
         };
         Some(match per_secs {
             Some(per) => Value::new(sum * i128::from(per), i128::from(window_secs)),
@@ -189,6 +260,10 @@ impl Metric {
 
 /// Seconds of the shortest window there is.
 pub(super) const MIN_WINDOW_SECS: i64 = BUCKETS;
+
+fn mean(sum: Amount, requests: i64) -> Option<Value> {
+    (requests > 0).then(|| Value::new(sum, i128::from(requests)))
+}
 
 fn whole(n: i64) -> Amount {
     i128::from(n) * UNIT

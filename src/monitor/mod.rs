@@ -11,6 +11,7 @@
 mod alert;
 mod baseline;
 mod blind;
+mod budget;
 mod cache;
 mod dedupe;
 mod evaluator;
@@ -28,6 +29,7 @@ mod window;
 pub use alert::{Alert, CauseTally, Episode, Notice, Phase, Reading, Reason, Share};
 pub use baseline::{Amount, Baseline, MIN_SAMPLES, UNIT, Usual};
 pub use blind::BlindSpot;
+pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
 pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run};
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};

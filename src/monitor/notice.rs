@@ -21,7 +21,7 @@ impl State {
         if rule.metric.is_about_cache() {
             return (episode.exposed, false);
         }
-        if rule.metric == Metric::Errors {
+        if !rule.metric.has_dollars() {
             return (PicoUsd::ZERO, false);
         }
         let usual = self.pace.baseline.usual();
@@ -47,6 +47,10 @@ impl State {
                 let run = self.cache.run(key.labels.conversation);
                 Value::count(run.map_or(0, |run| run.length)).amount()
             }
+            Metric::Silence => {
+                let silent = key.last_usage.map_or(0, |last| self.now.millis_since(last));
+                i128::from(silent) * (UNIT / 1000)
+            }
             Metric::Unpriced | Metric::NoCache => {
                 window.map_or(UNIT, |window| i128::from(window.total().large) * UNIT)
             }
@@ -55,7 +59,7 @@ impl State {
                 .map_or(0, Value::amount),
         };
         let (exposed, exposed_is_all) = self.exposed(rule, episode);
-        let has_dollars = !rule.metric.is_announcement() && rule.metric != Metric::Errors;
+        let has_dollars = rule.metric.has_dollars();
         let [models, sessions] = if rule.metric.is_about_cache() {
             top_of_misses(key, episode.since)
         } else {

@@ -40,6 +40,7 @@ pub(super) fn read(
 ) -> Read {
     match rule.metric {
         Metric::MissRun => read_run(cache, key, rule, slot, now),
+        Metric::Silence => read_silence(key, rule, now),
         Metric::Unpriced => read_unpriced(key, slot, arrived),
         Metric::NoCache => read_no_cache(key, rule, slot),
         Metric::Cost
@@ -48,8 +49,13 @@ pub(super) fn read(
         | Metric::OutputTokens
         | Metric::Requests
         | Metric::CacheMiss
+        | Metric::CostPerRequest
+        | Metric::PromptPerRequest
+        | Metric::OutputPerRequest
+        | Metric::CacheGain
         | Metric::Errors
         | Metric::Blind
+        | Metric::Budget
         | Metric::CacheWaste => read_window(key, rule, slot, usual, now),
     }
 }
@@ -75,6 +81,24 @@ impl Read {
 fn read_unpriced(key: &Key, slot: usize, arrived: bool) -> Read {
     let on = key.alerts[slot].phase == Phase::Firing;
     Read::announcement(on || (arrived && key.unpriced))
+}
+
+/// What never spoke is not silent.
+fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
+    let limit = rule.limit_now(Usual::default(), PicoUsd::ZERO).unwrap_or(0);
+    let silent_ms = key.last_usage.map(|last| now.millis_since(last));
+    let reading = match silent_ms {
+        None => Reading::Nothing,
+        Some(ms) if i128::from(ms) * (UNIT / 1000) >= limit => Reading::Breach,
+        Some(_) => Reading::Clear,
+    };
+    Read {
+        reading,
+        has_value: true,
+        limit,
+        step: 0,
+        odds: None,
+    }
 }
 
 fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
@@ -165,7 +189,11 @@ fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: 
         Limit::ByChance { days } => odds.shortest_run(days),
         // Strictly above a number is from the next whole one on.
         Limit::Above(limit) => u32::try_from(limit / UNIT + 1).unwrap_or(u32::MAX),
-        Limit::Below(_) | Limit::TimesUsual(_) | Limit::Once => u32::MAX,
+        Limit::Below(_)
+        | Limit::TimesUsual(_)
+        | Limit::BeyondBusy(_)
+        | Limit::SilentFor(_)
+        | Limit::Once => u32::MAX,
     };
     let limit = open.map_or(i128::from(shortest) * UNIT, |episode| episode.limit);
     let idle_ms = cache
@@ -216,7 +244,18 @@ pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
     match rule.metric {
         Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
         Metric::CacheMiss => mostly(told.0, total.waste.0),
-        Metric::Cost => mostly(told.0, excess(total.cost.0)),
+        Metric::Cost => {
+            let by_others = if rule.by.is_empty() {
+                total.cost_told_by_session.max(told)
+            } else {
+                told
+            };
+            mostly(by_others.0, excess(total.cost.0))
+        }
+        Metric::CostPerRequest => {
+            let excess = total.cost.0 - episode.limit * i128::from(total.requests);
+            mostly(told.0, excess)
+        }
         // Tokens that the cache did not give are for the rules about the cache to judge.
         Metric::Tokens => mostly(
             i128::from(total.unread) * UNIT,
@@ -226,7 +265,12 @@ pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
         | Metric::PromptTokens
         | Metric::OutputTokens
         | Metric::Requests
+        | Metric::PromptPerRequest
+        | Metric::OutputPerRequest
+        | Metric::CacheGain
         | Metric::Errors
+        | Metric::Silence
+        | Metric::Budget
         | Metric::Blind
         | Metric::Unpriced
         | Metric::NoCache => false,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 
 use super::baseline::{Amount, UNIT, Usual};
+use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
 use crate::price::PicoUsd;
@@ -49,9 +50,11 @@ pub enum Label {
     Session,
     /// File or pipe.
     Source,
+    /// The stretch of the calendar that a budget is for. Given by the budget, not by records.
+    Period,
 }
 
-/// All labels by name.
+/// The labels of records, by name.
 pub const LABELS: [Label; 5] = [
     Label::Conversation,
     Label::Model,
@@ -69,13 +72,14 @@ impl Label {
             Self::Project => "project",
             Self::Session => "session",
             Self::Source => "source",
+            Self::Period => "period",
         }
     }
 
     /// The value that a record has for it; `None` for a conversation, which is several labels.
     pub fn of(self, labels: &Labels) -> Option<&str> {
         match self {
-            Self::Conversation => None,
+            Self::Conversation | Self::Period => None,
             Self::Model => Some(&labels.model),
             Self::Project => labels.project.as_deref(),
             Self::Session => labels.session.as_deref(),
@@ -93,6 +97,10 @@ pub enum Limit {
     Below(Amount),
     /// Fires above so many times the usual, and above what busy minutes show.
     TimesUsual(Amount),
+    /// Fires beyond what busy minutes show: usual + so many times the way from usual to busy.
+    BeyondBusy(Amount),
+    /// Fires when nothing has come for so many seconds.
+    SilentFor(i64),
     /// Fires at a run of misses that chance would show less than once in so many days.
     ByChance {
         /// Days.
@@ -109,6 +117,8 @@ impl Limit {
             Self::Above(_) => "above",
             Self::Below(_) => "below",
             Self::TimesUsual(_) => "times_usual",
+            Self::BeyondBusy(_) => "beyond_busy",
+            Self::SilentFor(_) => "silent_for",
             Self::ByChance { .. } => "by_chance",
             Self::Once => "once",
         }
@@ -116,7 +126,7 @@ impl Limit {
 
     /// Has to learn what is usual first.
     pub const fn is_learned(&self) -> bool {
-        matches!(self, Self::TimesUsual(_))
+        matches!(self, Self::TimesUsual(_) | Self::BeyondBusy(_))
     }
 }
 
@@ -160,6 +170,8 @@ pub struct Rule {
     pub metric: Metric,
     /// Seconds that a sum is given per (60 for a rate per minute).
     pub per_secs: Option<i64>,
+    /// The stretch of the calendar that a budget is for.
+    pub period: Option<Period>,
     /// Window lengths in seconds, shortest first.
     pub windows: Vec<i64>,
     /// The shortest window with so many requests decides.
@@ -206,12 +218,52 @@ pub enum RuleError {
     /// A limit that can never be crossed.
     #[error("{0}; it can never fire")]
     NeverFires(&'static str),
+    /// A budget without a period.
+    #[error("a budget is for an hour, a day or a month: add per = \"day\"")]
+    NoPeriod,
     /// A limit missing.
-    #[error("it has no limit; add one of above, below, times_usual (or by_chance for miss-run)")]
+    #[error(
+        "it has no limit; add one of above, below, times_usual, beyond_busy (by_chance for miss-run, silent_for for silence)"
+    )]
     NoLimit,
 }
 
+impl RuleError {
+    /// The key to change.
+    pub fn key(&self, rule: &Rule) -> &'static str {
+        match self {
+            Self::Window(..) | Self::WindowOrder => "window",
+            Self::Field(field, _) => field.split(' ').next().unwrap_or(field),
+            Self::NeverFires(_) => rule.limit.field(),
+            Self::NoWindow(_) | Self::NoLimit | Self::NoPeriod => "metric",
+        }
+    }
+}
+
 impl Rule {
+    /// A rule that says nothing yet: what it is made of is laid over it.
+    pub fn blank() -> Self {
+        Self {
+            name: "".into(),
+            metric: Metric::Cost,
+            per_secs: None,
+            period: None,
+            windows: Vec::new(),
+            min_requests: 0,
+            min_prompt_tokens: 5000,
+            min_waste: PicoUsd::ZERO,
+            filter: Filter::default(),
+            by: Vec::new(),
+            limit: Limit::Once,
+            share_of_cost: 0,
+            floor: 0,
+            hold_secs: 0,
+            keep_firing_secs: 300,
+            severity: Severity::Warning,
+            enabled: true,
+        }
+    }
+
     /// Refuses a rule that can never fire or says what it cannot mean.
     ///
     /// # Errors
@@ -229,7 +281,8 @@ impl Rule {
         if self.windows.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(RuleError::WindowOrder);
         }
-        if !metric.is_limitless() && self.windows.is_empty() {
+        let is_windowless = matches!(metric, Metric::Silence | Metric::Budget);
+        if !metric.is_limitless() && !is_windowless && self.windows.is_empty() {
             return Err(RuleError::NoWindow(metric.name()));
         }
         if self.per_secs.is_some() && !metric.is_sum() {
@@ -237,6 +290,11 @@ impl Rule {
         }
         if self.share_of_cost > 0 && metric != Metric::CacheWaste {
             return misplaced("share_of_cost");
+        }
+        if self.share_of_cost >= UNIT {
+            return Err(RuleError::NeverFires(
+                "what is paid again is a part of the cost, never all of it",
+            ));
         }
         if self.min_waste > PicoUsd::ZERO && !metric.is_about_cache() {
             return misplaced("min_waste");
@@ -247,12 +305,32 @@ impl Rule {
                 metric.name(),
             ));
         }
+        if metric == Metric::Budget {
+            return match (self.period, self.limit) {
+                (None, _) => Err(RuleError::NoPeriod),
+                (Some(_), Limit::Above(limit)) if limit > 0 => Ok(()),
+                (Some(_), Limit::Above(_)) => Err(RuleError::NeverFires("a budget of nothing")),
+                (Some(_), other) => misplaced(other.field()),
+            };
+        }
         match self.limit {
             Limit::ByChance { .. } if metric != Metric::MissRun => misplaced("by_chance"),
-            Limit::TimesUsual(_) if metric == Metric::MissRun => misplaced("times_usual"),
+            Limit::TimesUsual(_) | Limit::BeyondBusy(_) if metric == Metric::MissRun => {
+                misplaced(self.limit.field())
+            }
+            Limit::SilentFor(_) if metric != Metric::Silence => misplaced("silent_for"),
+            Limit::SilentFor(secs) if secs < 1 => {
+                Err(RuleError::NeverFires("silent_for is no time at all"))
+            }
+            Limit::SilentFor(_) => Ok(()),
+            _ if metric == Metric::Silence => Err(RuleError::NoLimit),
             Limit::Once if !metric.is_limitless() => Err(RuleError::NoLimit),
 
-            Limit::Above(_) | Limit::Below(_) | Limit::TimesUsual(_) | Limit::ByChance { .. }
+            Limit::Above(_)
+            | Limit::Below(_)
+            | Limit::TimesUsual(_)
+            | Limit::BeyondBusy(_)
+            | Limit::ByChance { .. }
                 if metric.is_limitless() =>
             {
                 misplaced(self.limit.field())
@@ -262,7 +340,9 @@ impl Rule {
             {
                 Err(RuleError::NeverFires("a share is never above 1"))
             }
-            Limit::Below(limit) if limit <= 0 => Err(RuleError::NeverFires("nothing is below 0")),
+            Limit::Below(limit) if limit <= 0 && metric != Metric::CacheGain => {
+                Err(RuleError::NeverFires("nothing is below 0"))
+            }
             Limit::ByChance { days: 0 } => Err(RuleError::NeverFires("by_chance is 0 days")),
             _ => Ok(()),
         }
@@ -281,6 +361,11 @@ impl Rule {
                     .max(usual.busy)
                     .max(self.floor)
             }),
+            Limit::BeyondBusy(times) => usual.is_learned().then(|| {
+                let span = usual.busy - usual.usual;
+                (usual.usual + span / 1_000_000 * (times / 1_000_000)).max(self.floor)
+            }),
+            Limit::SilentFor(secs) => Some(i128::from(secs) * UNIT),
             Limit::ByChance { .. } | Limit::Once => None,
         }
     }

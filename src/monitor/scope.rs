@@ -11,9 +11,10 @@ use rustc_hash::FxHashMap;
 use super::alert::{Alert, Phase, Share};
 use super::baseline::{Amount, Baseline};
 use super::cache::Miss;
+use super::evaluator::is_session_cost;
 use super::metric::{Metric, Value};
 use super::record::{Labels, Time, UsageRecord};
-use super::rule::{Filter, Label, Rule};
+use super::rule::{Filter, Label, Limit, Rule};
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -62,6 +63,8 @@ pub(super) struct Key {
     pub(super) last_read: Option<Time>,
     pub(super) first_record: Time,
     pub(super) last_record: Time,
+    /// The last response; errors are none.
+    pub(super) last_usage: Option<Time>,
     /// The last record had no price.
     pub(super) unpriced: bool,
     pub(super) misses: VecDeque<Miss>,
@@ -108,7 +111,8 @@ impl Scope {
             pooled.push(Baseline::default());
         }
         self.learns |= rule.limit.is_learned();
-        self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
+        self.explains |=
+            matches!(rule.metric, Metric::MissRun | Metric::CacheWaste) || is_session_cost(&rule);
         self.rules.push(rule);
     }
 
@@ -154,6 +158,7 @@ impl Scope {
             last_read: None,
             first_record: at,
             last_record: at,
+            last_usage: None,
             unpriced: false,
             misses: VecDeque::new(),
             names: Names::default(),
@@ -261,6 +266,9 @@ impl Key {
         }
         self.first_record.shift(ms);
         self.last_record.shift(ms);
+        if let Some(usage) = &mut self.last_usage {
+            usage.shift(ms);
+        }
         self.names.epoch += secs.div_euclid(STRETCH_SECS);
         self.scheduled = None;
     }
@@ -354,6 +362,9 @@ impl Key {
                 sums.eligible_read = signed(tokens.cache_read);
             }
         }
+        sums.cache_gain = record
+            .rates
+            .map_or(PicoUsd::ZERO, |rates| rates.cache_gain(tokens));
         if let Some(miss) = miss {
             sums.waste = miss.cost;
             sums.affected = 1;
@@ -368,6 +379,7 @@ impl Key {
             self.last_read = Some(self.last_read.map_or(at, |read| read.max(at)));
         }
         self.last_record = self.last_record.max(at);
+        self.last_usage = self.last_usage.max(Some(at));
         self.unpriced = record.cost.is_none();
         self.names
             .add(at, &record.labels, record.cost.unwrap_or_default());
@@ -389,7 +401,15 @@ impl Key {
             .iter()
             .zip(rules)
             .filter_map(|(alert, rule)| self.stale_at(alert, rule));
+        let silent = self.alerts.iter().zip(rules).filter_map(|(alert, rule)| {
+            let Limit::SilentFor(secs) = rule.limit else {
+                return None;
+            };
+            let last = self.last_usage.filter(|_| alert.open().is_none())?;
+            Some(last.plus_secs(secs).0.div_euclid(1000) + 1)
+        });
         expiry
+            .chain(silent)
             .chain(alerts)
             .chain(stale)
             .chain(self.next_sample())
@@ -400,7 +420,8 @@ impl Key {
     /// When an open alert may end for want of traffic: twice the window that decides after its last value, and twice the longest
     /// after the last record.
     fn stale_at(&self, alert: &Alert, rule: &Rule) -> Option<i64> {
-        let episode = alert.open().filter(|_| !rule.metric.is_announcement())?;
+        let ends_by_itself = rule.metric.is_announcement() || rule.metric == Metric::Silence;
+        let episode = alert.open().filter(|_| !ends_by_itself)?;
         let deciding = rule.windows.get(episode.step).copied().unwrap_or(0);
         let longest = rule.windows.last().copied().unwrap_or(0);
         let thin = episode.last_value.secs() + 2 * deciding + 1;

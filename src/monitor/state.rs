@@ -11,9 +11,11 @@ use std::sync::Arc;
 use super::alert::{Episode, Notice, Phase, Reading, Reason};
 use super::baseline::{Baseline, Usual};
 use super::blind::Blind;
+use super::budget::Spending;
 
 use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
+use super::evaluator::is_session_cost;
 use super::metric::Metric;
 use super::notice::is_explaining;
 use super::reading::{Read, is_explained, read};
@@ -48,6 +50,10 @@ pub(super) struct State {
     #[serde(skip)]
     pub(super) notices: Vec<Notice>,
     pub(super) blind: Blind,
+    /// How it stands with each budget.
+    pub(super) spending: Vec<Spending>,
+    /// The first record of all.
+    pub(super) first: Option<Time>,
     /// Rules that keep quiet because an open alert explains them.
     pub(super) silenced: BTreeSet<Arc<str>>,
 }
@@ -65,8 +71,10 @@ pub(super) struct Pace {
 /// Waste of a record that an alert has spoken for, passed on to the scopes that come after.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spoken {
-    pub(super) by_run: PicoUsd,
-    pub(super) by_window: PicoUsd,
+    pub(super) run: PicoUsd,
+    pub(super) window: PicoUsd,
+    /// Cost of a session that is told to run away.
+    pub(super) session: PicoUsd,
 }
 
 /// A record on its way through the scopes.
@@ -123,6 +131,9 @@ impl State {
             *minute += secs.div_euclid(60);
         }
         self.pace.disturbed = self.pace.disturbed.saturating_add(secs.div_euclid(60));
+        for spending in &mut self.spending {
+            spending.shift(ms);
+        }
         self.timers.clear();
     }
 
@@ -146,8 +157,9 @@ impl State {
         key.advance(self.now);
         let mut sums = key.sums_of(record, *at, *miss, min_prompt);
         sums.unread = signed(*unread);
-        sums.waste_told_by_run = spoken.by_run;
-        sums.waste_told_by_window = spoken.by_window;
+        sums.waste_told_by_run = spoken.run;
+        sums.waste_told_by_window = spoken.window;
+        sums.cost_told_by_session = spoken.session;
         let held = key.add(at.secs(), &sums);
         key.note_arrival(record, *at, *miss);
         if learns {
@@ -164,14 +176,17 @@ impl State {
             }
         }
         self.evaluate(index, scope, id, Some(&record.labels));
+        let told = spoken_for(scope, id);
+        if let Some(cost) = told.session {
+            spoken.session = cost - told_before.session.unwrap_or_default();
+        }
         if miss.is_some() {
-            let told = spoken_for(scope, id);
-            if let Some(cost) = told.by_run {
-                spoken.by_run = cost - told_before.by_run.unwrap_or_default();
-            } else if let Some(cost) = told.by_window
-                && spoken.by_run == PicoUsd::ZERO
+            if let Some(cost) = told.run {
+                spoken.run = cost - told_before.run.unwrap_or_default();
+            } else if let Some(cost) = told.window
+                && spoken.run == PicoUsd::ZERO
             {
-                spoken.by_window = cost - told_before.by_window.unwrap_or_default();
+                spoken.window = cost - told_before.window.unwrap_or_default();
             }
         }
         held
@@ -314,6 +329,10 @@ impl State {
         if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
             episode.step = read.step;
             episode.last_value = self.now;
+            if rule.metric == Metric::Silence {
+                // It is so at every look, so there is news for as long as it lasts.
+                episode.last_evidence = self.now;
+            }
         }
         let ends = matches!(alert.phase, Phase::Closed { .. }) && alert.phase != before;
         if rule.metric == Metric::MissRun && alert.phase != before {
@@ -405,7 +424,10 @@ impl State {
         episode.last_value = self.now;
         episode.usual = usual.is_learned().then_some(usual);
         episode.odds = read.odds;
-        if rule.metric == Metric::MissRun {
+        if rule.metric == Metric::Silence {
+            episode.since = key.last_usage.unwrap_or(self.now);
+            episode.requests = 0;
+        } else if rule.metric == Metric::MissRun {
             if let Some(run) = self.cache.run(key.labels.conversation) {
                 episode.since = run.since.max(ended);
                 episode.before = run.before;
@@ -472,7 +494,10 @@ impl State {
                 continue;
             };
             let told = episode.is_told();
-            let inhibited = alert.phase == Phase::Firing && is_explained(key, &rule, episode);
+            // Where nothing can be seen, silence says nothing.
+            let is_blind = rule.metric == Metric::Silence && self.blind.is_told();
+            let inhibited =
+                alert.phase == Phase::Firing && (is_blind || is_explained(key, &rule, episode));
             let exposed = self.exposed(&rule, episode).0;
             let due = alert.due(self.now, exposed, inhibited);
             if inhibited && !told {
@@ -523,8 +548,9 @@ impl State {
 /// Dollars that the open alerts of a key have spoken for so far, by kind of rule.
 #[derive(Default)]
 struct SpokenFor {
-    by_run: Option<PicoUsd>,
-    by_window: Option<PicoUsd>,
+    run: Option<PicoUsd>,
+    window: Option<PicoUsd>,
+    session: Option<PicoUsd>,
 }
 
 fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
@@ -535,8 +561,9 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
     for (alert, rule) in key.alerts.iter().zip(&scope.rules) {
         let said = alert.open().map(|episode| episode.exposed);
         match rule.metric {
-            Metric::MissRun => spoken.by_run = said,
-            Metric::CacheWaste => spoken.by_window = said,
+            Metric::MissRun => spoken.run = said,
+            Metric::CacheWaste => spoken.window = said,
+            Metric::Cost if is_session_cost(rule) => spoken.session = said,
             _ => {}
         }
     }
@@ -559,7 +586,7 @@ fn accrue(
             episode.last_evidence = now;
             episode.add_miss(miss);
         }
-    } else if rule.metric != Metric::Errors {
+    } else if !matches!(rule.metric, Metric::Errors | Metric::Silence) {
         episode.exposed += record.cost.unwrap_or_default();
         episode.requests += 1;
         episode.last_evidence = now;

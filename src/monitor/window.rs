@@ -22,6 +22,10 @@ pub struct Sums {
     pub waste_told_by_run: PicoUsd,
     /// The part of `waste` that a firing `cache-waste` alert, but no `miss-run`, has spoken for.
     pub waste_told_by_window: PicoUsd,
+    /// What a firing alert about the cost of a session has spoken for.
+    pub cost_told_by_session: PicoUsd,
+    /// What caching has saved, less what it cost.
+    pub cache_gain: PicoUsd,
     /// Responses with such waste.
     pub affected: i64,
     /// Tokens of that waste.
@@ -83,6 +87,8 @@ impl Sums {
         money(&mut self.waste, other.waste);
         money(&mut self.waste_told_by_run, other.waste_told_by_run);
         money(&mut self.waste_told_by_window, other.waste_told_by_window);
+        money(&mut self.cost_told_by_session, other.cost_told_by_session);
+        money(&mut self.cache_gain, other.cache_gain);
         count(&mut self.affected, other.affected);
         count(&mut self.missed, other.missed);
         count(&mut self.unread, other.unread);

@@ -90,6 +90,18 @@ impl Rates {
         self.scaled(sum.max(0))
     }
 
+    /// What caching has saved on these tokens: reads at the price of input instead of their own, less what writing cost beyond
+    /// input. Below zero if it cost more than it saved.
+    pub fn cache_gain(&self, tokens: &Tokens) -> PicoUsd {
+        let dearer =
+            |n: u64, price: u64| i128::from(n) * (i128::from(price) - i128::from(self.input));
+        self.scaled(
+            -dearer(tokens.cache_read, self.cache_read)
+                - dearer(tokens.cache_write_5m, self.cache_write_5m)
+                - dearer(tokens.cache_write_1h, self.cache_write_1h),
+        )
+    }
+
     fn scaled(&self, pico: i128) -> PicoUsd {
         PicoUsd(div_half_even(
             pico * i128::from(self.factor.num),

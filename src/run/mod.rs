@@ -498,7 +498,11 @@ impl<'a> Tail<'a> {
 
     /// What was remembered ends in the future: the clock was put back since.
     fn go_back_with_the_clock(&mut self) {
-        let ahead = self.pipeline.evaluator.now().millis_since(self.clocks.wall());
+        let ahead = self
+            .pipeline
+            .evaluator
+            .now()
+            .millis_since(self.clocks.wall());
         if ahead > YOUNG_MS {
             self.note_jump(Jump::Set(-ahead));
         }
@@ -589,6 +593,10 @@ impl<'a> Tail<'a> {
     }
 
     fn note(&mut self, note: &Note) {
+        if let (Note::Truncated(_), Some(keeper)) = (note, &mut self.keeper) {
+            // What was in it is in no file any more.
+            (keeper.dirty, keeper.urgent) = (true, true);
+        }
         let text = match note {
             Note::Waiting(path) => format!("waiting for {path} (not there yet)"),
             Note::Appeared(path) => format!("{path} is there now"),

@@ -119,6 +119,7 @@ pub(super) fn value(notice: &Notice, amount: Amount) -> String {
         Unit::Tokens => format!("{} tokens{per}", quantity(whole)),
         Unit::Requests => format!("{} requests{per}", count(whole)),
         Unit::Share => percent(amount),
+        Unit::Seconds => duration(i64::try_from(amount / UNIT).unwrap_or(0)),
     }
 }
 
@@ -140,7 +141,7 @@ pub fn headline(notice: &Notice) -> String {
             "still on at the end, for {since} now{}",
             total(notice, exposed)
         ),
-        Reason::First => state(notice, exposed),
+        Reason::First | Reason::Escalated => state(notice, exposed),
         Reason::StillFiring if since == "0s" => format!("already on: {}", state(notice, exposed)),
         Reason::StillFiring => format!("already on for {since}: {}", state(notice, exposed)),
         Reason::Repeat => format!("still on after {since}: {}", state(notice, exposed)),
@@ -154,7 +155,12 @@ fn total(notice: &Notice, exposed: PicoUsd) -> String {
             format!(": {exposed} paid again over {} requests", notice.requests)
         }
         metric if metric.is_announcement() => String::new(),
-        Metric::Blind => String::new(),
+        Metric::Blind | Metric::Silence => String::new(),
+        Metric::Budget => notice
+            .text
+            .as_deref()
+            .map(|text| format!(": {}", clean(text)))
+            .unwrap_or_default(),
         Metric::Errors => format!(
             ": {} API errors",
             count(u64::try_from(notice.requests).unwrap_or(0))
@@ -190,7 +196,21 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
                 "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
             )
         }
-        Metric::Blind => notice
+        Metric::Silence => {
+            format!(
+                "no response for {now}, limit {limit}: is the service down, or its log elsewhere?"
+            )
+        }
+        Metric::CostPerRequest | Metric::PromptPerRequest | Metric::OutputPerRequest => {
+            let usual = usual(notice).unwrap_or_default();
+            format!("{at_least}{now} a response over {window}, {side} {limit}{usual}")
+        }
+        Metric::CacheGain if notice.value < 0 => format!(
+            "caching cost {} more than it saved in {window}",
+            PicoUsd(-notice.value)
+        ),
+        Metric::CacheGain => format!("caching saved {now} in {window}, {side} {limit}"),
+        Metric::Blind | Metric::Budget => notice
             .text
             .as_deref()
             .map(|text| clean(text).into_owned())
@@ -215,22 +235,23 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
         | Metric::PromptTokens
         | Metric::OutputTokens
         | Metric::Requests => {
-            let usual = notice.usual.filter(|_| notice.rule.limit.is_learned());
-            let usual = usual.filter(|usual| usual.usual > 0).map(|usual| {
-                let tenths = notice.value * 10 / usual.usual;
-                format!(
-                    ", {}.{} times the usual {}",
-                    tenths / 10,
-                    tenths % 10,
-                    value(notice, usual.usual)
-                )
-            });
-            format!(
-                "{at_least}{now} over {window}, {side} {limit}{}",
-                usual.unwrap_or_default()
-            )
+            let usual = usual(notice).unwrap_or_default();
+            format!("{at_least}{now} over {window}, {side} {limit}{usual}")
         }
     }
+}
+
+/// `, 3.4 times the usual $0.04`.
+fn usual(notice: &Notice) -> Option<String> {
+    let usual = notice.usual.filter(|_| notice.rule.limit.is_learned());
+    let usual = usual.filter(|usual| usual.usual > 0)?;
+    let tenths = notice.value * 10 / usual.usual;
+    Some(format!(
+        ", {}.{} times the usual {}",
+        tenths / 10,
+        tenths % 10,
+        value(notice, usual.usual)
+    ))
 }
 
 /// Who: the key, or the largest model and session of the whole stream.
@@ -238,10 +259,10 @@ pub(super) fn who(notice: &Notice) -> Vec<String> {
     if notice.rule.metric.is_limitless() {
         return Vec::new();
     }
-    let mut parts: Vec<String> = notice
-        .key
-        .iter()
+    let key = notice.key.iter();
+    let mut parts: Vec<String> = key
         .map(|(label, value)| named(*label, value))
+        .filter(|part| !part.is_empty())
         .collect();
     let keyed = |label| notice.key.iter().any(|(known, _)| *known == label);
     let share = |(name, percent): &(std::sync::Arc<str>, u8)| match percent {
@@ -267,6 +288,8 @@ fn named(label: Label, value: &str) -> String {
         Label::Model | Label::Conversation => value.into_owned(),
         Label::Session => format!("session {}", short(&value)),
         Label::Project | Label::Source => format!("{} {value}", label.name()),
+        // The words say it.
+        Label::Period => String::new(),
     }
 }
 
@@ -392,6 +415,20 @@ fn advice(notice: &Notice, clock: Clock) -> Option<String> {
     };
     match notice.rule.metric {
         Metric::Unpriced | Metric::Blind => None,
+        Metric::Silence => Some(format!(
+            "the service, and whether it still logs here: the last response came at {at}"
+        )),
+        Metric::Budget => Some(
+            "what spends it: claude-tokmon replay --since -1d --by model (or project, session)"
+                .to_owned(),
+        ),
+        Metric::PromptPerRequest | Metric::CostPerRequest => Some(format!(
+            "a dearer model, or prompts that have grown, since {at}{}",
+            biggest().map(|who| format!("; {who}")).unwrap_or_default()
+        )),
+        Metric::CacheGain => {
+            Some("prompts that are written to the cache and never read again".to_owned())
+        }
         Metric::Errors => Some(format!(
             "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
         )),
@@ -433,6 +470,7 @@ pub(super) fn unit(notice: &Notice) -> String {
         Unit::Tokens => "tokens",
         Unit::Requests => "requests",
         Unit::Share => "share",
+        Unit::Seconds => "seconds",
     };
     match notice.rule.per_secs {
         Some(60) => format!("{unit}/min"),

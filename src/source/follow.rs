@@ -744,6 +744,7 @@ impl<W: Wake> Source for Follower<W> {
                 .and_then(|key| self.files.get_mut(key))
             {
                 Some(file) => file.next_look = now,
+                None if !woken.names.contains(path) => self.look_at_file_of(path, now),
                 None => self.look_around(path, now),
             }
         }
@@ -799,6 +800,19 @@ impl<W: Wake> Follower<W> {
     fn look_at_all(&mut self, now: Instant) {
         self.next_scan = now;
         for file in self.files.values_mut().chain(&mut self.retired) {
+            file.next_look = now;
+        }
+    }
+
+    /// A file has grown whose path is not one of ours. It may still be one of ours by another name; if not, it may grow as it
+    /// likes.
+    fn look_at_file_of(&mut self, path: &Path, now: Instant) {
+        let Ok(meta) = fs::metadata(path) else {
+            return self.look_around(path, now);
+        };
+        let key = FileKey::of(&meta);
+        let retired = self.retired.iter_mut().filter(|file| file.key == key);
+        for file in self.files.get_mut(&key).into_iter().chain(retired) {
             file.next_look = now;
         }
     }

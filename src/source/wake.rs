@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use notify::event::ModifyKind;
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::io::Errno;
 
@@ -13,6 +14,8 @@ use rustix::io::Errno;
 pub struct Woken {
     /// Paths that something happened to.
     pub paths: HashSet<PathBuf>,
+    /// Those of them that came, went or were renamed, as far as that is known: there may be other files now.
+    pub names: HashSet<PathBuf>,
     /// Events were lost: everything must be looked at.
     pub all: bool,
 }
@@ -191,7 +194,13 @@ fn take(handle: &WakeHandle, event: notify::Result<Event>) {
     match event {
         Ok(event) if event.need_rescan() => handle.change(|woken| woken.all = true),
         Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-        Ok(event) => handle.change(|woken| woken.paths.extend(event.paths)),
+        Ok(event) => handle.change(|woken| {
+            let grew = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
+            if !grew {
+                woken.names.extend(event.paths.iter().cloned());
+            }
+            woken.paths.extend(event.paths);
+        }),
         Err(_) => handle.change(|woken| woken.all = true),
     }
 }

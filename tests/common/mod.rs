@@ -23,7 +23,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 use claude_tokmon::cli::RuleArgs;
 use claude_tokmon::config::rules;
-use claude_tokmon::monitor::{Notice, Reason, Settings, Time};
+use claude_tokmon::monitor::{Notice, PlainDays, Reason, Settings, Time};
 use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::{Pipeline, Undated};
 use claude_tokmon::price::PriceTable;
@@ -207,16 +207,17 @@ impl Textbook {
 /// The default rules with some changes.
 pub fn settings(set: &[&str]) -> Settings {
     let set = set.iter().map(|s| (*s).to_owned()).collect();
-    let rules = rules(&RuleArgs {
+    let args = RuleArgs {
         set,
         ..RuleArgs::default()
-    })
-    .unwrap();
+    };
+    let rules = rules(&args, Some(Path::new("-"))).unwrap();
     Settings {
         rules,
         lateness_secs: 2,
         max_responses: None,
         group_by: None,
+        calendar: Arc::new(PlainDays),
     }
 }
 
