@@ -217,7 +217,16 @@ fn what_is_silenced_is_listed_in_the_notices_of_what_explains_it() {
         .unwrap();
     assert_eq!(last.reason, Reason::Resolved);
     let silenced: Vec<&str> = last.explains.iter().map(AsRef::as_ref).collect();
-    assert_eq!(silenced, ["cache-miss", "cost-rate", "token-spike"]);
+    assert_eq!(
+        silenced,
+        [
+            "cache-drop",
+            "cache-miss",
+            "cost-rate",
+            "request-cost",
+            "token-spike"
+        ]
+    );
     for rule in silenced {
         assert_eq!(count(&outcome.notices, rule, Reason::First), 0, "{rule}");
     }

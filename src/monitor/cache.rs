@@ -242,6 +242,16 @@ impl Odds {
         }
     }
 
+    /// Whether so many affected requests of so many are within what chance shows now and then: the mean, four times its root,
+    /// and two. At a share of 0.5 % and fifty requests, five are beyond it; chance shows that once in 150,000 windows.
+    pub fn may_be_chance(&self, affected: i64, requests: i64) -> bool {
+        const SCALE: u128 = 1_000_000;
+        let (a, j) = self.share();
+        let mean = u128::try_from(requests).unwrap_or(0) * a * SCALE / j.max(1);
+        let bound = mean + 4 * (mean * SCALE).isqrt() + 2 * SCALE;
+        u128::try_from(affected).unwrap_or(0) * SCALE <= bound
+    }
+
     /// Parts of 10¹⁸ of a run of `length` that chance would show in thirty days, rounded up.
     pub fn expected_per_30_days(&self, length: u32) -> u128 {
         let (a, j) = self.share();

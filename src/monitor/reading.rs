@@ -56,7 +56,7 @@ pub(super) fn read(
         | Metric::Errors
         | Metric::Blind
         | Metric::Budget
-        | Metric::CacheWaste => read_window(key, rule, slot, usual, now),
+        | Metric::CacheWaste => read_window(cache, key, rule, slot, usual, now),
     }
 }
 
@@ -112,7 +112,14 @@ fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
     Read::announcement(on || uncached)
 }
 
-fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> Read {
+fn read_window(
+    cache: &mut CacheTracker,
+    key: &Key,
+    rule: &Rule,
+    slot: usize,
+    usual: Usual,
+    now: Time,
+) -> Read {
     let open = key.alerts[slot].open();
     let (mut step, mut value) = key.value(rule, open.map(|episode| episode.step));
     let secs_of = |step: usize| rule.windows.get(step).copied().unwrap_or(0);
@@ -154,7 +161,11 @@ fn read_window(key: &Key, rule: &Rule, slot: usize, usual: Usual, now: Time) -> 
     // pauses, users that cannot be told apart.
     let unread = total.eligible_prompt - total.eligible_read;
     let avoidable = rule.metric != Metric::CacheMiss
-        || (total.missed * 2 >= unread && total.affected >= MIN_AFFECTED);
+        || (total.missed * 2 >= unread
+            && total.affected >= MIN_AFFECTED
+            && !cache
+                .odds(now)
+                .may_be_chance(total.affected, total.eligible));
     let enough_waste = total.waste >= rule.min_waste && avoidable;
     let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
     let (breach, clear) = match rule.limit {
