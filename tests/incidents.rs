@@ -87,7 +87,17 @@ impl Outcome {
                 tale()
             );
         }
-        for rule in ["cache-miss", "cache-waste", "token-spike"] {
+        // With some ordinary misses before it, what is paid again may be told a request earlier; never after the run itself.
+        let late = |n: &&Notice| {
+            &*n.rule.name == "cache-waste" && n.reason == Reason::First && n.at >= first.at
+        };
+        assert_eq!(
+            self.notices.iter().filter(late).count(),
+            0,
+            "cache-waste adds nothing, {}",
+            tale()
+        );
+        for rule in ["cache-miss", "token-spike"] {
             assert_eq!(
                 count(&self.notices, rule, Reason::First),
                 0,

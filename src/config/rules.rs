@@ -524,6 +524,12 @@ impl Fields<'_> {
             .into_iter()
             .filter(|key| self.0.contains_key(*key))
             .collect();
+        if let ["above", "beyond_busy"] = given[..] {
+            return Ok(Limit::AboveBusy {
+                above: self.amount("above")?.unwrap_or(0),
+                beyond: self.amount("beyond_busy")?.unwrap_or(0),
+            });
+        }
         if let [first, second, ..] = given[..] {
             let text = format!("it has two limits, {first} and {second}; keep one");
             return Err(key_error(second, text));
@@ -623,6 +629,10 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
         Limit::Above(limit) => fields.push(("above", write_amount(limit))),
         Limit::Below(limit) => fields.push(("below", write_amount(limit))),
         Limit::TimesUsual(times) => fields.push(("times_usual", write_amount(times))),
+        Limit::AboveBusy { above, beyond } => {
+            fields.push(("above", write_amount(above)));
+            fields.push(("beyond_busy", write_amount(beyond)));
+        }
         Limit::BeyondBusy(times) => fields.push(("beyond_busy", write_amount(times))),
         Limit::SilentFor(secs) => fields.push(("silent_for", time(secs))),
         Limit::ByChance { days } => fields.push(("by_chance", quoted(&format!("{days}d")))),

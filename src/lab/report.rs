@@ -298,11 +298,11 @@ impl Report<'_> {
             .coverage
             .learning
             .iter()
-            .map(|learning| format!("{} ({})", learning.rule, learning.minutes))
+            .map(|l| format!("{} ({} of {})", l.rule, l.minutes, l.of))
             .collect();
         if !learning.is_empty() {
             lines.push(format!(
-                "still learning what is usual, and quiet until 60 active minutes: {}",
+                "still learning what is usual, in active minutes: {}",
                 learning.join(", ")
             ));
         }

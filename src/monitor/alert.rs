@@ -538,6 +538,8 @@ pub struct Notice {
     pub labels: Arc<Labels>,
     /// Other rules that this explains and that therefore keep quiet.
     pub explains: Vec<Arc<str>>,
+    /// So many other keys of the rule fire too and are not told one by one.
+    pub also: usize,
     /// It fires and resolves again and again.
     pub flapping: bool,
     /// It ended for want of traffic.
@@ -581,6 +583,7 @@ impl Notice {
             sessions: Vec::new(),
             labels: Arc::default(),
             explains: Vec::new(),
+            also: 0,
             flapping: false,
             stale: false,
             missed: false,

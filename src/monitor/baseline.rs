@@ -16,11 +16,11 @@ pub const UNIT: Amount = 1_000_000_000_000;
 const BLOCK_MINUTES: i64 = 6 * 60;
 const BLOCKS: i64 = 7 * 4;
 
-/// With fewer samples than this the 99th percentile is not known: the largest sample stands for it.
+/// With fewer minutes than this it is not known what one in a hundred shows: the largest sample stands for it.
 const MIN_FOR_PERCENTILE: u64 = 300;
 
 /// A learned rule needs this many minutes with traffic before it speaks.
-pub const MIN_SAMPLES: u64 = 60;
+pub const MIN_MINUTES: u64 = 60;
 
 /// Lower bounds of the bins: each is at least 2 % above the one before it (γ = 1.02), up to 10²⁷.
 static BOUNDS: LazyLock<Vec<Amount>> = LazyLock::new(|| {
@@ -48,70 +48,93 @@ fn value_of(bin: u16) -> Amount {
 pub struct Usual {
     /// Median.
     pub usual: Amount,
-    /// 99th percentile, or the largest sample while there are few; at least a fifth above `usual`.
+    /// What one minute in a hundred is beyond: the 99th percentile, or a higher one where each minute has samples of many keys,
+    /// so that a larger fleet does not cross it more often. The largest sample while there are few; at least a fifth above
+    /// `usual`.
     pub busy: Amount,
-    /// Samples behind them.
-    pub samples: u64,
+    /// Minutes behind them. Where many keys share a baseline, a minute has a sample of each.
+    pub minutes: u64,
 }
 
 impl Usual {
     /// Enough minutes have been seen.
     pub fn is_learned(&self) -> bool {
-        self.samples >= MIN_SAMPLES
+        self.minutes >= MIN_MINUTES
     }
 
-    /// A sample of an incident, cut so that it cannot become its own excuse: usual + 2 × (busy − usual).
+    /// A sample of an incident, cut so that it cannot become its own excuse: it counts as a busy minute, no more.
     pub fn clip(&self, sample: Amount) -> Amount {
-        if self.samples == 0 {
+        if self.minutes == 0 {
             sample
         } else {
-            sample.min(self.usual + 2 * (self.busy - self.usual))
+            sample.min(self.busy)
         }
     }
+}
+
+/// The samples of six hours.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Block {
+    index: i64,
+    bins: BTreeMap<u16, u32>,
+    minutes: u64,
 }
 
 /// The samples of seven days.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
-    blocks: VecDeque<(i64, BTreeMap<u16, u32>)>,
+    blocks: VecDeque<Block>,
     merged: BTreeMap<u16, u64>,
     samples: u64,
+    minutes: u64,
+    last_minute: Option<i64>,
     now: Usual,
 }
 
 impl Baseline {
     /// Adds the sample of a minute (minutes since the epoch). Blocks that have grown older than seven days are dropped.
     pub fn add(&mut self, minute: i64, sample: Amount) {
-        let block = minute.div_euclid(BLOCK_MINUTES);
+        let index = minute.div_euclid(BLOCK_MINUTES);
         let newest = self
             .blocks
             .back()
-            .map_or(block, |(index, _)| block.max(*index));
+            .map_or(index, |block| index.max(block.index));
         while self
             .blocks
             .front()
-            .is_some_and(|(index, _)| *index <= newest - BLOCKS)
+            .is_some_and(|block| block.index <= newest - BLOCKS)
         {
             self.drop_oldest();
         }
-        if block > newest - BLOCKS {
+        if index > newest - BLOCKS {
             let bin = bin_of(sample.max(0));
-            let at = self.blocks.partition_point(|(index, _)| *index < block);
-            if self.blocks.get(at).is_none_or(|(index, _)| *index != block) {
-                self.blocks.insert(at, (block, BTreeMap::new()));
+            let at = self.blocks.partition_point(|block| block.index < index);
+            if self.blocks.get(at).is_none_or(|block| block.index != index) {
+                let block = Block {
+                    index,
+                    ..Block::default()
+                };
+                self.blocks.insert(at, block);
             }
-            *self.blocks[at].1.entry(bin).or_default() += 1;
+            let block = &mut self.blocks[at];
+            *block.bins.entry(bin).or_default() += 1;
             *self.merged.entry(bin).or_default() += 1;
             self.samples += 1;
+            if self.last_minute.is_none_or(|last| minute > last) {
+                self.last_minute = Some(minute);
+                block.minutes += 1;
+                self.minutes += 1;
+            }
         }
         self.now = self.summarize();
     }
 
     fn drop_oldest(&mut self) {
-        let Some((_, bins)) = self.blocks.pop_front() else {
+        let Some(block) = self.blocks.pop_front() else {
             return;
         };
-        for (bin, n) in bins {
+        self.minutes -= block.minutes;
+        for (bin, n) in block.bins {
             let n = u64::from(n);
             self.samples -= n;
             if let Some(left) = self.merged.get_mut(&bin) {
@@ -129,26 +152,26 @@ impl Baseline {
     }
 
     fn summarize(&self) -> Usual {
-        let usual = self.quantile(50);
+        let usual = self.of_rank(self.samples.div_ceil(2));
         let largest = self
             .merged
             .last_key_value()
             .map_or(0, |(bin, _)| value_of(*bin));
-        let busy = if self.samples < MIN_FOR_PERCENTILE {
+        let busy = if self.minutes < MIN_FOR_PERCENTILE {
             largest
         } else {
-            self.quantile(99)
+            self.of_rank(self.samples - self.minutes / 100)
         };
         Usual {
             usual,
             busy: busy.max(usual + usual / 5),
-            samples: self.samples,
+            minutes: self.minutes,
         }
     }
 
-    /// The value below which `percent` of the samples lie.
-    fn quantile(&self, percent: u64) -> Amount {
-        let rank = (self.samples * percent).div_ceil(100).max(1);
+    /// The sample that so many are not above.
+    fn of_rank(&self, rank: u64) -> Amount {
+        let rank = rank.max(1);
         let mut seen = 0;
         for (bin, n) in &self.merged {
             seen += n;
@@ -191,11 +214,23 @@ mod tests {
         let Usual {
             usual,
             busy,
-            samples,
+            minutes,
         } = baseline.usual();
-        assert_eq!(samples, 1000);
+        assert_eq!(minutes, 1000);
         assert!((490..=500).contains(&(usual / UNIT)), "{usual}");
         assert!((970..=990).contains(&(busy / UNIT)), "{busy}");
+    }
+
+    #[test]
+    fn busy_is_crossed_as_seldom_by_many_keys_as_by_one() {
+        let mut baseline = Baseline::default();
+        for minute in 1..=1000 {
+            for key in 0..20 {
+                baseline.add(minute, i128::from(key * 1000 + minute) * UNIT);
+            }
+        }
+        let busy = baseline.usual().busy / UNIT;
+        assert!((19_500..=19_990).contains(&busy), "{busy}");
     }
 
     #[test]
@@ -219,7 +254,7 @@ mod tests {
         for n in 0..60 {
             baseline.add(n + 7 * 24 * 60 + BLOCK_MINUTES, UNIT);
         }
-        assert_eq!(baseline.usual().samples, 60);
+        assert_eq!(baseline.usual().minutes, 60);
         assert!(baseline.usual().busy < 2 * UNIT);
     }
 }

@@ -59,6 +59,11 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// A single request shows it: the API says so, or the entries are of another kind than before.
+    pub const fn is_evident(&self) -> bool {
+        matches!(self, Self::TtlChanged | Self::Api(_))
+    }
+
     /// Whether the miss could have been avoided. Only such misses are waste.
     pub const fn is_waste(&self) -> bool {
         match self {
@@ -150,6 +155,8 @@ struct Conversation {
     run: Option<Run>,
     /// Only for streams without conversation ids.
     history: Option<History>,
+    /// When the stream was last seen to be one conversation.
+    trusted_at: Option<Time>,
 }
 
 /// The last outcomes of a stream, newest bit first.
@@ -271,6 +278,12 @@ impl Odds {
     }
 }
 
+/// A stream that was one conversation is taken for one for so long.
+const TRUST_MS: i64 = 24 * 3_600_000;
+
+/// Streams beyond this are forgotten, all at once: what they have in common is soon known again.
+const MAX_STREAMS: usize = 10_000;
+
 /// All conversations.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CacheTracker {
@@ -278,7 +291,45 @@ pub struct CacheTracker {
     min_prompt_tokens: u64,
     conversations: FxHashMap<u64, Conversation>,
     sessions: FxHashMap<u64, Session>,
+    streams: FxHashMap<u64, Stream>,
     chance: Chance,
+}
+
+/// What requests of one model, project and kind of agent have in common, whatever their conversation.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Stream {
+    last_read: Option<Time>,
+    /// Writes in a row that were for an hour.
+    long_writes: u32,
+    /// When they became writes for five minutes.
+    ttl_changed_at: Option<Time>,
+}
+
+/// So many writes for an hour in a row are what a stream does.
+const HABIT: u32 = 20;
+
+impl Stream {
+    fn remember(&mut self, tokens: &Tokens, at: Time) {
+        if tokens.cache_read > 0 {
+            self.last_read = self.last_read.max(Some(at));
+        }
+        if tokens.cache_write_1h > 0 {
+            self.long_writes = self.long_writes.saturating_add(1);
+            self.ttl_changed_at = None;
+        } else if tokens.cache_write_5m > 0 {
+            if self.long_writes >= HABIT {
+                self.ttl_changed_at = Some(at);
+            }
+            self.long_writes = 0;
+        }
+    }
+}
+
+fn stream_key(labels: &Labels) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = rustc_hash::FxHasher::default();
+    (&labels.model, &labels.project, labels.agent.is_some()).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl CacheTracker {
@@ -288,6 +339,7 @@ impl CacheTracker {
             min_prompt_tokens,
             conversations: FxHashMap::default(),
             sessions: FxHashMap::default(),
+            streams: FxHashMap::default(),
             chance: Chance {
                 blocks: VecDeque::new(),
                 last_hour: Window::new(3600, 0),
@@ -318,11 +370,16 @@ impl CacheTracker {
             .conversations
             .entry(record.labels.conversation)
             .or_insert_with(|| Conversation::new(at, !record.names_conversation()));
+        if self.streams.len() >= MAX_STREAMS {
+            self.streams.clear();
+        }
+        let stream = self.streams.entry(stream_key(&record.labels)).or_default();
         let outcome = if fresh {
             switched_model(record, at, before.as_ref())
         } else {
-            conversation.judge(record, at)
+            conversation.judge(record, at, stream)
         };
+        stream.remember(&record.tokens, at);
         let outcome = conversation.count(outcome, at, &mut self.chance);
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session
@@ -373,6 +430,7 @@ impl CacheTracker {
                 known.ttl_changed_at.as_mut(),
                 known.last_read.as_mut(),
                 known.last_hit.as_mut(),
+                known.trusted_at.as_mut(),
             ];
             for time in times.into_iter().chain(run.into_iter().flatten()).flatten() {
                 time.shift(ms);
@@ -380,6 +438,12 @@ impl CacheTracker {
         }
         for session in self.sessions.values_mut() {
             session.at.shift(ms);
+        }
+        for stream in self.streams.values_mut() {
+            let times = [stream.last_read.as_mut(), stream.ttl_changed_at.as_mut()];
+            for time in times.into_iter().flatten() {
+                time.shift(ms);
+            }
         }
         self.chance.last_hour.shift(ms / 1000);
     }
@@ -530,13 +594,16 @@ impl Conversation {
             compacted: false,
             run: None,
             history: unnamed.then(History::default),
+            trusted_at: None,
         }
     }
 
-    fn judge(&self, record: &UsageRecord, at: Time) -> Outcome {
-        let uses_cache = self
-            .last_read
-            .is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
+    fn judge(&self, record: &UsageRecord, at: Time, stream: &Stream) -> Outcome {
+        let lately =
+            |read: Option<Time>| read.is_some_and(|read| at.millis_since(read) <= READ_MEMORY_MS);
+        // A conversation that began after the cache was lost has never read it; its like have.
+        let uses_cache = lately(self.last_read)
+            || (self.history.is_none() && self.cached > 0 && lately(stream.last_read));
         let tokens = &record.tokens;
         if !uses_cache {
             return Outcome::NotJudged;
@@ -557,14 +624,18 @@ impl Conversation {
         if missed == 0 {
             return Outcome::Hit;
         }
-        let cause = api.map_or_else(|| self.cause(record, at, gap_ms), |(cause, _)| cause);
+        let cause = api.map_or_else(
+            || self.cause(record, at, gap_ms, stream),
+            |(cause, _)| cause,
+        );
         Outcome::Miss(miss(record, at, cause, missed, gap_ms, self.ttl_secs))
     }
 
-    fn cause(&self, record: &UsageRecord, at: Time, gap_ms: i64) -> Cause {
+    fn cause(&self, record: &UsageRecord, at: Time, gap_ms: i64, stream: &Stream) -> Cause {
         let tokens = &record.tokens;
         let ttl_changed = self
             .ttl_changed_at
+            .max(stream.ttl_changed_at)
             .is_some_and(|t| at.millis_since(t) <= TTL_CHANGE_MS);
         let still_running = record.started.is_some_and(|started| started < self.last);
         if gap_ms > self.ttl_secs * 1000 {
@@ -588,9 +659,21 @@ impl Conversation {
 
     /// Keeps the run and the odds. In a stream that may be many users interleaved, misses are noted but not claimed.
     fn count(&mut self, outcome: Outcome, at: Time, chance: &mut Chance) -> Outcome {
-        let trusted = self
+        let is_one = self
             .history
             .is_none_or(|history| history.is_one_conversation());
+        if is_one
+            && self
+                .history
+                .is_some_and(|history| history.len >= REMEMBERED)
+        {
+            self.trusted_at = Some(at);
+        }
+        // What has long been one conversation before it began to miss is still judged as one.
+        let trusted = is_one
+            || self
+                .trusted_at
+                .is_some_and(|t| at.millis_since(t) <= TRUST_MS);
         match &outcome {
             Outcome::NotJudged => {}
             Outcome::Hit => {

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Episode, Notice, Reason};
-use super::baseline::{Baseline, MIN_SAMPLES};
+use super::baseline::Baseline;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
@@ -25,6 +25,7 @@ use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
 use super::totals::{GroupBy, Totals};
+use super::voices::Voices;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -61,6 +62,8 @@ pub struct Learning {
     pub rule: Arc<str>,
     /// Minutes with traffic seen so far.
     pub minutes: u64,
+    /// Minutes that it needs.
+    pub of: u64,
 }
 
 type Keys = FxHashMap<u64, Key>;
@@ -155,6 +158,8 @@ impl Evaluator {
                 notices: Vec::new(),
                 blind: Blind::default(),
                 silenced: BTreeSet::new(),
+                outspoken: BTreeSet::new(),
+                voices: Voices::default(),
             },
             budgets,
         }
@@ -213,11 +218,17 @@ impl Evaluator {
         for (budget, spending) in self.budgets.iter().zip(&mut self.state.spending) {
             budget.note_told(spending, |id| ids.contains(&id));
         }
-        for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
-            for alert in &mut key.alerts {
+        let keys = self.scopes.iter_mut().flat_map(|scope| {
+            let rules = &scope.rules;
+            scope.keys.values_mut().map(move |key| (key, rules))
+        });
+        for (key, rules) in keys {
+            for (alert, rule) in key.alerts.iter_mut().zip(rules) {
                 if let Some(episode) = alert.open_mut().filter(|e| ids.contains(&e.id)) {
                     let exposed = episode.exposed;
                     episode.was_told(Reason::StillFiring, now, exposed);
+                    let id = episode.id;
+                    self.state.voices.note(rule, id, Reason::StillFiring, now);
                 }
             }
         }
@@ -230,6 +241,10 @@ impl Evaluator {
             if notices.iter().any(|(id, _)| Some(*id) == episode) {
                 spending.was_not_told();
             }
+        }
+        if !notices.is_empty() {
+            // What is told next finds out anew who speaks.
+            self.state.voices.clear();
         }
         for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
             let episodes = key
@@ -302,13 +317,14 @@ impl Evaluator {
                 let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
                 let most = own
                     .chain(pooled)
-                    .map(|b| b.usual().samples)
+                    .map(|b| b.usual().minutes)
                     .max()
                     .unwrap_or(0);
-                if most < MIN_SAMPLES {
+                if most < rule.minutes_to_learn() {
                     learning.push(Learning {
                         rule: Arc::clone(&rule.name),
                         minutes: most,
+                        of: rule.minutes_to_learn(),
                     });
                 }
             }

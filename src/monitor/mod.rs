@@ -24,10 +24,11 @@ mod rule;
 mod scope;
 mod state;
 mod totals;
+mod voices;
 mod window;
 
 pub use alert::{Alert, CauseTally, Episode, Notice, Phase, Reading, Reason, Share};
-pub use baseline::{Amount, Baseline, MIN_SAMPLES, UNIT, Usual};
+pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use blind::BlindSpot;
 pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
 pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run};

@@ -5,13 +5,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::alert::{Episode, Notice, Reason};
+use super::alert::{Alert, Episode, Notice, Reason};
 use super::baseline::UNIT;
 use super::metric::{Metric, Value};
 use super::record::Time;
 use super::rule::Rule;
 use super::scope::{Key, Scope, shares};
 use super::state::State;
+use super::voices::is_about_spending;
 use super::window::Window;
 use crate::price::PicoUsd;
 
@@ -92,14 +93,29 @@ impl State {
             labels: Arc::clone(&episode.labels),
             explains: if is_explaining(rule) {
                 self.silenced.iter().cloned().collect()
+            } else if is_about_spending(rule) {
+                let others = self.outspoken.iter().filter(|name| **name != rule.name);
+                others.cloned().collect()
             } else {
                 Vec::new()
             },
+            also: Self::firing_beside(scope, slot, id),
             flapping: episode.is_flapping(),
             stale: episode.stale,
             missed: false,
             text: None,
         }
+    }
+
+    /// How many other keys of a rule fire and are not told: these stand for them.
+    fn firing_beside(scope: &Scope, slot: usize, id: u64) -> usize {
+        if scope.by.is_empty() {
+            return 0;
+        }
+        let others = scope.keys.iter().filter(|(other, _)| **other != id);
+        let alerts = others.map(|(_, key)| &key.alerts[slot]);
+        let untold = |alert: &&Alert| alert.open().is_some_and(|episode| !episode.is_told_open());
+        alerts.filter(untold).count()
     }
 
     /// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
@@ -120,7 +136,10 @@ impl State {
 
 /// Whether a rule's alerts may explain those of others.
 pub(super) fn is_explaining(rule: &Rule) -> bool {
-    matches!(rule.metric, Metric::MissRun | Metric::CacheWaste)
+    matches!(
+        rule.metric,
+        Metric::MissRun | Metric::CacheWaste | Metric::CacheMiss
+    )
 }
 
 /// Models and sessions by their share of the waste.

@@ -9,11 +9,14 @@ use super::metric::{Metric, Value};
 use super::record::Time;
 use super::rule::{Limit, Rule};
 use super::scope::Key;
-use super::window::Window;
+use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
 /// Fewer requests than this that missed the cache are no pattern, however large their share.
 const MIN_AFFECTED: i64 = 3;
+
+/// Waste over the limit that ordinary misses may show by chance is told from so many times the limit on.
+const ORDINARY_MISSES: i128 = 4;
 
 /// An alert is explained by others if they account for so many hundredths of what is over its limit.
 const EXPLAINED_PERCENT: i128 = 80;
@@ -166,7 +169,14 @@ fn read_window(
             && !cache
                 .odds(now)
                 .may_be_chance(total.affected, total.eligible));
-    let enough_waste = total.waste >= rule.min_waste && avoidable;
+    // A few ordinary misses of a large prompt soon cost more than the limit; that is no news unless it is much more.
+    let is_ordinary = rule.metric == Metric::CacheWaste
+        && !value_of(total.evident_waste, rule, secs).is_above(limit)
+        && !value.is_above(limit * ORDINARY_MISSES)
+        && cache
+            .odds(now)
+            .may_be_chance(total.affected, total.eligible);
+    let enough_waste = total.waste >= rule.min_waste && avoidable && !is_ordinary;
     let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
     let (breach, clear) = match rule.limit {
         Limit::Below(_) => (value.is_below(limit), value.is_clear_above(limit)),
@@ -189,6 +199,16 @@ fn read_window(
     }
 }
 
+/// Waste as the value of a rule about it.
+fn value_of(waste: PicoUsd, rule: &Rule, secs: i64) -> Value {
+    let sums = Sums {
+        waste,
+        ..Sums::default()
+    };
+    let value = rule.metric.read(&sums, secs, rule.per_secs);
+    value.unwrap_or(Value::new(0, 1))
+}
+
 fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: Time) -> Read {
     let conversation = key.labels.conversation;
     let open = key.alerts[slot].open();
@@ -203,6 +223,7 @@ fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: 
         Limit::Below(_)
         | Limit::TimesUsual(_)
         | Limit::BeyondBusy(_)
+        | Limit::AboveBusy { .. }
         | Limit::SilentFor(_)
         | Limit::Once => u32::MAX,
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use globset::GlobMatcher;
 
-use super::baseline::{Amount, UNIT, Usual};
+use super::baseline::{Amount, MIN_MINUTES, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
@@ -99,6 +99,13 @@ pub enum Limit {
     TimesUsual(Amount),
     /// Fires beyond what busy minutes show: usual + so many times the way from usual to busy.
     BeyondBusy(Amount),
+    /// Fires above a fixed number, and once it is learned what busy minutes show also beyond that.
+    AboveBusy {
+        /// The fixed number: the limit is never lower, and this alone until enough is learned.
+        above: Amount,
+        /// So many times the way from usual to busy.
+        beyond: Amount,
+    },
     /// Fires when nothing has come for so many seconds.
     SilentFor(i64),
     /// Fires at a run of misses that chance would show less than once in so many days.
@@ -117,11 +124,16 @@ impl Limit {
             Self::Above(_) => "above",
             Self::Below(_) => "below",
             Self::TimesUsual(_) => "times_usual",
-            Self::BeyondBusy(_) => "beyond_busy",
+            Self::BeyondBusy(_) | Self::AboveBusy { .. } => "beyond_busy",
             Self::SilentFor(_) => "silent_for",
             Self::ByChance { .. } => "by_chance",
             Self::Once => "once",
         }
+    }
+
+    /// What is usual is learned for it.
+    pub const fn learns(&self) -> bool {
+        self.is_learned() || matches!(self, Self::AboveBusy { .. })
     }
 
     /// Has to learn what is usual first.
@@ -146,6 +158,16 @@ impl Filter {
                 Some(value) => glob.is_match(value),
                 None => glob.glob().glob() == "-",
             })
+    }
+}
+
+impl Filter {
+    /// Leaves nothing out, or at most what belongs to no session.
+    pub(super) fn is_of_all_sessions(&self) -> bool {
+        let any_session = |(label, glob): &(Label, GlobMatcher)| {
+            *label == Label::Session && glob.glob().glob() == "?*"
+        };
+        self.patterns.iter().all(any_session)
     }
 }
 
@@ -315,7 +337,9 @@ impl Rule {
         }
         match self.limit {
             Limit::ByChance { .. } if metric != Metric::MissRun => misplaced("by_chance"),
-            Limit::TimesUsual(_) | Limit::BeyondBusy(_) if metric == Metric::MissRun => {
+            Limit::TimesUsual(_) | Limit::BeyondBusy(_) | Limit::AboveBusy { .. }
+                if metric == Metric::MissRun =>
+            {
                 misplaced(self.limit.field())
             }
             Limit::SilentFor(_) if metric != Metric::Silence => misplaced("silent_for"),
@@ -330,6 +354,7 @@ impl Rule {
             | Limit::Below(_)
             | Limit::TimesUsual(_)
             | Limit::BeyondBusy(_)
+            | Limit::AboveBusy { .. }
             | Limit::ByChance { .. }
                 if metric.is_limitless() =>
             {
@@ -348,6 +373,17 @@ impl Rule {
         }
     }
 
+    /// Minutes with traffic that it has to see before it knows what is usual: an hour, or four times its longest window, of
+    /// which each minute shows little that is new.
+    pub fn minutes_to_learn(&self) -> u64 {
+        let longest = self.windows.iter().max().copied().unwrap_or(0);
+        MIN_MINUTES.max(u64::try_from(longest / 15).unwrap_or(0))
+    }
+
+    fn has_learned(&self, usual: Usual) -> bool {
+        usual.minutes >= self.minutes_to_learn()
+    }
+
     /// The limit for a key whose usual values are known, from above unless the rule says below. `None` while learning.
     pub fn limit_now(&self, usual: Usual, window_cost: PicoUsd) -> Option<Amount> {
         match self.limit {
@@ -356,17 +392,25 @@ impl Rule {
                 Some(limit.max(share))
             }
             Limit::Below(limit) => Some(limit),
-            Limit::TimesUsual(times) => usual.is_learned().then(|| {
+            Limit::TimesUsual(times) => self.has_learned(usual).then(|| {
                 (usual.usual / 1_000_000 * (times / 1_000_000))
                     .max(usual.busy)
                     .max(self.floor)
             }),
-            Limit::BeyondBusy(times) => usual.is_learned().then(|| {
-                let span = usual.busy - usual.usual;
-                (usual.usual + span / 1_000_000 * (times / 1_000_000)).max(self.floor)
-            }),
+            Limit::BeyondBusy(times) => self
+                .has_learned(usual)
+                .then(|| beyond_busy(usual, times).max(self.floor)),
+            Limit::AboveBusy { above, beyond } => {
+                let learned = self.has_learned(usual).then(|| beyond_busy(usual, beyond));
+                Some(above.max(learned.unwrap_or(0)))
+            }
             Limit::SilentFor(secs) => Some(i128::from(secs) * UNIT),
             Limit::ByChance { .. } | Limit::Once => None,
         }
     }
+}
+
+fn beyond_busy(usual: Usual, times: Amount) -> Amount {
+    let span = usual.busy - usual.usual;
+    usual.usual + span / 1_000_000 * (times / 1_000_000)
 }

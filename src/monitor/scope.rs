@@ -110,7 +110,7 @@ impl Scope {
         if let Some(pooled) = &mut self.pooled {
             pooled.push(Baseline::default());
         }
-        self.learns |= rule.limit.is_learned();
+        self.learns |= rule.limit.learns();
         self.explains |=
             matches!(rule.metric, Metric::MissRun | Metric::CacheWaste) || is_session_cost(&rule);
         self.rules.push(rule);
@@ -207,9 +207,7 @@ impl Scope {
     /// announced, are kept.
     pub(super) fn may_forget(&self, key: &Key) -> bool {
         let remembers = |rule: &Arc<Rule>| {
-            rule.metric == Metric::CacheMiss
-                || rule.metric.is_announcement()
-                || rule.limit.is_learned()
+            rule.metric == Metric::CacheMiss || rule.metric.is_announcement() || rule.limit.learns()
         };
         !self.by.is_empty()
             && (self.pooled.is_some() || !self.rules.iter().any(remembers))
@@ -367,6 +365,9 @@ impl Key {
             .map_or(PicoUsd::ZERO, |rates| rates.cache_gain(tokens));
         if let Some(miss) = miss {
             sums.waste = miss.cost;
+            if miss.cause.is_evident() {
+                sums.evident_waste = miss.cost;
+            }
             sums.affected = 1;
             sums.missed = signed(miss.tokens);
         }

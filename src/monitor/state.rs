@@ -24,6 +24,7 @@ use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::{Key, Scope};
 use super::totals::Totals;
+use super::voices::{Voices, Withheld, is_about_spending};
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -56,6 +57,9 @@ pub(super) struct State {
     pub(super) first: Option<Time>,
     /// Rules that keep quiet because an open alert explains them.
     pub(super) silenced: BTreeSet<Arc<str>>,
+    /// Rules about spending that keep quiet because another one speaks.
+    pub(super) outspoken: BTreeSet<Arc<str>>,
+    pub(super) voices: Voices,
 }
 
 /// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
@@ -134,6 +138,7 @@ impl State {
         for spending in &mut self.spending {
             spending.shift(ms);
         }
+        self.voices.shift(ms);
         self.timers.clear();
     }
 
@@ -237,7 +242,7 @@ impl State {
                 .rules
                 .iter()
                 .enumerate()
-                .filter(|(_, r)| r.limit.is_learned())
+                .filter(|(_, r)| r.limit.learns())
             {
                 let Some(sample) = key.sample(rule, minute) else {
                     continue;
@@ -380,6 +385,12 @@ impl State {
             .filter(|_| was_told)
         {
             episode.was_told(Reason::Resolved, self.now, exposed);
+            self.voices.note(
+                &scope.rules[slot],
+                notice.episode,
+                Reason::Resolved,
+                self.now,
+            );
         }
         self.ended_unheard.push(Notice {
             missed: !was_told,
@@ -504,6 +515,27 @@ impl State {
                 self.note_explained(&rule.name);
             }
             let Some(mut reason) = due else { continue };
+            let withheld = matches!(reason, Reason::First | Reason::Reopened)
+                .then(|| self.voices.withheld(&rule, episode.id, self.now))
+                .flatten();
+            if reason == Reason::Repeat
+                && self.voices.is_repeat_withheld(&rule, episode.id, self.now)
+            {
+                continue;
+            }
+            match withheld {
+                Some(Withheld::BySpending) => {
+                    self.note_outspoken(&rule.name);
+                    continue;
+                }
+                Some(Withheld::ByCache) => {
+                    self.note_explained(&rule.name);
+                    continue;
+                }
+                Some(Withheld::ByItsLike) => continue,
+                None => {}
+            }
+            let episode_id = episode.id;
             if rule.metric.is_announcement() && reason != Reason::First {
                 continue;
             }
@@ -523,12 +555,29 @@ impl State {
             if matches!(reason, Reason::First | Reason::StillFiring) {
                 self.count_alert(&rule);
             }
+            self.voices.note(&rule, episode_id, reason, self.now);
             let notice = self.notice(scope, id, slot, reason);
             self.notices.push(notice);
             if is_explaining(&rule) && reason == Reason::Resolved {
                 self.silenced.clear();
             }
+            if !self.voices.any_about_spending() {
+                self.outspoken.clear();
+            }
         }
+    }
+
+    /// Lists a rule about spending that keeps quiet in what speaks for it.
+    fn note_outspoken(&mut self, rule: &Arc<str>) {
+        let now = self.now;
+        for notice in &mut self.notices {
+            let speaks =
+                is_about_spending(&notice.rule) && notice.at == now && notice.rule.name != *rule;
+            if speaks && !notice.explains.contains(rule) {
+                notice.explains.push(Arc::clone(rule));
+            }
+        }
+        self.outspoken.insert(Arc::clone(rule));
     }
 
     /// Lists a rule that keeps quiet in what explains it: the notices of this moment, and those to come until it is over.

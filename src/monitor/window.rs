@@ -22,6 +22,8 @@ pub struct Sums {
     pub waste_told_by_run: PicoUsd,
     /// The part of `waste` that a firing `cache-waste` alert, but no `miss-run`, has spoken for.
     pub waste_told_by_window: PicoUsd,
+    /// The part of `waste` that is no chance: the cause is evident from a single request.
+    pub evident_waste: PicoUsd,
     /// What a firing alert about the cost of a session has spoken for.
     pub cost_told_by_session: PicoUsd,
     /// What caching has saved, less what it cost.
@@ -87,6 +89,7 @@ impl Sums {
         money(&mut self.waste, other.waste);
         money(&mut self.waste_told_by_run, other.waste_told_by_run);
         money(&mut self.waste_told_by_window, other.waste_told_by_window);
+        money(&mut self.evident_waste, other.evident_waste);
         money(&mut self.cost_told_by_session, other.cost_told_by_session);
         money(&mut self.cache_gain, other.cache_gain);
         count(&mut self.affected, other.affected);

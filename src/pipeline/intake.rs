@@ -61,7 +61,8 @@ struct Place {
     dry_bytes: u64,
     dry_since: Time,
     /// One of them could not be read, or looks as if it should hold a response.
-    is_suspicious: bool,
+    /// Lines of those that cannot be read, or that speak of tokens in a way that is not known.
+    suspicious: u64,
 }
 
 /// A source that has grown by much without a response.
@@ -81,6 +82,9 @@ pub struct DrySource {
 const DRY_LINES: u64 = 1000;
 const DRY_BYTES: u64 = 1 << 20;
 
+/// So many lines that speak of tokens and cannot be read are enough, however short they are.
+const SUSPICIOUS_LINES: u64 = 50;
+
 impl Place {
     fn new(source: &Arc<SourceInfo>) -> Self {
         Self {
@@ -92,7 +96,7 @@ impl Place {
             dry_lines: 0,
             dry_bytes: 0,
             dry_since: Time(0),
-            is_suspicious: false,
+            suspicious: 0,
         }
     }
 
@@ -102,7 +106,7 @@ impl Place {
             Verdict::Items(_) => {
                 self.has_given = true;
                 (self.dry_lines, self.dry_bytes) = (0, 0);
-                self.is_suspicious = false;
+                self.suspicious = 0;
             }
             Verdict::Blank | Verdict::Part => {}
             Verdict::NoUsage | Verdict::Skipped(_) | Verdict::Bad { .. } => {
@@ -111,14 +115,19 @@ impl Place {
                 }
                 self.dry_lines += 1;
                 self.dry_bytes += bytes.len() as u64;
-                self.is_suspicious |= match verdict {
+                self.suspicious += u64::from(match verdict {
                     Verdict::Bad { .. } | Verdict::Skipped(Skipped::OtherDialect) => true,
-                    Verdict::NoUsage => memchr::memmem::find(bytes, b"_tokens").is_some(),
+                    Verdict::NoUsage => speaks_of_tokens(bytes),
                     _ => false,
-                };
+                });
             }
         }
     }
+}
+
+/// Whether a line names a number of tokens; the limit that a request sets is none.
+fn speaks_of_tokens(bytes: &[u8]) -> bool {
+    memchr::memmem::find_iter(bytes, b"_tokens").any(|at| !bytes[..at].ends_with(b"max"))
 }
 
 /// Reads lines into events: parsing, labels, identity, price.
@@ -211,14 +220,17 @@ impl Intake {
 
     /// Sources that have grown by much without a response, and those that did and have given one since.
     pub fn dry_sources(&self) -> Vec<DrySource> {
-        let much = |place: &&Place| place.dry_lines >= DRY_LINES && place.dry_bytes >= DRY_BYTES;
+        let much = |place: &&Place| {
+            (place.dry_lines >= DRY_LINES && place.dry_bytes >= DRY_BYTES)
+                || place.suspicious >= SUSPICIOUS_LINES
+        };
         let expected = |place: &Place| place.has_given || self.options.usage_field.is_some();
         let dry = |place: &Place| DrySource {
             source: Arc::clone(&place.source.name),
             lines: place.dry_lines,
             since: place.dry_since,
             is_suspicious: expected(place)
-                && (place.is_suspicious || self.options.usage_field.is_some()),
+                && (place.suspicious > 0 || self.options.usage_field.is_some()),
         };
         self.places.values().filter(much).map(dry).collect()
     }

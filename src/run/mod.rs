@@ -407,7 +407,10 @@ impl<'a> Tail<'a> {
         };
         match evaluator.learning().as_slice() {
             [] => rules,
-            [one] => format!("{rules}, 1 learning ({} of 60 active minutes)", one.minutes),
+            [one] => format!(
+                "{rules}, 1 learning ({} of {} active minutes)",
+                one.minutes, one.of
+            ),
             several => format!("{rules}, {} learning", several.len()),
         }
     }

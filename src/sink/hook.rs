@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -256,15 +255,16 @@ fn run(command: &HookCommand, job: &Job, shared: &Shared) -> io::Result<ExitStat
     for (name, value) in &job.variables {
         process.env(name, value);
     }
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = process.spawn()?;
+    *running = i32::try_from(child.id()).unwrap_or(0);
+    drop(running);
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read what it is given.
         let _ = stdin.write_all(job.json.as_bytes());
     }
-    let group = i32::try_from(child.id()).unwrap_or(0);
-    RUNNING.store(group, Ordering::Relaxed);
     let status = wait(&mut child, shared);
-    RUNNING.store(0, Ordering::Relaxed);
+    *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = 0;
     status
 }
 
@@ -287,14 +287,17 @@ fn wait(child: &mut Child, shared: &Shared) -> io::Result<ExitStatus> {
     }
 }
 
-/// The process group of the hook that runs; zero if none does.
-static RUNNING: AtomicI32 = AtomicI32::new(0);
+/// The process group of the hook that runs; zero if none does. Held while one is started, so that none is started unseen.
+static RUNNING: Mutex<i32> = Mutex::new(0);
 
 /// Ends the hook that runs, with all that it started, without waiting: the program ends this very moment.
 pub fn kill_running_hook() {
-    if let Some(group) = Pid::from_raw(RUNNING.load(Ordering::Relaxed)) {
+    let group = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(group) = Pid::from_raw(*group) {
         let _ = kill_process_group(group, Signal::KILL);
     }
+    // None is started any more.
+    std::mem::forget(group);
 }
 
 fn wait_until(child: &mut Child, deadline: impl Fn() -> Instant) -> io::Result<Option<ExitStatus>> {

@@ -350,6 +350,18 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
             notice.explains.join(", ")
         ));
     }
+    if notice.also > 0 {
+        let n = count(notice.also as u64);
+        let what = if notice.also == 1 {
+            "other does"
+        } else {
+            "others do"
+        };
+        lines.push(format!(
+            "{n} {what} the same and {} not told one by one",
+            if notice.also == 1 { "is" } else { "are" }
+        ));
+    }
     if notice.flapping {
         lines.push("flapping: it comes and goes; repeats come half as often".to_owned());
     }

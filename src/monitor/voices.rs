@@ -1,0 +1,188 @@
+//! Who is speaking: one incident is told by a few alerts, not by all that it trips.
+//!
+//! Of the conversations or sessions that one rule fires for two speak at once; the others are counted. Of the rules about spending the first that speaks
+//! speaks for all that are not more severe: a loop that runs away raises cost, tokens and the cost of its session together. Of
+//! the rules about the cache the first speaks for a quarter of an hour; what it does not explain by then is told. And what is
+//! told again is told by one of them at a time.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::Reason;
+use super::metric::Metric;
+use super::record::Time;
+use super::rule::{Label, Rule, Severity};
+
+/// So many episodes of one rule are told at once.
+const VOICES_PER_RULE: usize = 2;
+
+/// An episode that is told and not over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Voice {
+    episode: u64,
+    rule: Arc<str>,
+    about: Option<About>,
+    severity: u8,
+    first: Time,
+    last: Time,
+}
+
+/// What money a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum About {
+    /// What is spent, by all or by sessions.
+    Spending,
+    /// What the cache did not give.
+    Cache,
+}
+
+/// The first voice about the cache speaks for the others for so long.
+const FOR_THE_OTHERS_MS: i64 = 15 * 60_000;
+
+/// Of those about money one is told again in so much time.
+const BETWEEN_REPEATS_MS: i64 = 10 * 60_000;
+
+/// All that are speaking.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Voices {
+    voices: Vec<Voice>,
+}
+
+/// Why an episode is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "they say by whom")]
+pub(super) enum Withheld {
+    /// Others of the same rule are told.
+    ByItsLike,
+    /// Another rule about spending tells it.
+    BySpending,
+    /// Another rule about the cache tells it.
+    ByCache,
+}
+
+impl Voices {
+    /// Whether an episode that could be told for the first time has others speak for it.
+    pub(super) fn withheld(&self, rule: &Rule, episode: u64, now: Time) -> Option<Withheld> {
+        let mut others = self.voices.iter().filter(|voice| voice.episode != episode);
+        let its_like = others.clone().filter(|voice| voice.rule == rule.name);
+        let is_one_of_many = rule
+            .by
+            .iter()
+            .any(|label| matches!(label, Label::Session | Label::Conversation));
+        if is_one_of_many && its_like.count() >= VOICES_PER_RULE {
+            return Some(Withheld::ByItsLike);
+        }
+        let about = about(rule)?;
+        let other_rules = |voice: &Voice| voice.about == Some(about) && voice.rule != rule.name;
+        match about {
+            About::Spending => others
+                .any(|voice| {
+                    let lost_cache = voice.about == Some(About::Cache)
+                        && rule.severity < Severity::Critical
+                        && now.millis_since(voice.first) < FOR_THE_OTHERS_MS;
+                    lost_cache || (other_rules(voice) && voice.severity >= rank(rule.severity))
+                })
+                .then_some(Withheld::BySpending),
+            About::Cache if rule.metric == Metric::MissRun => {
+                let fresh = |v: &&Voice| {
+                    v.about == Some(About::Cache) && now.millis_since(v.first) < FOR_THE_OTHERS_MS
+                };
+                (others.filter(fresh).count() >= VOICES_PER_RULE).then_some(Withheld::ByItsLike)
+            }
+            About::Cache => others
+                .any(|v| other_rules(v) && now.millis_since(v.first) < FOR_THE_OTHERS_MS)
+                .then_some(Withheld::ByCache),
+        }
+    }
+
+    /// Whether an episode need not be told again now: another about money was told just before.
+    pub(super) fn is_repeat_withheld(&self, rule: &Rule, episode: u64, now: Time) -> bool {
+        let lately = |voice: &Voice| {
+            voice.episode != episode
+                && voice.about.is_some()
+                && now.millis_since(voice.last) < BETWEEN_REPEATS_MS
+        };
+        about(rule).is_some() && self.voices.iter().any(lately)
+    }
+
+    /// Notes a notice.
+    pub(super) fn note(&mut self, rule: &Rule, episode: u64, reason: Reason, now: Time) {
+        let known = self
+            .voices
+            .iter()
+            .position(|voice| voice.episode == episode);
+        let first = known.map_or(now, |at| self.voices.swap_remove(at).first);
+        if !matches!(reason, Reason::Resolved) && !rule.metric.is_announcement() {
+            self.voices.push(Voice {
+                episode,
+                rule: Arc::clone(&rule.name),
+                about: about(rule),
+                severity: rank(rule.severity),
+                first,
+                last: now,
+            });
+        }
+    }
+
+    /// The clock was wrong by so much.
+    pub(super) fn shift(&mut self, ms: i64) {
+        for voice in &mut self.voices {
+            voice.first.shift(ms);
+            voice.last.shift(ms);
+        }
+    }
+
+    /// Nobody speaks.
+    pub(super) fn clear(&mut self) {
+        self.voices.clear();
+    }
+
+    /// Whether a rule about spending speaks.
+    pub(super) fn any_about_spending(&self) -> bool {
+        self.voices
+            .iter()
+            .any(|voice| voice.about == Some(About::Spending))
+    }
+}
+
+const fn rank(severity: Severity) -> u8 {
+    match severity {
+        Severity::Info => 0,
+        Severity::Warning => 1,
+        Severity::Critical => 2,
+    }
+}
+
+/// Whether a rule is about what is spent.
+pub(super) fn is_about_spending(rule: &Rule) -> bool {
+    about(rule) == Some(About::Spending)
+}
+
+/// What money a rule is about. One that looks at a part only speaks for itself.
+fn about(rule: &Rule) -> Option<About> {
+    let about = match rule.metric {
+        Metric::Cost
+        | Metric::Tokens
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests
+        | Metric::CostPerRequest
+        | Metric::PromptPerRequest
+        | Metric::OutputPerRequest => About::Spending,
+        Metric::CacheMiss | Metric::CacheWaste | Metric::MissRun => About::Cache,
+        Metric::CacheGain
+        | Metric::Errors
+        | Metric::Silence
+        | Metric::Budget
+        | Metric::Blind
+        | Metric::Unpriced
+        | Metric::NoCache => return None,
+    };
+    let is_whole = match &rule.by[..] {
+        [] => rule.filter.is_of_all_sessions(),
+        [Label::Session | Label::Conversation] => true,
+        _ => false,
+    };
+    is_whole.then_some(about)
+}
