@@ -235,6 +235,10 @@ pub struct OutputArgs {
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
 
+    /// What people know of already: lines such as `cache-break until 2026-11-26 18:00`; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub mute: Option<PathBuf>,
+
     /// Run a shell command for each notice: data in $`CLAUDE_TOKMON`_* and as JSON on its stdin
     #[arg(long, value_name = "CMD", conflicts_with = "exec_argv")]
     pub exec: Option<String>,
@@ -242,6 +246,24 @@ pub struct OutputArgs {
     /// The same without a shell; ends at the end of the line or at a lone `;`
     #[arg(long, value_name = "PROG ARG…", num_args = 1.., allow_hyphen_values = true, value_terminator = ";")]
     pub exec_argv: Option<Vec<String>>,
+
+    /// What the command reads on its stdin
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ExecFormatArg::Json)]
+    pub exec_format: ExecFormatArg,
+}
+
+/// `--exec-format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExecFormatArg {
+    /// The object of --json
+    #[default]
+    Json,
+    /// A message for an incoming webhook of Slack
+    Slack,
+    /// An event for PagerDuty's /v2/enqueue; its key is in $`CLAUDE_TOKMON_PAGERDUTY_KEY`
+    Pagerduty,
+    /// Alerts for Alertmanager's /api/v2/alerts
+    Alertmanager,
 }
 
 /// `--color`.
@@ -269,6 +291,22 @@ pub struct TailArgs {
     /// Look at files every quarter of a second and ask for no file events
     #[arg(long)]
     pub poll: bool,
+
+    /// Send one test notice of each severity through all outputs, say what happened, and end
+    #[arg(long)]
+    pub test_alert: bool,
+
+    /// With --silent-for: alert also if no first response comes within this time
+    #[arg(long, value_name = "TIME")]
+    pub expect_within: Option<String>,
+
+    /// Give a sign of life this often, as a line of --json
+    #[arg(long, value_name = "TIME")]
+    pub heartbeat: Option<String>,
+
+    /// Run this with each heartbeat, for a dead-man's switch: 'curl -fsS -m5 "$URL"' [each 60s]
+    #[arg(long, value_name = "CMD")]
+    pub heartbeat_exec: Option<String>,
 
     /// Responses of the last 7 days that are remembered for telling copies apart
     #[arg(long, value_name = "N", default_value_t = 500_000)]

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit> {
     match command {
+        Command::Tail(args) if args.test_alert => {
+            Ok(run::test_alert(&config::output(&args.output)?))
+        }
         Command::Tail(args) => run::tail(Options::tail(&args)?),
         Command::Replay(args) => {
             let now = run::wall_clock();

@@ -93,6 +93,7 @@ fn json(notices: &[Notice]) -> String {
             notice,
             mode: Mode::Replay,
             emitted_at: notice.at,
+            muted: false,
         })
         .unwrap();
     }

@@ -12,6 +12,7 @@ use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -19,13 +20,13 @@ pub use rules::{rules, write_rules};
 pub use units::{duration, write_duration};
 
 use crate::cli::{
-    ColorArg, LogArgs, OtelInputArg, OutputArgs, PricesArgs, ReadArgs, ReplayArgs, RuleArgs,
-    TailArgs,
+    ColorArg, ExecFormatArg, LogArgs, OtelInputArg, OutputArgs, PricesArgs, ReadArgs, ReplayArgs,
+    RuleArgs, TailArgs,
 };
 use crate::monitor::{GroupBy, Period, Settings, Time};
 use crate::parse::{InputCount, ParseOptions, Pointer, Zone};
 use crate::price::PriceTable;
-use crate::sink::{Clock, HookCommand, Output, Style};
+use crate::sink::{Clock, HookCommand, HookOptions, MuteFile, Output, Payload, Style};
 use crate::source::{Input, claude_code_folders, inputs, reason};
 
 /// Fewer responses than this cannot tell copies apart: one response stands in many lines.
@@ -51,6 +52,12 @@ pub struct Options {
     pub watch: Watch,
     /// What is remembered across restarts.
     pub state: Option<PathBuf>,
+    /// How often a sign of life is given.
+    pub heartbeat: Option<Duration>,
+    /// What is run with it.
+    pub heartbeat_exec: Option<String>,
+    /// The first response is due so many seconds after the start.
+    pub expect_within_secs: Option<i64>,
     /// By how much the patience for blind spots is divided. For tests.
     pub haste: u32,
     /// What is put out.
@@ -117,8 +124,23 @@ impl Options {
             Some(args.max_responses),
         )?;
         let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
-        let haste = env::var(TEST_HASTE).ok().and_then(|text| text.parse().ok());
-        options.haste = haste.unwrap_or(1).max(1);
+        options.haste = haste();
+        options.expect_within_secs = seconds("--expect-within", args.expect_within.as_deref())?;
+        if options.expect_within_secs.is_some() && args.rules.silent_for.is_none() {
+            bail!("--expect-within: it is the rule silence that says so; add --silent-for 10m");
+        }
+        options.heartbeat_exec.clone_from(&args.heartbeat_exec);
+        let heartbeat = seconds("--heartbeat", args.heartbeat.as_deref())?;
+        let heartbeat = heartbeat.or(args.heartbeat_exec.as_ref().map(|_| 60));
+        if heartbeat == Some(0) {
+            bail!("--heartbeat: 0s is no pause; write 60s");
+        }
+        if args.heartbeat.is_some() && args.heartbeat_exec.is_none() && !args.output.json {
+            bail!(
+                "--heartbeat: add --json to have it on stdout, or --heartbeat-exec CMD to have it run something"
+            );
+        }
+        options.heartbeat = heartbeat.map(|secs| Duration::from_secs(secs.unsigned_abs()));
         options.state.clone_from(&args.state);
 
         if options.state.is_some() && options.inputs.iter().any(|i| matches!(i, Input::Stdin)) {
@@ -198,6 +220,9 @@ impl Options {
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             watch: Watch::Events,
             state: None,
+            heartbeat: None,
+            heartbeat_exec: None,
+            expect_within_secs: None,
             haste: 1,
             settings,
             output: self::output(output)?,
@@ -378,7 +403,33 @@ fn overlay(table: &mut PriceTable, path: &Path) -> Result<()> {
         })
 }
 
-fn output(args: &OutputArgs) -> Result<Output> {
+/// By how much tests divide all patience.
+fn haste() -> u32 {
+    let haste = env::var(TEST_HASTE).ok().and_then(|text| text.parse().ok());
+    haste.unwrap_or(1).max(1)
+}
+
+fn payload(format: ExecFormatArg) -> Result<Payload> {
+    Ok(match format {
+        ExecFormatArg::Json => Payload::Json,
+        ExecFormatArg::Slack => Payload::Slack,
+        ExecFormatArg::Alertmanager => Payload::Alertmanager,
+        ExecFormatArg::Pagerduty => Payload::PagerDuty {
+            routing_key: env::var(ROUTING_KEY).ok().filter(|key| !key.is_empty()).with_context(
+                || format!("--exec-format pagerduty: set {ROUTING_KEY} to the integration key of your service"),
+            )?,
+        },
+    })
+}
+
+/// The variable that holds the integration key of PagerDuty: a secret has no place among arguments.
+const ROUTING_KEY: &str = "CLAUDE_TOKMON_PAGERDUTY_KEY";
+
+/// What is put out, and how.
+///
+/// # Errors
+/// If a flag cannot be meant.
+pub fn output(args: &OutputArgs) -> Result<Output> {
     let clock = Clock {
         zone: zone("--timezone", args.timezone.as_deref())?,
     };
@@ -393,7 +444,24 @@ fn output(args: &OutputArgs) -> Result<Output> {
         (None, Some(argv)) => Some(HookCommand::Argv(argv.clone())),
         (None, None) => None,
     };
+    let hook = match hook {
+        Some(command) => Some(HookOptions {
+            command,
+            payload: payload(args.exec_format)?,
+            clock,
+            haste: haste(),
+        }),
+        None if args.exec_format != ExecFormatArg::Json => {
+            bail!("--exec-format: it shapes what --exec reads; add --exec 'curl …'")
+        }
+        None => None,
+    };
+    let mute = args
+        .mute
+        .clone()
+        .map(|path| MuteFile::new(path, clock.zone));
     Ok(Output {
+        mute,
         json: args.json,
         quiet: args.quiet,
         stderr: style(std::io::stderr().is_terminal()),

@@ -552,7 +552,7 @@ pub struct Notice {
 
 impl Notice {
     /// A notice that words say, not numbers.
-    pub(super) fn in_words(
+    pub fn in_words(
         rule: &Arc<Rule>,
         reason: Reason,
         key: Vec<(Label, String)>,

@@ -2,6 +2,8 @@
 
 mod clock;
 mod keeper;
+mod pulse;
+mod test_alert;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -16,9 +18,11 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 pub use clock::wall_clock;
+pub use test_alert::test_alert;
 
 use clock::{Clocks, Jump, Reading};
 use keeper::Keeper;
+use pulse::Pulse;
 use watchdog::Watchdog;
 
 use crate::config::{Options, Watch, write_duration};
@@ -162,8 +166,11 @@ struct Tail<'a> {
     keeper: Option<Keeper>,
     watchdog: Watchdog,
     clocks: Clocks,
+    pulse: Pulse,
     /// What was said once and need not be said again.
     said: Said,
+    /// A first response is waited for.
+    expecting: bool,
     /// The source is a pipe, which tells by its records when it has caught up.
     pipe: bool,
     last_line: Instant,
@@ -219,6 +226,7 @@ impl<'a> Tail<'a> {
         let flags = Flags::default();
         take_signals(flags.clone(), wake)?;
         let now = Instant::now();
+        let pulse = Pulse::new(options.heartbeat, options.heartbeat_exec.clone());
         let oldest = wall_clock().plus_secs(-options.history_secs());
         Ok(Self {
             options,
@@ -231,7 +239,9 @@ impl<'a> Tail<'a> {
             keeper: None,
             watchdog: Watchdog::default(),
             clocks: Clocks::new(Reading::now()),
+            pulse,
             said: Said::default(),
+            expecting: false,
             pipe: false,
             last_line: now,
         })
@@ -313,6 +323,12 @@ impl<'a> Tail<'a> {
     /// From now on notices are given. What is firing is told as it is.
     fn go_live(&mut self) {
         self.live = true;
+        self.sinks.refresh(self.clocks.wall());
+        if let Some(within) = self.options.expect_within_secs.filter(|_| !self.expecting) {
+            self.expecting = true;
+            let deadline = self.clocks.wall().plus_secs(within);
+            self.pipeline.evaluator.expect_by(deadline);
+        }
         self.look_for_gone(Instant::now());
         self.pipeline.tick(self.engine_time());
 
@@ -424,6 +440,7 @@ impl<'a> Tail<'a> {
                 self.note(&note);
             }
             self.keep(&source, false);
+            self.beat(&source);
             if self.flags.status.swap(false, Ordering::Relaxed) {
                 self.say_status(&source);
             }
@@ -495,6 +512,7 @@ impl<'a> Tail<'a> {
         if self.live {
             self.look_for_blind_spots(now, wall);
         }
+        self.sinks.refresh(wall);
         self.tell();
         Ok(progress)
     }
@@ -578,21 +596,25 @@ impl<'a> Tail<'a> {
                 watch: if file.by_events { "events" } else { "poll" },
             })
             .collect();
+        let line = self.summary_line(Files::Each(files), source, "status");
+        self.sinks.printer.data(&line);
+    }
+
+    /// All that was counted so far, as one line of JSON.
+    fn summary_line(&self, files: Files, source: &impl Source, event: &'static str) -> String {
         let counts = self.pipeline.intake.counts();
-        let mut fields = summary_fields(Files::Each(files), counts, source.stats());
+        let mut fields = summary_fields(files, counts, source.stats());
         if let Some(keeper) = &self.keeper {
             let written = keeper.file.written();
             fields.state_age_secs = written.at.map(|at| at.elapsed().as_secs());
             fields.state_pending = Some(keeper.dirty || !keeper.file.is_idle());
             fields.state_error = written.error;
         }
-        let status = Summary {
+        let summary = Summary {
             totals: self.pipeline.evaluator.totals(),
             fields: &fields,
         };
-        if let Ok(line) = status.status() {
-            self.sinks.printer.data(&line);
-        }
+        summary.line(event).unwrap_or_default()
     }
 
     fn note(&mut self, note: &Note) {
@@ -653,6 +675,7 @@ impl<'a> Tail<'a> {
             let undated = self.undated(Instant::now(), wall_clock());
             self.pipeline.end(undated, Some(self.oldest));
         }
+        self.stop_beating();
         self.pipeline.evaluator.stop();
         let stopped = self.pipeline.take_notices();
         self.sinks.tell(&stopped, Some(wall_clock()));

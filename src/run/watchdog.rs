@@ -75,6 +75,7 @@ impl Tail<'_> {
         self.look_for_dry(wall);
         self.look_for_late(wall);
         self.look_for_unwritten(now);
+        self.look_for_broken_hook();
         self.pipeline.evaluator.step_blind(wall);
     }
 
@@ -176,6 +177,16 @@ impl Tail<'_> {
             )
         });
         self.pipeline.evaluator.set_blind(&spot("late", ""), text);
+    }
+
+    fn look_for_broken_hook(&mut self) {
+        let Some(outcomes) = self.sinks.hook_outcomes() else {
+            return;
+        };
+        let text = outcomes.broken.then(|| {
+            "the hook failed five times in a row and rests for a minute: its notices wait, and who relies on it hears nothing".to_owned()
+        });
+        self.pipeline.evaluator.set_blind(&spot("hook", ""), text);
     }
 
     fn look_for_unwritten(&mut self, now: Instant) {

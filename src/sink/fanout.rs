@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use super::hook::{Hook, HookCommand};
+use super::hook::{Hook, HookOptions, Outcomes};
 use super::json::JsonSink;
+use super::mute::MuteFile;
 use super::outlet::{Outlet, stdout_is_gone};
 use super::printer::{Printer, Style};
 use super::{Mode, Sink, Told};
@@ -21,8 +22,10 @@ pub struct Output {
     pub stderr: Style,
     /// How text on stdout looks.
     pub stdout: Style,
+    /// What people do not want to hear of.
+    pub mute: Option<MuteFile>,
     /// What is run for each notice.
-    pub hook: Option<HookCommand>,
+    pub hook: Option<HookOptions>,
 }
 
 /// All ways out of the program.
@@ -34,7 +37,13 @@ pub struct Sinks {
     hook: Option<Hook>,
     stdout: Outlet,
     mode: Mode,
+    mute: Option<MuteFile>,
+    /// The minute of the last notice, and how many it had.
+    minute: (i64, u64),
 }
+
+/// More notices than this in a minute are counted, not written. Hooks get them all: what they opened they must close.
+const PER_MINUTE: u64 = 20;
 
 impl Sinks {
     /// The sinks that the options ask for. Live output never waits; that of a replay does.
@@ -50,33 +59,88 @@ impl Sinks {
         Self {
             printer: Printer::new(stderr.clone(), output.stderr),
             json: output.json.then(|| JsonSink::new(stdout.clone())),
-            hook: hook.map(|command| Hook::new(command, stderr)),
+            hook: hook.map(|options| Hook::new(options, stderr)),
             stdout,
             mode,
+            mute: output.mute.clone(),
+            minute: (0, 0),
         }
     }
 
     /// Tells notices everywhere. One way that is closed does not close the others.
     pub fn tell(&mut self, notices: &[Notice], emitted_at: Option<Time>) {
         for notice in notices {
+            let now = emitted_at.unwrap_or(notice.at);
+            let muted = self
+                .mute
+                .as_ref()
+                .is_some_and(|mute| mute.mutes(notice, now));
             let told = Told {
                 notice,
                 mode: self.mode,
-                emitted_at: emitted_at.unwrap_or(notice.at),
+                emitted_at: now,
+                muted,
             };
-            let _ = self.printer.emit(told);
-            if let Some(json) = &mut self.json {
+            if notice.at.minute() != self.minute.0 {
+                self.end_minute();
+                self.minute = (notice.at.minute(), 0);
+            }
+            self.minute.1 += u64::from(!muted);
+            let too_many = !muted && self.minute.1 > PER_MINUTE;
+            if !muted && !too_many {
+                let _ = self.printer.emit(told);
+            }
+            if let Some(json) = self.json.as_mut().filter(|_| !too_many) {
                 let _ = json.emit(told);
             }
-            if let Some(hook) = self.hook.as_mut().filter(|_| !notice.missed) {
+            let heard = !muted && !notice.missed;
+            if let Some(hook) = self.hook.as_mut().filter(|_| heard) {
                 let _ = hook.emit(told);
             }
+        }
+    }
+
+    /// Says how many notices of the last minute were too many.
+    fn end_minute(&mut self) {
+        let (minute, n) = std::mem::take(&mut self.minute);
+        let truncated = n.saturating_sub(PER_MINUTE);
+        if truncated > 0 {
+            self.printer.line(&format!(
+                "{truncated} more notices in that minute; the hook, and replay, have them all"
+            ));
+            if let Some(json) = &self.json {
+                let _ = json.truncated(truncated, Time::from_secs(minute * 60 + 59));
+            }
+        }
+    }
+
+    /// Does what time alone asks for: the end of a minute that had too many notices, a file of mutes that has changed.
+    pub fn refresh(&mut self, now: Time) {
+        if self.minute.1 > 0 && now.minute() > self.minute.0 {
+            self.end_minute();
+        }
+        if let Some(mute) = &mut self.mute {
+            for mistake in mute.refresh() {
+                self.printer.line(&mistake);
+            }
+        }
+    }
+
+    /// Writes a line of JSON, if JSON is written at all.
+    pub fn json_line(&mut self, line: &str) {
+        if let Some(json) = &mut self.json {
+            let _ = json.line(line);
         }
     }
 
     /// Whether the reader of our JSON has gone.
     pub fn is_json_closed(&self) -> bool {
         self.json.is_some() && (self.stdout.is_closed() || stdout_is_gone())
+    }
+
+    /// What became of the hooks so far, if there is one.
+    pub fn hook_outcomes(&self) -> Option<Outcomes> {
+        self.hook.as_ref().map(Hook::outcomes)
     }
 
     /// Nothing that was told is still on its way to a hook.
@@ -87,6 +151,7 @@ impl Sinks {
     /// Lets go of all that is under way. Hooks get so long to end; gives the episodes, and the reasons, of the notices that did
     /// not reach theirs.
     pub fn finish(&mut self, hook_patience: Duration) -> Vec<(u64, Reason)> {
+        self.end_minute();
         let hook = self.hook.as_mut();
         let unheard = hook.map_or_else(Vec::new, |hook| hook.finish_within(hook_patience));
         if let Some(json) = &mut self.json {

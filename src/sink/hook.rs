@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::json::{alert_text, decimal, episode, rfc3339};
+use super::json::{decimal, episode, rfc3339};
 use super::outlet::Outlet;
-use super::text::{clean, headline, unit};
+use super::payload::Payload;
+use super::text::{Clock, clean, headline, unit};
 use super::{Sink, Told};
 use crate::monitor::{Notice, Reason};
 use crate::price::PicoUsd;
@@ -30,6 +31,14 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The same once we end ourselves.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
+/// The exit code by which a hook asks to be run again, and the pauses before it is.
+const TRY_AGAIN: i32 = 75;
+const RETRY_SECS: [u64; 5] = [1, 2, 4, 8, 16];
+
+/// After so many failures in a row no hook is run for a while.
+const FAILURES: u32 = 5;
+const REST: Duration = Duration::from_mins(1);
+
 /// Bytes of one environment variable.
 const MAX_VARIABLE: usize = 1024;
 
@@ -42,8 +51,35 @@ pub enum HookCommand {
     Argv(Vec<String>),
 }
 
+/// What to run, with what, and how patiently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookOptions {
+    /// The command.
+    pub command: HookCommand,
+    /// What it reads.
+    pub payload: Payload,
+    /// Whose clock the words of a payload go by.
+    pub clock: Clock,
+    /// By how much patience is divided. For tests.
+    pub haste: u32,
+}
+
+/// What became of the hooks that were run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Ended well.
+    pub ok: u64,
+    /// Failed, could not be run, or took too long.
+    pub failed: u64,
+    /// Notices that did not fit the queue.
+    pub dropped: u64,
+    /// Too many failed in a row: none is run for a while.
+    pub broken: bool,
+}
+
 /// Runs a command for each notice.
 pub struct Hook {
+    options: HookOptions,
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
 }
@@ -57,6 +93,9 @@ struct Shared {
 struct Queue {
     jobs: VecDeque<Job>,
     dropped: u64,
+    outcomes: Outcomes,
+    /// Failures in a row.
+    failures: u32,
     /// Notices whose hook was ended by our own end.
     cut: Vec<(u64, Reason)>,
     /// A hook is running.
@@ -75,17 +114,24 @@ struct Job {
 
 impl Hook {
     /// A hook whose troubles are told on `messages`.
-    pub fn new(command: HookCommand, messages: Outlet) -> Self {
+    pub fn new(options: HookOptions, messages: Outlet) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
         });
         let theirs = Arc::clone(&shared);
-        let worker = std::thread::spawn(move || work(&theirs, &command, &messages));
+        let given = options.clone();
+        let worker = std::thread::spawn(move || work(&theirs, &given, &messages));
         Self {
+            options,
             shared,
             worker: Some(worker),
         }
+    }
+
+    /// What became of the hooks so far.
+    pub fn outcomes(&self) -> Outcomes {
+        self.shared.lock().outcomes
     }
 
     /// No hook is waiting or running.
@@ -123,11 +169,12 @@ impl Sink for Hook {
             reason: told.notice.reason,
             rule: told.notice.rule.name.to_string(),
             variables: variables(told),
-            json: alert_text(told),
+            json: self.options.payload.text(told, self.options.clock),
         };
         let mut queue = self.shared.lock();
         if queue.jobs.len() >= QUEUE {
             queue.dropped += 1;
+            queue.outcomes.dropped += 1;
             let repeat = queue
                 .jobs
                 .iter()
@@ -180,6 +227,53 @@ impl Shared {
         }
     }
 
+    /// Notes how a hook ended, and gives the number of failures in a row.
+    fn note(&self, job: &Job, is_ok: bool) -> u32 {
+        let mut queue = self.lock();
+        let was_cut = queue.deadline.is_some_and(|end| Instant::now() >= end);
+        if was_cut && !is_ok {
+            queue.cut.push((job.episode, job.reason));
+        }
+        if is_ok {
+            queue.outcomes.ok += 1;
+            queue.failures = 0;
+            queue.outcomes.broken = false;
+        } else {
+            queue.outcomes.failed += 1;
+            queue.failures += 1;
+        }
+        queue.failures
+    }
+
+    /// Runs no hook for so long: the last ones have all failed. After it one is tried.
+    fn rest(&self, length: Duration) {
+        let mut queue = self.lock();
+        queue.outcomes.broken = true;
+        queue.running = false;
+        drop(queue);
+        self.pause(length);
+    }
+
+    /// Waits for so long, but not beyond our own end. False if that has come.
+    fn pause(&self, length: Duration) -> bool {
+        let until = Instant::now() + length;
+        let mut queue = self.lock();
+        loop {
+            let now = Instant::now();
+            if queue.deadline.is_some_and(|end| end <= now) {
+                return false;
+            }
+            let next = queue.deadline.map_or(until, |end| end.min(until));
+            if until <= now {
+                return true;
+            }
+            let waited = self
+                .changed
+                .wait_timeout(queue, next.saturating_duration_since(now));
+            (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// How long a hook that was asked to end may take for it.
     fn grace(&self) -> Duration {
         if self.lock().deadline.is_some() {
@@ -196,7 +290,7 @@ impl Shared {
     }
 }
 
-fn work(shared: &Shared, command: &HookCommand, messages: &Outlet) {
+fn work(shared: &Shared, options: &HookOptions, messages: &Outlet) {
     while let Some((job, dropped)) = shared.next() {
         let say = |text: String| {
             let _ = messages.write(&format!("claude-tokmon: {text}\n"));
@@ -206,28 +300,42 @@ fn work(shared: &Shared, command: &HookCommand, messages: &Outlet) {
                 "the hook is too slow: {dropped} notices did not fit its queue"
             ));
         }
-        let outcome = run(command, &job, shared);
-        let mut queue = shared.lock();
-        let was_cut = queue.deadline.is_some_and(|end| Instant::now() >= end);
-        if was_cut && !outcome.as_ref().is_ok_and(ExitStatus::success) {
-            queue.cut.push((job.episode, job.reason));
-        }
-        drop(queue);
+        let outcome = try_run(options, &job, shared);
+        let is_ok = outcome.as_ref().is_ok_and(ExitStatus::success);
+        let failures = shared.note(&job, is_ok);
+        let rule = clean(&job.rule);
         match outcome {
             Ok(status) if status.success() => {}
-            Ok(status) => say(format!(
-                "the hook for {} failed: {status}",
-                clean(&job.rule)
-            )),
-            Err(e) => say(format!(
-                "the hook for {} could not run: {e}",
-                clean(&job.rule)
-            )),
+            Ok(status) => say(format!("the hook for {rule} failed: {status}")),
+            Err(e) => say(format!("the hook for {rule} could not run: {e}")),
+        }
+        if failures >= FAILURES {
+            shared.rest(REST / options.haste);
         }
     }
 }
 
-fn run(command: &HookCommand, job: &Job, shared: &Shared) -> io::Result<ExitStatus> {
+/// Runs a hook, again and again as long as it asks for it.
+fn try_run(options: &HookOptions, job: &Job, shared: &Shared) -> io::Result<ExitStatus> {
+    let mut pauses = RETRY_SECS.into_iter();
+    loop {
+        let status = run(&options.command, job, shared, TIMEOUT / options.haste)?;
+        let pause = pauses.next().filter(|_| status.code() == Some(TRY_AGAIN));
+        let Some(secs) = pause else {
+            return Ok(status);
+        };
+        if !shared.pause(Duration::from_secs(secs) / options.haste) {
+            return Ok(status);
+        }
+    }
+}
+
+fn run(
+    command: &HookCommand,
+    job: &Job,
+    shared: &Shared,
+    timeout: Duration,
+) -> io::Result<ExitStatus> {
     let mut process = match command {
         HookCommand::Shell(line) => {
             let mut shell = Command::new("/bin/sh");
@@ -263,15 +371,15 @@ fn run(command: &HookCommand, job: &Job, shared: &Shared) -> io::Result<ExitStat
         // A hook need not read what it is given.
         let _ = stdin.write_all(job.json.as_bytes());
     }
-    let status = wait(&mut child, shared);
+    let status = wait(&mut child, shared, timeout);
     *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = 0;
     status
 }
 
 /// Waits for the process, not for its output. Past the deadline its whole group is asked to end, then made to.
-fn wait(child: &mut Child, shared: &Shared) -> io::Result<ExitStatus> {
+fn wait(child: &mut Child, shared: &Shared, timeout: Duration) -> io::Result<ExitStatus> {
     let started = Instant::now();
-    let limit = || shared.deadline().min(started + TIMEOUT);
+    let limit = || shared.deadline().min(started + timeout);
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(status) = wait_until(child, limit)? {
         return Ok(status);

@@ -43,6 +43,37 @@ impl JsonSink {
     }
 }
 
+impl JsonSink {
+    /// Writes a line that is JSON already.
+    pub fn line(&self, line: &str) -> io::Result<()> {
+        self.outlet.write(&format!("{line}\n"))
+    }
+
+    /// Says how many notices of a minute were too many to be written.
+    pub(super) fn truncated(&self, n: u64, at: Time) -> io::Result<()> {
+        self.write(&Truncated {
+            schema: SCHEMA,
+            event: "alert",
+            reason: "truncated",
+            truncated: n,
+            at: rfc3339(at),
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "the name of the field is that of the count"
+)]
+struct Truncated {
+    schema: u32,
+    event: &'static str,
+    reason: &'static str,
+    truncated: u64,
+    at: String,
+}
+
 impl Sink for JsonSink {
     fn emit(&mut self, told: Told<'_>) -> io::Result<()> {
         self.write(&alert(told))
@@ -90,6 +121,7 @@ struct Alert<'a> {
     also: usize,
     flapping: bool,
     missed: bool,
+    muted: bool,
     message: String,
     emitted_at: String,
 }
@@ -176,6 +208,7 @@ fn alert<'a>(told: Told<'a>) -> Alert<'a> {
         also: notice.also,
         flapping: notice.flapping,
         missed: notice.missed,
+        muted: told.muted,
         message: headline(notice),
         emitted_at: rfc3339(told.emitted_at),
     }
@@ -430,9 +463,9 @@ impl<'a> Summary<'a> {
     ///
     /// # Errors
     /// Never but for lack of memory.
-    pub fn status(&self) -> serde_json::Result<String> {
+    pub fn line(&self, event: &'static str) -> serde_json::Result<String> {
         serde_json::to_string(&SummaryObject {
-            event: "status",
+            event,
             ..self.object()
         })
     }

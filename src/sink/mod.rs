@@ -6,18 +6,22 @@ mod fanout;
 mod hook;
 mod json;
 mod listing;
+mod mute;
 mod outlet;
+mod payload;
 mod printer;
 mod text;
 
 use std::io;
 
 pub use fanout::{Output, Sinks};
-pub use hook::{Hook, HookCommand, kill_running_hook};
+pub use hook::{Hook, HookCommand, HookOptions, Outcomes, kill_running_hook};
 pub use json::{BadLineField, FileField, Files, JsonSink, Summary, SummaryFields};
 
 pub use listing::{price_line, price_of, price_table};
+pub use mute::MuteFile;
 pub use outlet::Outlet;
+pub use payload::Payload;
 pub use printer::{Printer, Style};
 pub use text::{Clock, clean, count, duration, headline, percent, quantity};
 
@@ -51,6 +55,8 @@ pub struct Told<'a> {
     pub mode: Mode,
     /// The wall clock when it is told. In replay the notice's own time.
     pub emitted_at: Time,
+    /// People asked not to hear of it.
+    pub muted: bool,
 }
 
 /// A way out for notices.

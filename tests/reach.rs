@@ -1,0 +1,535 @@
+//! Whether people are reached: hooks for the tools they use, mutes, signs of life, budgets and silence.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::print_stderr, reason = "what was skipped")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use common::follow::has;
+use common::{Call, Watch, append, dollars_now, now_ms, program};
+use serde_json::Value;
+
+/// A server that takes what is posted and answers with the next of these codes, then with 202.
+fn server(mut codes: Vec<u16>) -> (String, Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).unwrap_or("").to_owned();
+            let mut length = 0;
+            loop {
+                let mut header = String::new();
+                reader.read_line(&mut header).unwrap();
+                if header.trim().is_empty() {
+                    break;
+                }
+                let header = header.to_ascii_lowercase();
+                if let Some(n) = header.strip_prefix("content-length:") {
+                    length = n.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let code = if codes.is_empty() {
+                202
+            } else {
+                codes.remove(0)
+            };
+            let answer =
+                format!("HTTP/1.1 {code} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+            if sender
+                .send((path, serde_json::from_slice(&body).unwrap()))
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    (address, receiver)
+}
+
+fn contrib(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("contrib/hooks")
+        .join(name);
+    path.display().to_string()
+}
+
+/// Sends the test notices through one of our hooks and gives what arrived.
+fn posted(
+    name: &str,
+    format: &str,
+    address: (&str, &str),
+    codes: Vec<u16>,
+) -> Vec<(String, Value)> {
+    let home = tempfile::tempdir().unwrap();
+    let (url, received) = server(codes);
+    let output = program(home.path())
+        .args([
+            "tail",
+            "--test-alert",
+            "--exec-format",
+            format,
+            "--exec",
+            &contrib(name),
+        ])
+        .env(address.0, format!("{url}{}", address.1))
+        .env("CLAUDE_TOKMON_PAGERDUTY_KEY", "key-of-the-service")
+        .env("CLAUDE_TOKMON_TEST_HASTE", "5")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("the hook ran 6 times and each time ended well"),
+        "{said}"
+    );
+    received.try_iter().collect()
+}
+
+#[test]
+fn slack_gets_messages_that_say_what_is_wrong() {
+    if !has("curl") {
+        return;
+    }
+    let posts = posted(
+        "slack.sh",
+        "slack",
+        ("SLACK_WEBHOOK_URL", "/services/x"),
+        vec![],
+    );
+    assert_eq!(posts.len(), 6);
+    let text = |n: usize| posts[n].1["text"].as_str().unwrap().to_owned();
+    assert_eq!(posts[0].0, "/services/x");
+    assert!(
+        text(4).starts_with(":rotating_light: critical test-critical: this is a test"),
+        "{}",
+        text(4)
+    );
+    assert!(
+        text(5).starts_with(":white_check_mark: resolved test-critical"),
+        "{}",
+        text(5)
+    );
+}
+
+#[test]
+fn pagerduty_opens_and_closes_one_incident_for_each_episode() {
+    if !has("curl") {
+        return;
+    }
+    // What it cannot take now is tried again.
+    let posts = posted(
+        "pagerduty.sh",
+        "pagerduty",
+        ("PAGERDUTY_URL", "/v2/enqueue"),
+        vec![429, 500],
+    );
+    assert_eq!(posts.len(), 8);
+    let posts = &posts[2..];
+    for (path, event) in posts {
+        assert_eq!(path, "/v2/enqueue");
+        assert_eq!(event["routing_key"], "key-of-the-service");
+        assert_eq!(event["dedup_key"].as_str().unwrap().len(), 16);
+        let severity = event["payload"]["severity"].as_str().unwrap();
+        assert!(["info", "warning", "critical"].contains(&severity));
+        assert!(event["payload"]["source"].is_string());
+        assert_eq!(event["payload"]["custom_details"]["alert"]["schema"], 1);
+    }
+    assert_eq!(posts[4].1["event_action"], "trigger");
+    assert_eq!(posts[5].1["event_action"], "resolve");
+    assert_eq!(posts[4].1["dedup_key"], posts[5].1["dedup_key"]);
+    assert_ne!(posts[0].1["dedup_key"], posts[5].1["dedup_key"]);
+}
+
+#[test]
+fn alertmanager_gets_alerts_with_stable_labels_and_an_end() {
+    if !has("curl") {
+        return;
+    }
+    let posts = posted(
+        "alertmanager.sh",
+        "alertmanager",
+        ("ALERTMANAGER_URL", ""),
+        vec![],
+    );
+    assert_eq!(posts.len(), 6);
+    let (path, first) = &posts[4];
+    let (_, end) = &posts[5];
+    assert_eq!(path, "/api/v2/alerts");
+    assert_eq!(first[0]["labels"]["alertname"], "test-critical");
+    assert_eq!(first[0]["labels"], end[0]["labels"]);
+    assert!(
+        first[0]["annotations"]["summary"]
+            .as_str()
+            .unwrap()
+            .contains("this is a test")
+    );
+    assert!(first[0]["endsAt"].is_null());
+    assert!(end[0]["endsAt"].is_string());
+}
+
+#[test]
+fn a_format_that_lacks_something_says_what() {
+    let home = tempfile::tempdir().unwrap();
+    let said = |args: &[&str]| {
+        let output = program(home.path())
+            .arg("tail")
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(
+        said(&["--exec", "x", "--exec-format", "pagerduty", "a.log"])
+            .contains("set CLAUDE_TOKMON_PAGERDUTY_KEY")
+    );
+    assert!(said(&["--exec-format", "slack", "a.log"]).contains("add --exec"));
+    assert!(said(&["--heartbeat", "1m", "a.log"]).contains("add --json"));
+    assert!(said(&["--expect-within", "1m", "a.log"]).contains("add --silent-for"));
+    assert!(said(&["--budget", "50", "a.log"]).contains("write it as AMOUNT/PERIOD"));
+    assert!(said(&["--budget", "50/week", "a.log"]).contains("none of hour, day and month"));
+}
+
+/// A directory with an empty log.
+fn home() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    fs::write(&log, "").unwrap();
+    (home, log)
+}
+
+fn start(home: &Path, args: &[&str]) -> Watch {
+    let mut command = program(home);
+    command.arg("tail").args(args).arg("app.log");
+    command.env("CLAUDE_TOKMON_TEST_HASTE", "100");
+    let mut watch = Watch::start(command);
+    watch.expect("watching");
+    watch
+}
+
+const BY_MODEL: [&str; 2] = ["--set", "cost-rate.by=[\"model\"]"];
+
+fn of_model(model: &str, id: &str) -> String {
+    dollars_now(id, 20).replace("claude-opus-4-7", model)
+}
+
+#[test]
+fn a_hook_that_always_fails_is_rested_and_that_is_told() {
+    let (home, log) = home();
+    let args = [&BY_MODEL[..], &["--exec", "exit 1"]].concat();
+    let mut watch = start(home.path(), &args);
+    let models = [
+        "claude-opus-4-7",
+        "claude-opus-4-8",
+        "claude-opus-5",
+        "claude-haiku-4-5",
+        "claude-sonnet-4-6",
+    ];
+    for model in models {
+        append(&log, &[of_model(model, model)]);
+    }
+    let said = watch.expect("WARNING  blind");
+    assert!(
+        said.contains("the hook failed five times in a row and rests"),
+        "{said}"
+    );
+    assert_eq!(watch.end().0, Some(0));
+}
+
+#[test]
+fn a_circuit_breaker_is_open_while_a_critical_alert_is_on() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |episode: &str, severity: &str, reason: &str| {
+        let status = Command::new(contrib("breaker.sh"))
+            .env("BREAKER_DIR", home.path())
+            .env("CLAUDE_TOKMON_EPISODE", episode)
+            .env("CLAUDE_TOKMON_SEVERITY", severity)
+            .env("CLAUDE_TOKMON_REASON", reason)
+            .env("CLAUDE_TOKMON_MESSAGE", "$2.51/min over 1m")
+            .status();
+        (status.unwrap().success(), home.path().join("open").exists())
+    };
+    assert_eq!(run("00000000000000aa", "warning", "first"), (true, false));
+    assert_eq!(run("00000000000000aa", "critical", "first"), (true, true));
+    assert_eq!(
+        run("00000000000000bb", "critical", "still-firing"),
+        (true, true)
+    );
+    assert_eq!(
+        run("00000000000000aa", "critical", "resolved"),
+        (true, true)
+    );
+    assert_eq!(
+        run("00000000000000bb", "critical", "resolved"),
+        (true, false)
+    );
+    assert_eq!(run("../../x", "critical", "first"), (false, false));
+}
+
+#[test]
+fn a_cache_is_refreshed_once_and_only_where_that_helps() {
+    let home = tempfile::tempdir().unwrap();
+    let done = home.path().join("done");
+    let run = |rule: &str, reason: &str, cause: &str| {
+        let status = Command::new(contrib("cache-refresh.sh"))
+            .env(
+                "CACHE_REFRESH_CMD",
+                format!("echo x >> '{}'", done.display()),
+            )
+            .env("CLAUDE_TOKMON_RULE", rule)
+            .env("CLAUDE_TOKMON_REASON", reason)
+            .env("CLAUDE_TOKMON_CAUSE", cause)
+            .status();
+        assert!(status.unwrap().success());
+        fs::read_to_string(&done)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    assert_eq!(run("cache-break", "first", "dropped"), 0);
+    assert_eq!(run("cost-rate", "first", ""), 0);
+    assert_eq!(run("cache-break", "first", "rewritten"), 1);
+    assert_eq!(run("cache-break", "repeat", "rewritten"), 1);
+}
+
+#[test]
+fn what_is_muted_goes_to_json_alone() {
+    let (home, log) = home();
+    fs::write(
+        home.path().join("mute"),
+        "cost-rate model=claude-opus-4-7 until 2099-01-01\nnonsense\n",
+    )
+    .unwrap();
+    let args = [
+        &BY_MODEL[..],
+        &[
+            "--json",
+            "--mute",
+            "mute",
+            "--exec",
+            "echo $CLAUDE_TOKMON_KEY >> told",
+        ],
+    ]
+    .concat();
+    let mut command = program(home.path());
+    command.arg("tail").args(args).arg("app.log");
+    command.stdout(fs::File::create(home.path().join("json")).unwrap());
+    let mut watch = Watch::start(command);
+    watch.expect("mute:2: \"nonsense\" has no end; write it as RULE");
+    append(
+        &log,
+        &[
+            of_model("claude-opus-4-7", "a"),
+            of_model("claude-haiku-4-5", "b"),
+        ],
+    );
+    watch.expect("CRITICAL cost-rate");
+    // The file may change while it is used.
+    fs::write(home.path().join("mute"), "cost-rate until 2099-01-01\n").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !home.path().join("told").exists() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let (_, said) = watch.end();
+    let loud: Vec<&String> = said
+        .iter()
+        .filter(|line| line.contains("CRITICAL"))
+        .collect();
+    assert_eq!(loud.len(), 1, "{said:?}");
+    assert!(loud[0].contains("claude-haiku-4-5"), "{loud:?}");
+    assert_eq!(
+        fs::read_to_string(home.path().join("told")).unwrap(),
+        "model=claude-haiku-4-5\n"
+    );
+    let json = fs::read_to_string(home.path().join("json")).unwrap();
+    let muted: Vec<bool> = json
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|alert| alert["reason"] == "first")
+        .map(|alert| alert["muted"].as_bool().unwrap())
+        .collect();
+    assert_eq!(muted, [true, false]);
+}
+
+#[test]
+fn a_heartbeat_is_a_line_of_json_and_a_command() {
+    let (home, log) = home();
+    let out = home.path().join("json");
+    let mut command = program(home.path());
+    command.args([
+        "tail",
+        "--json",
+        "--heartbeat",
+        "1s",
+        "--heartbeat-exec",
+        "echo beat >> beats",
+        "app.log",
+    ]);
+    command.stdout(fs::File::create(&out).unwrap());
+    let mut watch = Watch::start(command);
+    watch.expect("watching");
+    append(&log, &[dollars_now("1", 1)]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let last = loop {
+        let json = fs::read_to_string(&out).unwrap();
+        let beats: Vec<Value> = json
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let counted = beats
+            .iter()
+            .rfind(|beat| beat["event"] == "heartbeat" && beat["records"] == 1);
+        if let Some(last) = counted {
+            break last.clone();
+        }
+        assert!(Instant::now() < deadline, "{json}");
+        std::thread::yield_now();
+    };
+    assert_eq!(last["schema"], 1);
+    assert_eq!(last["files"], 1);
+    assert_eq!(last["cost_pusd"], "1000000000000");
+    assert_eq!(watch.end().0, Some(0));
+    assert!(
+        fs::read_to_string(home.path().join("beats"))
+            .unwrap()
+            .starts_with("beat\n")
+    );
+}
+
+#[test]
+fn systemd_hears_that_we_are_ready_alive_and_ending() {
+    let (home, _) = home();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let next = || {
+        let mut buffer = [0; 256];
+        let n = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).trim().to_owned()
+    };
+    let mut command = program(home.path());
+    command
+        .args(["tail", "app.log"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000");
+    let watch = Watch::start(command);
+    assert_eq!(next(), "READY=1");
+    assert_eq!(next(), "WATCHDOG=1");
+    assert_eq!(next(), "WATCHDOG=1");
+    // A loop that does not turn says nothing.
+    watch.signal("-STOP");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(3)))
+        .unwrap();
+    let mut buffer = [0; 256];
+    while socket.recv(&mut buffer).is_ok() {}
+    watch.signal("-CONT");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    assert_eq!(next(), "WATCHDOG=1");
+    let ending = std::thread::spawn(move || watch.end().0);
+    let mut said = next();
+    while said == "WATCHDOG=1" {
+        said = next();
+    }
+    assert_eq!(said, "STOPPING=1");
+    assert_eq!(ending.join().unwrap(), Some(0));
+}
+
+#[test]
+fn a_service_that_falls_silent_is_told_and_that_it_speaks_again() {
+    let (home, log) = home();
+    let mut watch = start(home.path(), &["--silent-for", "1s", "--lateness", "0s"]);
+    append(&log, &[dollars_now("1", 1)]);
+    let said = watch.expect("WARNING  silence");
+    assert!(said.contains("no response for 1s, limit 1s"), "{said}");
+    append(&log, &[dollars_now("2", 1)]);
+    watch.expect("RESOLVED silence");
+    assert_eq!(watch.end().0, Some(0));
+    // What never spoke is silent only if it was expected to.
+    let (home, _) = self::home();
+    let mut watch = start(
+        home.path(),
+        &[
+            "--silent-for",
+            "1s",
+            "--expect-within",
+            "1s",
+            "--lateness",
+            "0s",
+        ],
+    );
+    watch.expect("WARNING  silence");
+    assert_eq!(watch.end().0, Some(0));
+}
+
+#[test]
+fn a_budget_is_told_by_the_half_and_when_it_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    let day = 86_400_000;
+    // Two days ago, at noon in Berlin, whatever the day is there.
+    let noon = now_ms() / day * day - 2 * day + day / 2;
+    let lines: Vec<String> = (0..5)
+        .map(|i| {
+            Call {
+                at: noon + i * 60_000,
+                id: format!("msg_{i}"),
+                input: 2_400_000,
+                ..Call::default()
+            }
+            .line()
+        })
+        .collect();
+    append(&log, &lines);
+    let output = program(home.path())
+        .args([
+            "replay",
+            "--budget",
+            "50/day",
+            "--budget",
+            "1000/month",
+            "--set",
+            "cost-rate.enabled=false",
+            "--timezone",
+            "Europe/Berlin",
+            "app.log",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains(" budget "))
+        .collect();
+    assert_eq!(told.len(), 4, "{said}");
+    assert!(
+        told[0].contains("WARNING") && told[0].contains("at the pace of the last hour"),
+        "{said}"
+    );
+    assert!(told[1].contains("$36.00 of $50.00 for the day"), "{said}");
+    assert!(told[2].contains("spent: 96 %"), "{said}");
+    assert!(
+        told[3].contains("CRITICAL") && told[3].contains("$60.00 of $50.00"),
+        "{said}"
+    );
+}
