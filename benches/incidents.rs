@@ -43,7 +43,7 @@ const WEEKS: i64 = 5;
 const FIRST_INCIDENT: i64 = START + 7 * DAY;
 
 /// The seeds that the figures are for.
-const SEEDS: [u64; 6] = [7101, 7102, 7103, 7104, 7105, 7106];
+const SEEDS: [u64; 6] = [8201, 8202, 8203, 8204, 8205, 8206];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fleet {

@@ -78,7 +78,9 @@ Exit status: 0 done, 2 wrong usage or no record with a time, 3 something cannot 
 const RULES_EXAMPLES: &str = "\
 Examples:
   claude-tokmon rules
-  claude-tokmon rules --set cost-rate.above=0.50 --set cache-waste.enabled=false";
+  claude-tokmon rules --set cost-rate.above=0.50 --set cache-waste.enabled=false
+  claude-tokmon rules > claude-tokmon.toml            a configuration to change
+  claude-tokmon rules --explain app.log               where does each rule stand, and why?";
 
 const PRICES_EXAMPLES: &str = "\
 Examples:
@@ -134,13 +136,20 @@ pub struct RuleArgs {
 /// `rules`.
 #[derive(Debug, Clone, Args)]
 pub struct RulesArgs {
+    /// Say of each rule where it stands at the end of these logs, and how its limit comes about
+    #[arg(long, value_name = "LOG", num_args = 1..)]
+    pub explain: Vec<PathBuf>,
+
+    /// Zone of the times that are shown: local, UTC, +02:00, Europe/Berlin [default: local]
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<String>,
+
     /// Thresholds.
     #[command(flatten)]
     pub rules: RuleArgs,
-
-    /// Configuration; - reads none [default: claude-tokmon.toml here, then in the XDG folder]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Reading.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// How lines are read and priced.

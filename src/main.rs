@@ -35,10 +35,11 @@ fn run(command: Command) -> Result<Exit> {
             let (options, span) = Options::replay(&args, now)?;
             lab::replay(&options, &span, now)
         }
-        Command::Rules(args) => print(&config::write_rules(&config::rules(
-            &args.rules,
-            args.config.as_deref(),
-        )?)),
+        Command::Rules(args) if args.explain.is_empty() => {
+            let config = args.log.read.config.as_deref();
+            print(&config::write_rules(&config::rules(&args.rules, config)?))
+        }
+        Command::Rules(args) => lab::explain_rules(&Options::explain(&args)?, run::wall_clock()),
         Command::Prices(args) => prices(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -21,7 +21,7 @@ pub use units::{duration, write_duration};
 
 use crate::cli::{
     ColorArg, ExecFormatArg, LogArgs, OtelInputArg, OutputArgs, PricesArgs, ReadArgs, ReplayArgs,
-    RuleArgs, TailArgs,
+    RuleArgs, RulesArgs, TailArgs,
 };
 use crate::monitor::{GroupBy, Period, Settings, Time};
 use crate::parse::{InputCount, ParseOptions, Pointer, Zone};
@@ -199,6 +199,19 @@ impl Options {
                 run_hooks: args.run_hooks,
             },
         ))
+    }
+
+    /// The options of `rules --explain`.
+    ///
+    /// # Errors
+    /// If a flag cannot be meant.
+    pub fn explain(args: &RulesArgs) -> Result<Self> {
+        let output = OutputArgs {
+            timezone: args.timezone.clone(),
+            ..OutputArgs::default()
+        };
+        let settings = settings(&args.rules, &args.log, args.timezone.as_deref(), None)?;
+        Self::resolve(&args.explain, settings, &args.log, &output)
     }
 
     fn resolve(

@@ -3,6 +3,7 @@
 //! Reads no clock: "now" is an argument, and time is that of the records.
 
 mod check;
+mod explain;
 mod report;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::source::{
 use report::{Coverage, Episodes, Report};
 
 pub use check::check_models;
+pub use explain::explain_rules;
 
 /// Hooks of a replay may go on for so long after its end.
 const HOOK_PATIENCE: Duration = Duration::from_hours(1);

@@ -86,11 +86,11 @@ pub struct Remembered {
 /// Turns records and ticks into notices.
 #[derive(Debug)]
 pub struct Evaluator {
-    scopes: Vec<Scope>,
+    pub(super) scopes: Vec<Scope>,
     blind_rule: Option<Arc<Rule>>,
     budgets: Vec<Budget>,
     calendar: Arc<dyn Calendar>,
-    state: State,
+    pub(super) state: State,
 }
 
 impl Evaluator {

@@ -15,6 +15,7 @@ mod budget;
 mod cache;
 mod dedupe;
 mod evaluator;
+mod explain;
 mod metric;
 mod notice;
 mod reading;
@@ -34,6 +35,7 @@ pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
 pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run};
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
+pub use explain::Explained;
 
 pub use metric::{METRICS, Metric, Unit, Value};
 pub use reconcile::{Change, Ledger, Residual};

@@ -511,14 +511,14 @@ impl State {
                 alert.phase == Phase::Firing && (is_blind || is_explained(key, &rule, episode));
             let exposed = self.exposed(&rule, episode).0;
             let due = alert.due(self.now, exposed, inhibited);
-            if inhibited && !told {
+            if inhibited && !told && !is_blind {
                 self.note_explained(&rule.name);
             }
             let Some(mut reason) = due else { continue };
             let withheld = matches!(reason, Reason::First | Reason::Reopened)
                 .then(|| self.voices.withheld(&rule, episode.id, self.now))
                 .flatten();
-            if reason == Reason::Repeat
+            if matches!(reason, Reason::Repeat | Reason::Reopened)
                 && self.voices.is_repeat_withheld(&rule, episode.id, self.now)
             {
                 continue;

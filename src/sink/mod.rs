@@ -23,7 +23,7 @@ pub use mute::MuteFile;
 pub use outlet::Outlet;
 pub use payload::Payload;
 pub use printer::{Printer, Style};
-pub use text::{Clock, clean, count, duration, headline, percent, quantity};
+pub use text::{Clock, amount, clean, count, duration, headline, percent, quantity};
 
 use crate::monitor::{Notice, Time};
 

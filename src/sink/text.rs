@@ -8,7 +8,7 @@ use std::fmt::Write;
 use chrono::{NaiveDate, Timelike};
 
 use crate::monitor::{
-    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Time, UNIT, Unit,
+    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, Time, UNIT, Unit,
 };
 use crate::parse::Zone;
 use crate::price::{PicoUsd, thousands};
@@ -106,9 +106,14 @@ pub fn percent(share: Amount) -> String {
 }
 
 /// A value in the unit of its metric, as people read it.
-pub(super) fn value(notice: &Notice, amount: Amount) -> String {
-    let metric = notice.rule.metric;
-    let per = match notice.rule.per_secs {
+pub(super) fn value(notice: &Notice, value: Amount) -> String {
+    amount(&notice.rule, value)
+}
+
+/// A value of a rule, in the unit of its metric.
+pub fn amount(rule: &Rule, amount: Amount) -> String {
+    let metric = rule.metric;
+    let per = match rule.per_secs {
         Some(60) => "/min".to_owned(),
         Some(secs) => format!(" per {}", duration(secs)),
         None => String::new(),

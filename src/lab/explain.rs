@@ -1,0 +1,191 @@
+//! `rules --explain`: where each rule stands at the end of a log, and how its limit comes about.
+
+use std::fmt::Write;
+use std::io;
+
+use anyhow::Result;
+
+use super::open_all;
+use crate::config::{Options, write_duration};
+use crate::monitor::{Explained, Limit, Time};
+use crate::pipeline::{Event, Pipeline, Undated};
+use crate::run::Exit;
+use crate::sink::{Outlet, amount, clean, count, percent};
+use crate::source::{Decode, Line, merge, reason};
+
+/// Reads logs silently and explains each rule as it stands at their end.
+///
+/// # Errors
+/// If a named log is missing.
+pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
+    let err = Outlet::direct(io::stderr());
+    let (files, errors) = open_all(&options.inputs)?;
+    for error in &errors {
+        err.write(&format!("{error}\n"))?;
+    }
+    let mut silent = Silent {
+        pipeline: Pipeline::new(
+            options.parse.clone(),
+            options.prices.clone(),
+            options.settings.clone(),
+        ),
+        now,
+    };
+    let mut unreadable = errors.len();
+    for file in merge(files, &mut silent, |_| {}) {
+        if let Some(error) = file.error {
+            unreadable += 1;
+            let name = &file.info.name;
+            err.write(&format!(
+                "cannot read {name} to its end: {}\n",
+                reason(&error)
+            ))?;
+        }
+    }
+    let evaluator = &mut silent.pipeline.evaluator;
+    if evaluator.totals().records == 0 {
+        err.write("NO DATA: no usage record in these logs\n")?;
+        return Ok(Exit::NoUsage);
+    }
+    let at = options.output.stdout.clock.full(evaluator.now());
+    let responses = count(evaluator.totals().records);
+    let mut out = format!("as of {at}, after {responses} responses\n");
+    // What has no limit has nothing to explain.
+    let rules = evaluator.explain().into_iter();
+    for rule in rules.filter(|explained| explained.rule.limit != Limit::Once) {
+        out.push('\n');
+        out.push_str(&paragraph(&rule));
+    }
+    match Outlet::direct(io::stdout()).write(&out) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ if unreadable > 0 => Ok(Exit::Unreadable),
+        _ => Ok(Exit::Clean),
+    }
+}
+
+/// Feeds a pipeline that tells nothing.
+struct Silent {
+    pipeline: Pipeline,
+    now: Time,
+}
+
+impl Decode for Silent {
+    type Item = Event;
+
+    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
+        self.pipeline.intake.line(line, self.now, |event| {
+            out.push((event.time().map(|t| t.0), event));
+        });
+    }
+
+    fn probe(&self, line: Line<'_>) -> Option<i64> {
+        self.pipeline
+            .intake
+            .probe(line, self.now)
+            .map(|time| time.0)
+    }
+
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        crate::parse::is_complete(bytes)
+    }
+
+    fn take(&mut self, _time: Option<i64>, event: Event) {
+        self.pipeline.feed(event, Undated::TotalsOnly, None);
+    }
+}
+
+fn paragraph(explained: &Explained) -> String {
+    let rule = &explained.rule;
+    let say = |value| amount(rule, value);
+    let mut text = format!("{} ({})\n", clean(&rule.name), rule.severity.name());
+    let now = explained.value.map_or_else(
+        || {
+            format!(
+                "no value (fewer than {} requests in its windows)",
+                rule.min_requests.max(1)
+            )
+        },
+        say,
+    );
+    let over = explained
+        .window_secs
+        .map(|secs| format!(" over {}", write_duration(secs)))
+        .unwrap_or_default();
+    let _ = write!(text, "  now    {now}{over}");
+    if explained.n_keys == 0 {
+        let _ = write!(text, ": nothing of its kind in these logs");
+    } else if !rule.by.is_empty() {
+        let key: Vec<String> = explained
+            .key
+            .iter()
+            .map(|(label, value)| format!("{} {}", label.name(), clean(value)))
+            .collect();
+        let keys = count(explained.n_keys as u64);
+        let _ = write!(text, ", the largest of {keys}: {}", key.join(", "));
+    }
+    text.push('\n');
+    let usual = explained.usual;
+    if rule.limit.learns() && usual.minutes > 0 {
+        let _ = writeln!(
+            text,
+            "  usual  {}, busy {}, of {} active minutes in 7 days",
+            say(usual.usual),
+            say(usual.busy),
+            count(usual.minutes)
+        );
+    }
+    let limit = explained.limit.map_or_else(
+        || {
+            format!(
+                "none yet: {} of {} active minutes seen",
+                usual.minutes,
+                rule.minutes_to_learn()
+            )
+        },
+        say,
+    );
+    let _ = writeln!(text, "  limit  {limit}{}", origin(explained));
+    text
+}
+
+/// How a limit comes about.
+fn origin(explained: &Explained) -> String {
+    let rule = &explained.rule;
+    let say = |value| amount(rule, value);
+    let times = |n| amount_of(n);
+    match rule.limit {
+        Limit::Above(_) if rule.share_of_cost > 0 => {
+            format!(", or {} of the cost of its window if that is more", percent(rule.share_of_cost))
+        }
+        Limit::Below(_) => ", from above, as set".to_owned(),
+        Limit::TimesUsual(n) => format!(
+            ": {} × usual, but at least busy and {}",
+            times(n),
+            say(rule.floor)
+        ),
+        Limit::BeyondBusy(n) => format!(
+            ": usual + {} × (busy − usual), but at least {}",
+            times(n),
+            say(rule.floor)
+        ),
+        Limit::AboveBusy { above, beyond } => format!(
+            ": usual + {} × (busy − usual), but at least {}",
+            times(beyond),
+            say(above)
+        ),
+        Limit::Above(_) | Limit::SilentFor(_) => ", as set".to_owned(),
+        Limit::ByChance { days } => explained.odds.map_or_else(String::new, |odds| {
+            format!(
+                ": at {} misses in {} requests, chance shows a longer run less than once in {days} days",
+                odds.affected, odds.judged
+            )
+        }),
+        Limit::Once => String::new(),
+    }
+}
+
+/// `1.4`.
+fn amount_of(n: crate::monitor::Amount) -> String {
+    let tenths = n / (crate::monitor::UNIT / 10);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
