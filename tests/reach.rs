@@ -533,3 +533,170 @@ fn a_budget_is_told_by_the_half_and_when_it_is_gone() {
         "{said}"
     );
 }
+
+// ---- Where the output goes ----
+
+fn sh(home: &Path, script: &str) -> (Option<i32>, String, String) {
+    let script = script.replace("TOKMON", env!("CARGO_BIN_EXE_claude-tokmon"));
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(home)
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("TZ", "UTC")
+        .env("TERM", "xterm-256color")
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    let (home, log) = home();
+    append(&log, &[dollars_now("1", 9)]);
+    let has_colour = |script: &str| {
+        let (code, _, said) = sh(home.path(), script);
+        assert_eq!(code, Some(0), "{script}: {said}");
+        assert!(said.contains("cost-rate"), "{script}: {said}");
+        said.contains('\u{1b}')
+    };
+    assert!(!has_colour("TOKMON replay app.log"));
+    assert!(has_colour("FORCE_COLOR=1 TOKMON replay app.log"));
+    assert!(has_colour("TOKMON replay --color always app.log"));
+    assert!(!has_colour(
+        "NO_COLOR=1 FORCE_COLOR=1 TOKMON replay app.log"
+    ));
+    // On a terminal, and on one that says it wants none, and on a very narrow one.
+    if !has("script") {
+        return;
+    }
+    let on_terminal = |env: &str| {
+        let tokmon = env!("CARGO_BIN_EXE_claude-tokmon");
+        let inner = format!("stty cols 20; {env} {tokmon} replay app.log");
+        let (code, out, _) = sh(home.path(), &format!("script -qec '{inner}' /dev/null"));
+        assert_eq!(code, Some(0), "{out}");
+        assert!(
+            out.contains("exposed ~$9.00"),
+            "details are for terminals: {out}"
+        );
+        out.contains('\u{1b}')
+    };
+    assert!(on_terminal(""));
+    assert!(!on_terminal("NO_COLOR=1"));
+    assert!(!on_terminal("TERM=dumb"));
+}
+
+#[test]
+fn a_closed_stdout_or_stderr_stops_no_hook() {
+    for closed in [">&-", "2>&-", ">&- 2>&-"] {
+        let (home, log) = home();
+        append(&log, &[dollars_now("1", 1)]);
+        let script = format!(
+            "TOKMON tail --exec 'echo $CLAUDE_TOKMON_RULE > told' app.log {closed} & echo $! > pid; wait"
+        );
+        let script = script.replace("TOKMON", env!("CARGO_BIN_EXE_claude-tokmon"));
+        let mut child = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(home.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut n = 1;
+        // It is not known when it has begun: there is nothing to be read. What it finds at the start is told as well.
+        while !home.path().join("told").exists() {
+            assert!(Instant::now() < deadline, "{closed}");
+            n += 1;
+            append(&log, &[dollars_now(&n.to_string(), 9)]);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let pid = fs::read_to_string(home.path().join("pid")).unwrap();
+        Command::new("kill").arg(pid.trim()).status().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// Nobody reads what it says and a hook hangs: what is written is counted all the same.
+#[test]
+fn a_blocked_terminal_and_a_hook_that_hangs_delay_no_reading() {
+    let (home, log) = home();
+    let mut reader = Command::new(env!("CARGO_BIN_EXE_claude-tokmon"))
+        .args(["tail", "--json", "--heartbeat", "1s", "--exec", "sleep 600"])
+        .args(BY_MODEL)
+        .args(["--state", "state", "app.log"])
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A pipe holds 64 KiB; these alerts are more than that.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !home.path().join("state").exists() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    for n in 0..300 {
+        append(
+            &log,
+            &[of_model(&format!("claude-opus-4-7-{n}"), &n.to_string())],
+        );
+    }
+    // The offset in the state is that of all lines, though nobody has read a word.
+    let size = fs::metadata(&log).unwrap().len();
+    let begun = Instant::now();
+    let fd_at_end = || {
+        let dir = format!("/proc/{}/io", reader.id());
+        let io = fs::read_to_string(dir).unwrap();
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        read.unwrap().parse::<u64>().unwrap() > size
+    };
+    while !fd_at_end() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "reading waits");
+        std::thread::yield_now();
+    }
+    Command::new("kill")
+        .args(["-TERM", &reader.id().to_string()])
+        .status()
+        .unwrap();
+    let begun = Instant::now();
+    while reader.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not end");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_name_of_a_megabyte_reaches_nobody_whole() {
+    let (home, log) = home();
+    let hook = "cat > stdin; env > env.part; mv env.part env";
+    let mut watch = start(home.path(), &["--exec", hook]);
+    let name = format!("$(touch pwned)\\u001b[2J{}", "x".repeat(1 << 20));
+    append(
+        &log,
+        &[dollars_now("1", 9).replace("\"id\"", &format!("\"session\":\"{name}\",\"id\""))],
+    );
+    let said = watch.expect("CRITICAL cost-rate");
+    assert!(said.len() < 2_000, "{} bytes", said.len());
+    assert!(!said.contains('\u{1b}'));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !home.path().join("env").exists() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let env = fs::read_to_string(home.path().join("env")).unwrap();
+    let ours = env
+        .lines()
+        .filter(|line| line.starts_with("CLAUDE_TOKMON_"));
+    assert!(ours.clone().count() >= 16 && ours.clone().all(|line| line.len() < 1_100));
+    assert!(fs::metadata(home.path().join("stdin")).unwrap().len() < 20_000);
+    assert!(!home.path().join("pwned").exists());
+    assert_eq!(watch.end().0, Some(0));
+}

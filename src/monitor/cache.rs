@@ -125,6 +125,8 @@ pub enum Outcome {
 pub struct Run {
     /// How many.
     pub length: u32,
+    /// How many in a row in all conversations of the same model, project and kind of agent, as of the last of these.
+    in_stream: u32,
     /// The first of them.
     pub since: Time,
     /// The last request before them that the cache served.
@@ -137,6 +139,13 @@ pub struct Run {
     pub missed: u64,
     /// An alert has spoken of it: it no longer counts as chance.
     told: bool,
+}
+
+impl Run {
+    /// Requests in a row, in this conversation or in all of its kind: a change that breaks them all shows in either.
+    pub fn in_a_row(&self) -> u32 {
+        self.length.max(self.in_stream)
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -299,6 +308,8 @@ pub struct CacheTracker {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Stream {
     last_read: Option<Time>,
+    /// Avoidable misses in a row.
+    misses: u32,
     /// Writes in a row that were for an hour.
     long_writes: u32,
     /// When they became writes for five minutes.
@@ -381,6 +392,14 @@ impl CacheTracker {
         };
         stream.remember(&record.tokens, at);
         let outcome = conversation.count(outcome, at, &mut self.chance);
+        match &outcome {
+            Outcome::Hit => stream.misses = 0,
+            Outcome::Miss(miss) if miss.cause.is_waste() => stream.misses += 1,
+            Outcome::Miss(_) | Outcome::NotJudged => {}
+        }
+        if let Some(run) = &mut conversation.run {
+            run.in_stream = stream.misses;
+        }
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session
             && before.is_none_or(|before| before.at <= at)
@@ -694,6 +713,7 @@ impl Conversation {
                 let before = self.last_hit;
                 let run = self.run.get_or_insert(Run {
                     length: 0,
+                    in_stream: 0,
                     since: at,
                     before,
                     last: at,

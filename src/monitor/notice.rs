@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::alert::{Alert, Episode, Notice, Reason};
 use super::baseline::UNIT;
+use super::cache::Run;
 use super::metric::{Metric, Value};
 use super::record::Time;
 use super::rule::Rule;
@@ -46,7 +47,7 @@ impl State {
         let value = match rule.metric {
             Metric::MissRun => {
                 let run = self.cache.run(key.labels.conversation);
-                Value::count(run.map_or(0, |run| run.length)).amount()
+                Value::count(run.map_or(0, Run::in_a_row)).amount()
             }
             Metric::Silence => {
                 let silent = key.last_usage.map_or(0, |last| self.now.millis_since(last));

@@ -213,7 +213,7 @@ fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: 
     let conversation = key.labels.conversation;
     let open = key.alerts[slot].open();
     let run = cache.run(conversation);
-    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.length, run.waste));
+    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.in_a_row(), run.waste));
     let value = Value::count(length);
     let odds = cache.odds(now);
     let shortest = match rule.limit {

@@ -71,6 +71,8 @@ pub(super) struct Key {
     pub(super) names: Names,
     /// Minutes with traffic that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
+    /// When a notice that was withheld may be due.
+    pub(super) retry: Option<i64>,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
 }
@@ -163,6 +165,7 @@ impl Scope {
             misses: VecDeque::new(),
             names: Names::default(),
             minutes: VecDeque::new(),
+            retry: None,
             scheduled: None,
         })
     }
@@ -268,6 +271,9 @@ impl Key {
             usage.shift(ms);
         }
         self.names.epoch += secs.div_euclid(STRETCH_SECS);
+        if let Some(retry) = &mut self.retry {
+            *retry += secs;
+        }
         self.scheduled = None;
     }
 
@@ -414,6 +420,7 @@ impl Key {
             .chain(alerts)
             .chain(stale)
             .chain(self.next_sample())
+            .chain(self.retry)
             .filter(|second| *second > now)
             .min()
     }

@@ -515,25 +515,29 @@ impl State {
                 self.note_explained(&rule.name);
             }
             let Some(mut reason) = due else { continue };
-            let withheld = matches!(reason, Reason::First | Reason::Reopened)
-                .then(|| self.voices.withheld(&rule, episode.id, self.now))
-                .flatten();
-            if matches!(reason, Reason::Repeat | Reason::Reopened)
-                && self.voices.is_repeat_withheld(&rule, episode.id, self.now)
-            {
+            let withheld = match reason {
+                Reason::First | Reason::Reopened => {
+                    self.voices.withheld(&rule, episode.id, self.now)
+                }
+                _ => None,
+            };
+            let again = match reason {
+                Reason::Repeat | Reason::Reopened => {
+                    self.voices.repeat_withheld(&rule, episode.id, self.now)
+                }
+                _ => None,
+            };
+            if withheld.is_some() || again.is_some() {
+                match withheld {
+                    Some((Withheld::BySpending, _)) => self.note_outspoken(&rule.name),
+                    Some((Withheld::ByCache, _)) => self.note_explained(&rule.name),
+                    Some((Withheld::ByItsLike, _)) | None => {}
+                }
+                let until = withheld.and_then(|(_, until)| until).max(again);
+                if let Some(key) = scope.keys.get_mut(&id) {
+                    key.retry = until.map(|until| until.secs() + 1);
+                }
                 continue;
-            }
-            match withheld {
-                Some(Withheld::BySpending) => {
-                    self.note_outspoken(&rule.name);
-                    continue;
-                }
-                Some(Withheld::ByCache) => {
-                    self.note_explained(&rule.name);
-                    continue;
-                }
-                Some(Withheld::ByItsLike) => continue,
-                None => {}
             }
             let episode_id = episode.id;
             if rule.metric.is_announcement() && reason != Reason::First {

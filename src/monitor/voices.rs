@@ -62,48 +62,68 @@ pub(super) enum Withheld {
 }
 
 impl Voices {
-    /// Whether an episode that could be told for the first time has others speak for it.
-    pub(super) fn withheld(&self, rule: &Rule, episode: u64, now: Time) -> Option<Withheld> {
-        let mut others = self.voices.iter().filter(|voice| voice.episode != episode);
-        let its_like = others.clone().filter(|voice| voice.rule == rule.name);
+    /// Whether an episode that could be told for the first time, or again after it was over, has others speak for it; and until
+    /// when, if time alone ends that.
+    pub(super) fn withheld(
+        &self,
+        rule: &Rule,
+        episode: u64,
+        now: Time,
+    ) -> Option<(Withheld, Option<Time>)> {
+        let others = || self.voices.iter().filter(|voice| voice.episode != episode);
         let is_one_of_many = rule
             .by
             .iter()
             .any(|label| matches!(label, Label::Session | Label::Conversation));
+        let its_like = others().filter(|voice| voice.rule == rule.name);
         if is_one_of_many && its_like.count() >= VOICES_PER_RULE {
-            return Some(Withheld::ByItsLike);
+            return Some((Withheld::ByItsLike, None));
         }
         let about = about(rule)?;
-        let other_rules = |voice: &Voice| voice.about == Some(about) && voice.rule != rule.name;
+        let speaks_until = |voice: &Voice| Time(voice.first.0 + FOR_THE_OTHERS_MS);
+        let about_cache = others()
+            .filter(|v| v.about == Some(About::Cache) && now < speaks_until(v))
+            .map(|voice| (voice, speaks_until(voice)));
         match about {
-            About::Spending => others
-                .any(|voice| {
-                    let lost_cache = voice.about == Some(About::Cache)
-                        && rule.severity < Severity::Critical
-                        && now.millis_since(voice.first) < FOR_THE_OTHERS_MS;
-                    lost_cache || (other_rules(voice) && voice.severity >= rank(rule.severity))
-                })
-                .then_some(Withheld::BySpending),
-            About::Cache if rule.metric == Metric::MissRun => {
-                let fresh = |v: &&Voice| {
-                    v.about == Some(About::Cache) && now.millis_since(v.first) < FOR_THE_OTHERS_MS
+            About::Spending => {
+                let louder = |voice: &Voice| {
+                    voice.about == Some(about)
+                        && voice.rule != rule.name
+                        && voice.severity >= rank(rule.severity)
                 };
-                (others.filter(fresh).count() >= VOICES_PER_RULE).then_some(Withheld::ByItsLike)
+                if others().any(louder) {
+                    return Some((Withheld::BySpending, None));
+                }
+                let until = about_cache.map(|(_, until)| until).max();
+                until
+                    .filter(|_| rule.severity < Severity::Critical)
+                    .map(|until| (Withheld::BySpending, Some(until)))
             }
-            About::Cache => others
-                .any(|v| other_rules(v) && now.millis_since(v.first) < FOR_THE_OTHERS_MS)
-                .then_some(Withheld::ByCache),
+            About::Cache if rule.metric == Metric::MissRun => {
+                let mut fresh: Vec<Time> = about_cache.map(|(_, until)| until).collect();
+                fresh.sort_unstable();
+                let enough = fresh.len().checked_sub(VOICES_PER_RULE)?;
+                Some((Withheld::ByItsLike, Some(fresh[enough])))
+            }
+            About::Cache => {
+                let other_rules = about_cache.filter(|(voice, _)| voice.rule != rule.name);
+                let until = other_rules.map(|(_, until)| until).max()?;
+                Some((Withheld::ByCache, Some(until)))
+            }
         }
     }
 
-    /// Whether an episode need not be told again now: another about money was told just before.
-    pub(super) fn is_repeat_withheld(&self, rule: &Rule, episode: u64, now: Time) -> bool {
-        let lately = |voice: &Voice| {
-            voice.episode != episode
-                && voice.about.is_some()
-                && now.millis_since(voice.last) < BETWEEN_REPEATS_MS
-        };
-        about(rule).is_some() && self.voices.iter().any(lately)
+    /// Until when an episode need not be told again: another about money was told just before.
+    pub(super) fn repeat_withheld(&self, rule: &Rule, episode: u64, now: Time) -> Option<Time> {
+        about(rule)?;
+        let others = self
+            .voices
+            .iter()
+            .filter(|voice| voice.episode != episode && voice.about.is_some());
+        let until = others
+            .map(|voice| Time(voice.last.0 + BETWEEN_REPEATS_MS))
+            .max()?;
+        (now < until).then_some(until)
     }
 
     /// Notes a notice.
