@@ -43,7 +43,7 @@ const WEEKS: i64 = 5;
 const FIRST_INCIDENT: i64 = START + 7 * DAY;
 
 /// The seeds that the figures are for.
-const SEEDS: [u64; 6] = [9301, 9302, 9303, 9304, 9305, 9306];
+const SEEDS: [u64; 6] = [9401, 9402, 9403, 9404, 9405, 9406];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fleet {

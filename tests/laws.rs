@@ -540,7 +540,7 @@ fn the_traffic_of_these_laws_shows_all_of_an_alerts_life() {
                 .or_insert(0) += 1;
         }
     }
-    for rule in ["cost-rate", "cache-miss", "cache-break", "token-spike"] {
+    for rule in ["cost-rate", "cache-waste", "cache-break", "token-spike"] {
         for reason in [Reason::First, Reason::Resolved] {
             assert!(
                 reasons.contains_key(&(rule.to_owned(), reason)),

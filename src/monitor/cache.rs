@@ -125,7 +125,7 @@ pub enum Outcome {
 pub struct Run {
     /// How many.
     pub length: u32,
-    /// How many in a row in all conversations of the same model, project and kind of agent, as of the last of these.
+    /// How many in a row in all conversations of the same model, project and kind of agent, at most, as of one of these.
     in_stream: u32,
     /// The first of them.
     pub since: Time,
@@ -398,7 +398,7 @@ impl CacheTracker {
             Outcome::Miss(_) | Outcome::NotJudged => {}
         }
         if let Some(run) = &mut conversation.run {
-            run.in_stream = stream.misses;
+            run.in_stream = run.in_stream.max(stream.misses);
         }
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session

@@ -5,6 +5,7 @@
 //! the rules about the cache the first speaks for a quarter of an hour; what it does not explain by then is told. And what is
 //! told again is told by one of them at a time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ struct Voice {
     last: Time,
 }
 
+/// So many notices about money in a quarter of an hour are enough.
+const CROWD: usize = 3;
+
 /// What money a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum About {
@@ -47,6 +51,8 @@ const BETWEEN_REPEATS_MS: i64 = 10 * 60_000;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Voices {
     voices: Vec<Voice>,
+    /// When notices about money were given, in the last quarter of an hour.
+    recent: VecDeque<Time>,
 }
 
 /// Why an episode is not told.
@@ -80,6 +86,13 @@ impl Voices {
             return Some((Withheld::ByItsLike, None));
         }
         let about = about(rule)?;
+        if let Some(until) = self.crowded_until(rule, now) {
+            let by = match about {
+                About::Spending => Withheld::BySpending,
+                About::Cache => Withheld::ByCache,
+            };
+            return Some((by, Some(until)));
+        }
         let speaks_until = |voice: &Voice| Time(voice.first.0 + FOR_THE_OTHERS_MS);
         let about_cache = others()
             .filter(|v| v.about == Some(About::Cache) && now < speaks_until(v))
@@ -122,12 +135,33 @@ impl Voices {
             .filter(|voice| voice.episode != episode && voice.about.is_some());
         let until = others
             .map(|voice| Time(voice.last.0 + BETWEEN_REPEATS_MS))
-            .max()?;
-        (now < until).then_some(until)
+            .max();
+        let until = until.filter(|until| now < *until);
+        until.max(self.crowded_until(rule, now))
+    }
+
+    /// Until when enough was told about money: three notices in a quarter of an hour, the last of them kept for what is critical.
+    fn crowded_until(&self, rule: &Rule, now: Time) -> Option<Time> {
+        let most = if rule.severity < Severity::Critical {
+            CROWD - 1
+        } else {
+            CROWD
+        };
+        let recent = self.recent.iter().map(|at| Time(at.0 + FOR_THE_OTHERS_MS));
+        let recent: Vec<Time> = recent.filter(|until| now < *until).collect();
+        let at = recent.len().checked_sub(most)?;
+        recent.get(at).copied()
     }
 
     /// Notes a notice.
     pub(super) fn note(&mut self, rule: &Rule, episode: u64, reason: Reason, now: Time) {
+        let is_news = !matches!(reason, Reason::Resolved | Reason::Stopped);
+        if is_news && about(rule).is_some() {
+            while self.recent.len() >= CROWD {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(now);
+        }
         let known = self
             .voices
             .iter()
@@ -150,6 +184,9 @@ impl Voices {
         for voice in &mut self.voices {
             voice.first.shift(ms);
             voice.last.shift(ms);
+        }
+        for at in &mut self.recent {
+            at.shift(ms);
         }
     }
 
