@@ -712,6 +712,7 @@ fn settings(fleet: Fleet) -> Settings {
         rules: rules(&args, Some(Path::new("-"))).unwrap(),
         lateness_secs: 2,
         max_responses: None,
+        max_keys: 10_000,
         group_by: None,
         calendar: std::sync::Arc::new(PlainDays),
     }

@@ -120,6 +120,10 @@ pub struct RuleArgs {
     #[arg(long, value_name = "TIME")]
     pub silent_for: Option<String>,
 
+    /// Sessions, conversations and other keys that each rule tells apart at once; the least active beyond are added up as one
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub max_keys: usize,
+
     /// Judge no window with fewer requests than this [default: each rule's own]
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u32>,

@@ -79,6 +79,7 @@ fn evaluate(lines: &[u8], options: &ParseOptions) {
         rules: Vec::new(),
         lateness_secs: 2,
         max_responses: Some(8),
+        max_keys: 10_000,
         group_by: None,
         calendar: std::sync::Arc::new(claude_tokmon::monitor::PlainDays),
     };

@@ -32,6 +32,9 @@ use crate::source::{Input, claude_code_folders, inputs, reason};
 /// Fewer responses than this cannot tell copies apart: one response stands in many lines.
 const MIN_RESPONSES: usize = 1000;
 
+/// Fewer keys than this would be added up all the time.
+const MIN_KEYS: usize = 100;
+
 const DEFAULT_LATENESS_SECS: i64 = 2;
 const DEFAULT_BACKFILL_SECS: i64 = 7 * 86_400;
 
@@ -283,11 +286,18 @@ fn settings(
     timezone: Option<&str>,
     max_responses: Option<usize>,
 ) -> Result<Settings> {
+    if args.max_keys < MIN_KEYS {
+        bail!(
+            "--max-keys: {} is too few to tell sessions apart; at least {MIN_KEYS}",
+            args.max_keys
+        );
+    }
     let lateness = seconds("--lateness", log.lateness.as_deref())?;
     Ok(Settings {
         rules: rules(args, log.read.config.as_deref())?,
         lateness_secs: lateness.unwrap_or(DEFAULT_LATENESS_SECS),
         max_responses,
+        max_keys: args.max_keys,
         group_by: None,
         calendar: Arc::new(zone("--timezone", timezone)?),
     })

@@ -8,10 +8,10 @@ use anyhow::Result;
 use super::open_all;
 use crate::config::{Options, write_duration};
 use crate::monitor::{Explained, Limit, Time};
-use crate::pipeline::{Event, Pipeline, Undated};
+use crate::pipeline::{Pipeline, Silent};
 use crate::run::Exit;
 use crate::sink::{Outlet, amount, clean, count, percent};
-use crate::source::{Decode, Line, merge, reason};
+use crate::source::{merge, reason};
 
 /// Reads logs silently and explains each rule as it stands at their end.
 ///
@@ -23,13 +23,15 @@ pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
     for error in &errors {
         err.write(&format!("{error}\n"))?;
     }
+    let mut pipeline = Pipeline::new(
+        options.parse.clone(),
+        options.prices.clone(),
+        options.settings.clone(),
+    );
     let mut silent = Silent {
-        pipeline: Pipeline::new(
-            options.parse.clone(),
-            options.prices.clone(),
-            options.settings.clone(),
-        ),
+        pipeline: &mut pipeline,
         now,
+        oldest: None,
     };
     let mut unreadable = errors.len();
     for file in merge(files, &mut silent, |_| {}) {
@@ -42,7 +44,7 @@ pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
             ))?;
         }
     }
-    let evaluator = &mut silent.pipeline.evaluator;
+    let evaluator = &mut pipeline.evaluator;
     if evaluator.totals().records == 0 {
         err.write("NO DATA: no usage record in these logs\n")?;
         return Ok(Exit::NoUsage);
@@ -60,37 +62,6 @@ pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
         _ if unreadable > 0 => Ok(Exit::Unreadable),
         _ => Ok(Exit::Clean),
-    }
-}
-
-/// Feeds a pipeline that tells nothing.
-struct Silent {
-    pipeline: Pipeline,
-    now: Time,
-}
-
-impl Decode for Silent {
-    type Item = Event;
-
-    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
-        self.pipeline.intake.line(line, self.now, |event| {
-            out.push((event.time().map(|t| t.0), event));
-        });
-    }
-
-    fn probe(&self, line: Line<'_>) -> Option<i64> {
-        self.pipeline
-            .intake
-            .probe(line, self.now)
-            .map(|time| time.0)
-    }
-
-    fn is_whole(&self, bytes: &[u8]) -> bool {
-        crate::parse::is_complete(bytes)
-    }
-
-    fn take(&mut self, _time: Option<i64>, event: Event) {
-        self.pipeline.feed(event, Undated::TotalsOnly, None);
     }
 }
 

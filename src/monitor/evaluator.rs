@@ -38,6 +38,8 @@ pub struct Settings {
     pub lateness_secs: i64,
     /// At most so many responses are remembered for seven days; `None` remembers all.
     pub max_responses: Option<usize>,
+    /// Each rule knows at most so many keys at once.
+    pub max_keys: usize,
     /// What sums are also given by.
     pub group_by: Option<GroupBy>,
     /// Where the periods of budgets begin and end.
@@ -72,14 +74,14 @@ type Pooled = Option<Vec<Baseline>>;
 /// What an evaluator remembers, without its rules.
 #[derive(Debug, Serialize)]
 pub struct Memory<'a> {
-    scopes: Vec<(&'a Keys, &'a Pooled)>,
+    scopes: Vec<(&'a Keys, &'a Pooled, &'a [Window])>,
     state: &'a State,
 }
 
 /// What another evaluator with the same rules remembered.
 #[derive(Debug, Deserialize)]
 pub struct Remembered {
-    scopes: Vec<(Keys, Pooled)>,
+    scopes: Vec<(Keys, Pooled, Vec<Window>)>,
     state: State,
 }
 
@@ -127,7 +129,7 @@ impl Evaluator {
                 .iter()
                 .position(|scope| scope.fits(&rule) && !is_run(scope) && !is_run_rule(&rule));
             let at = at.unwrap_or_else(|| {
-                scopes.push(Scope::new(&rule));
+                scopes.push(Scope::new(&rule, settings.max_keys));
                 scopes.len() - 1
             });
             scopes[at].add_rule(rule);
@@ -171,7 +173,7 @@ impl Evaluator {
             scopes: self
                 .scopes
                 .iter()
-                .map(|scope| (&scope.keys, &scope.pooled))
+                .map(|scope| (&scope.keys, &scope.pooled, &scope.other[..]))
                 .collect(),
             state: &self.state,
         }
@@ -183,16 +185,17 @@ impl Evaluator {
         let Remembered { scopes, state } = remembered;
         let fits = scopes.len() == self.scopes.len()
             && state.spending.len() == self.budgets.len()
-            && scopes.iter().zip(&self.scopes).all(|((keys, _), scope)| {
+            && scopes.iter().zip(&self.scopes).all(|((keys, ..), scope)| {
                 let mut alerts = keys.values().map(|key| key.alerts.len());
                 alerts.all(|n| n == scope.rules.len())
             });
         if !fits {
             return false;
         }
-        for ((keys, pooled), scope) in scopes.into_iter().zip(&mut self.scopes) {
+        for ((keys, pooled, other), scope) in scopes.into_iter().zip(&mut self.scopes) {
             scope.keys = keys;
             scope.pooled = pooled;
+            scope.other = other;
         }
         self.state = state;
         self.state.resuming = true;
@@ -291,6 +294,11 @@ impl Evaluator {
     /// Takes the notices given since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.state.notices)
+    }
+
+    /// Some keys had to be added up as one, for want of room.
+    pub fn is_folding(&self) -> bool {
+        self.scopes.iter().any(|scope| !scope.other.is_empty())
     }
 
     /// How many rules are in force.
@@ -408,12 +416,7 @@ impl Evaluator {
         let state = &mut self.state;
         state.first = Some(state.first.map_or(spent.at, |first| first.min(spent.at)));
         for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
-            let moment = Moment {
-                now: state.now,
-                first: state.first,
-                live: state.live,
-                calendar: &*self.calendar,
-            };
+            let moment = moment(state.now, state.first, state.live, &*self.calendar);
             for notice in budget.count(spending, spent, &moment) {
                 count_first(&mut state.totals, &notice);
                 state.notices.push(notice);
@@ -440,12 +443,7 @@ impl Evaluator {
     fn end_periods(&mut self) {
         let state = &mut self.state;
         for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
-            let moment = Moment {
-                now: state.now,
-                first: state.first,
-                live: state.live,
-                calendar: &*self.calendar,
-            };
+            let moment = moment(state.now, state.first, state.live, &*self.calendar);
             state.notices.extend(budget.advance(spending, &moment));
         }
     }
@@ -652,12 +650,7 @@ impl Evaluator {
         }
         let state = &mut self.state;
         for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
-            let moment = Moment {
-                now: state.now,
-                first: state.first,
-                live: true,
-                calendar: &*self.calendar,
-            };
+            let moment = moment(state.now, state.first, true, &*self.calendar);
             if let Some(notice) = budget.tell(spending, &moment, Reason::StillFiring) {
                 count_first(&mut state.totals, &notice);
                 state.notices.push(notice);
@@ -711,6 +704,15 @@ impl Evaluator {
         self.state.notices[first..].sort_by(|a, b| {
             (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
         });
+    }
+}
+
+fn moment(now: Time, first: Option<Time>, live: bool, calendar: &dyn Calendar) -> Moment<'_> {
+    Moment {
+        now,
+        first,
+        live,
+        calendar,
     }
 }
 

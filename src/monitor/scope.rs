@@ -27,9 +27,6 @@ const LOOKBACK_SECS: i64 = SAMPLE_DELAY_SECS + 120;
 /// Misses remembered for naming the cause of a windowed alert.
 const RECENT_MISSES: usize = 32;
 
-/// The most keys a scope keeps.
-const MAX_KEYS: usize = 10_000;
-
 /// The most names that are weighed for "who" at once.
 const MAX_NAMES: usize = 256;
 
@@ -43,6 +40,9 @@ pub(super) struct Scope {
     pub(super) window_secs: Vec<i64>,
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) keys: FxHashMap<u64, Key>,
+    max_keys: usize,
+    /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
+    pub(super) other: Vec<Window>,
     /// Baselines of each rule over all keys, where a single key is too short-lived to learn from.
     pub(super) pooled: Option<Vec<Baseline>>,
     /// One of its rules learns what is usual.
@@ -78,7 +78,7 @@ pub(super) struct Key {
 }
 
 impl Scope {
-    pub(super) fn new(rule: &Arc<Rule>) -> Self {
+    pub(super) fn new(rule: &Arc<Rule>, max_keys: usize) -> Self {
         let pooled = rule
             .by
             .iter()
@@ -90,6 +90,8 @@ impl Scope {
             window_secs: Vec::new(),
             rules: Vec::new(),
             keys: FxHashMap::default(),
+            max_keys,
+            other: Vec::new(),
             pooled: pooled.then(Vec::new),
             learns: false,
             explains: false,
@@ -138,7 +140,7 @@ impl Scope {
     }
 
     pub(super) fn key_mut(&mut self, id: u64, labels: &Arc<Labels>, at: Time) -> &mut Key {
-        if self.keys.len() >= MAX_KEYS && !self.keys.contains_key(&id) {
+        if self.keys.len() >= self.max_keys && !self.keys.contains_key(&id) {
             self.make_room();
         }
         let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
@@ -170,7 +172,7 @@ impl Scope {
         })
     }
 
-    /// Forgets the least recent tenth of the keys that have nothing on.
+    /// Adds the least recent tenth of the keys that have nothing on to the others.
     fn make_room(&mut self) {
         let idle = |key: &Key| {
             key.alerts
@@ -189,8 +191,19 @@ impl Scope {
         let tenth = times.len() / 10;
         let (_, cut, _) = times.select_nth_unstable(tenth);
         let cut = *cut;
-        self.keys
-            .retain(|_, key| !idle(key) || key.last_record > cut);
+        let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
+        if self.other.is_empty() {
+            let windows = self.window_secs.iter();
+            self.other = windows.map(|secs| Window::new(*secs, lookback)).collect();
+        }
+        for (_, key) in self
+            .keys
+            .extract_if(|_, key| idle(key) && key.last_record <= cut)
+        {
+            for (other, window) in self.other.iter_mut().zip(&key.windows) {
+                other.absorb(window);
+            }
+        }
     }
 
     /// The labels of a key with their values, for people and for the identity of an episode.
@@ -500,4 +513,46 @@ pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
         .filter(|(_, w)| *w > 0)
         .map(|(name, w)| (name, percent(w)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Law 12: what is told apart and what had to make room are the whole.
+    #[test]
+    fn keys_and_the_others_are_the_whole() {
+        let rule = Arc::new(Rule {
+            windows: vec![3600],
+            by: vec![Label::Session],
+            ..Rule::blank()
+        });
+        let mut scope = Scope::new(&rule, 100);
+        scope.add_rule(rule);
+        let mut whole = Window::new(3600, 0);
+        for n in 0..5_000_i64 {
+            let labels = Labels {
+                session: Some(format!("s-{}", n * 7919 % 2_000).into()),
+                ..Labels::default()
+            };
+            let labels = Arc::new(labels.with_hashes());
+            let sums = Sums {
+                cost: PicoUsd(i128::from(n)),
+                requests: 1,
+                ..Sums::default()
+            };
+            let id = scope.key_of(&labels);
+            scope.key_mut(id, &labels, Time::from_secs(n)).add(n, &sums);
+            whole.add(n, &sums);
+        }
+        assert!(scope.keys.len() <= 100 && !scope.other.is_empty());
+        let mut sum = Sums::default();
+        for window in scope.keys.values_mut().flat_map(|key| &mut key.windows) {
+            window.advance(4_999);
+            sum.add(window.total());
+        }
+        scope.other[0].advance(4_999);
+        sum.add(scope.other[0].total());
+        assert_eq!(sum, *whole.total());
+    }
 }

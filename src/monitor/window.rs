@@ -203,6 +203,14 @@ impl Window {
         in_window
     }
 
+    /// Takes in all that another window of the same length holds.
+    pub fn absorb(&mut self, other: &Self) {
+        for bucket in &other.buckets {
+            self.add(bucket.index * self.bucket_secs, &bucket.sums);
+        }
+        self.advance(other.newest.saturating_mul(self.bucket_secs));
+    }
+
     /// Moves all that it holds in time, to the nearest bucket: the clock that its times are of was wrong by so many seconds.
     pub fn shift(&mut self, secs: i64) {
         let by = (secs + self.bucket_secs / 2).div_euclid(self.bucket_secs);
@@ -288,6 +296,24 @@ mod tests {
         assert_eq!(window.next_expiry(), Some(305));
         window.advance(305);
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn what_many_windows_held_one_holds() {
+        let (mut whole, mut other) = (Window::new(300, 0), Window::new(300, 0));
+        let mut parts = [Window::new(300, 0), Window::new(300, 0)];
+        for second in 0..900 {
+            let sums = requests(second % 7);
+            whole.add(second, &sums);
+            parts[usize::try_from(second % 2).unwrap_or(0)].add(second, &sums);
+        }
+        for part in &parts {
+            other.absorb(part);
+        }
+        assert_eq!(whole.total(), other.total());
+        whole.advance(1000);
+        other.advance(1000);
+        assert_eq!(whole.total(), other.total());
     }
 
     #[test]

@@ -4,8 +4,10 @@
 
 mod build;
 mod intake;
+mod silent;
 
 pub use intake::{BadLine, DrySource, Intake, LineCounts};
+pub use silent::Silent;
 
 use std::sync::Arc;
 

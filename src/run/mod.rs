@@ -30,7 +30,7 @@ use crate::config::{Options, Watch, write_duration};
 use crate::monitor::{Time, Totals};
 use crate::parse::is_complete;
 
-use crate::pipeline::{BadLine, Event, LineCounts, Pipeline, Undated};
+use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
 
 use crate::sink::{
     BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, duration,
@@ -38,9 +38,9 @@ use crate::sink::{
 };
 
 use crate::source::{
-    Decode, Follower, HistoryFile, Input, Line, MAX_LINE_BYTES, Mounts, Names, NoEvents, Note,
-    NotifyWake, PipeSource, Progress, Refusal, RefusedWake, Resume, SleepWake, Source, SplitStats,
-    StateFile, Wake, WakeHandle, discover, last_line_end, merge, reason, start_of,
+    Follower, HistoryFile, Input, MAX_LINE_BYTES, Mounts, Names, NoEvents, Note, NotifyWake,
+    PipeSource, Progress, Refusal, RefusedWake, Resume, SleepWake, Source, SplitStats, StateFile,
+    Wake, WakeHandle, discover, last_line_end, merge, reason, start_of,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -181,39 +181,7 @@ struct Tail<'a> {
 struct Said {
     forgetting: bool,
     reused_id: bool,
-}
-
-/// Feeds the silent history to the pipeline.
-struct Backfill<'a> {
-    pipeline: &'a mut Pipeline,
-    now: Time,
-    oldest: Time,
-}
-
-impl Decode for Backfill<'_> {
-    type Item = Event;
-
-    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
-        self.pipeline.intake.line(line, self.now, |event| {
-            out.push((event.time().map(|t| t.0), event));
-        });
-    }
-
-    fn probe(&self, line: Line<'_>) -> Option<i64> {
-        self.pipeline
-            .intake
-            .probe(line, self.now)
-            .map(|time| time.0)
-    }
-
-    fn is_whole(&self, bytes: &[u8]) -> bool {
-        is_complete(bytes)
-    }
-
-    fn take(&mut self, _time: Option<i64>, event: Event) {
-        self.pipeline
-            .feed(event, Undated::TotalsOnly, Some(self.oldest));
-    }
+    folding: bool,
 }
 
 impl<'a> Tail<'a> {
@@ -260,10 +228,10 @@ impl<'a> Tail<'a> {
                 offsets.insert(file.key, last_line_end(file).unwrap_or(file.size));
                 continue;
             }
-            let decoder = Backfill {
+            let decoder = Silent {
                 pipeline: &mut self.pipeline,
                 now: wall_clock(),
-                oldest: self.oldest,
+                oldest: Some(self.oldest),
             };
             let from = start_of(file, &decoder, self.oldest.0);
             match HistoryFile::up_to_now(file, from) {
@@ -271,10 +239,10 @@ impl<'a> Tail<'a> {
                 Err(e) => errors.push((file.path.clone(), e)),
             }
         }
-        let mut decoder = Backfill {
+        let mut decoder = Silent {
             pipeline: &mut self.pipeline,
             now: wall_clock(),
-            oldest: self.oldest,
+            oldest: Some(self.oldest),
         };
         for file in merge(files, &mut decoder, |_| {}) {
             offsets.extend(file.key.map(|key| (key, file.committed)));
@@ -365,6 +333,10 @@ impl<'a> Tail<'a> {
                 "more than {} responses in 7 days: the oldest are forgotten, and a late copy of one would count again (--max-responses)",
                 count(most as u64)
             ));
+        }
+        if self.pipeline.evaluator.is_folding() && !self.said.folding {
+            self.said.folding = true;
+            self.sinks.printer.line("more sessions or other keys at once than are told apart (--max-keys): the least active are added up as one");
         }
         if reused_id && !self.said.reused_id {
             self.said.reused_id = true;

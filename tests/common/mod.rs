@@ -216,6 +216,7 @@ pub fn settings(set: &[&str]) -> Settings {
         rules,
         lateness_secs: 2,
         max_responses: None,
+        max_keys: 10_000,
         group_by: None,
         calendar: Arc::new(PlainDays),
     }
