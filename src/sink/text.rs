@@ -334,7 +334,12 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         return lines;
     }
     let mut parts = Vec::new();
-    if !ending && let Some(exposed) = notice.exposed {
+    // A budget says in its words what was spent.
+    let says_dollars = notice.rule.metric != Metric::Budget;
+    if !ending
+        && says_dollars
+        && let Some(exposed) = notice.exposed
+    {
         let mark = if notice.exposed_is_all { "~" } else { "" };
         parts.push(format!(
             "exposed {mark}{exposed} since {}",
