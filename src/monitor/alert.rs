@@ -534,6 +534,8 @@ pub struct Notice {
     pub models: Vec<Share>,
     /// Sessions by share of the cost.
     pub sessions: Vec<Share>,
+    /// Projects by share of the cost.
+    pub projects: Vec<Share>,
     /// Who was seen last.
     pub labels: Arc<Labels>,
     /// Other rules that this explains and that therefore keep quiet.
@@ -581,6 +583,7 @@ impl Notice {
             odds: None,
             models: Vec::new(),
             sessions: Vec::new(),
+            projects: Vec::new(),
             labels: Arc::default(),
             explains: Vec::new(),
             also: 0,

@@ -62,7 +62,7 @@ impl State {
         };
         let (exposed, exposed_is_all) = self.exposed(rule, episode);
         let has_dollars = rule.metric.has_dollars();
-        let [models, sessions] = if rule.metric.is_about_cache() {
+        let [models, sessions, projects] = if rule.metric.is_about_cache() {
             top_of_misses(key, episode.since)
         } else {
             key.names.top()
@@ -91,6 +91,7 @@ impl State {
             odds: episode.odds,
             models,
             sessions,
+            projects,
             labels: Arc::clone(&episode.labels),
             explains: if is_explaining(rule) {
                 self.silenced.iter().cloned().collect()
@@ -143,11 +144,16 @@ pub(super) fn is_explaining(rule: &Rule) -> bool {
     )
 }
 
-/// Models and sessions by their share of the waste.
-fn top_of_misses(key: &Key, since: Time) -> [Vec<(Arc<str>, u8)>; 2] {
-    let mut weights = [Vec::<(Arc<str>, i128)>::new(), Vec::new()];
+/// Models, sessions and projects by their share of the waste.
+fn top_of_misses(key: &Key, since: Time) -> [Vec<(Arc<str>, u8)>; 3] {
+    let mut weights: [Vec<(Arc<str>, i128)>; 3] = Default::default();
     for miss in key.misses.iter().filter(|miss| miss.at >= since) {
-        let names = [Some(&miss.labels.model), miss.labels.session.as_ref()];
+        let labels = &miss.labels;
+        let names = [
+            Some(&labels.model),
+            labels.session.as_ref(),
+            labels.project.as_ref(),
+        ];
         for (weights, name) in weights.iter_mut().zip(names) {
             let Some(name) = name else { continue };
             match weights.iter_mut().find(|(known, _)| known == name) {

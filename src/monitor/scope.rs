@@ -463,7 +463,8 @@ pub(super) struct Names {
     before: Weights,
 }
 
-type Weights = [FxHashMap<Arc<str>, i128>; 2];
+/// Models, sessions, projects.
+type Weights = [FxHashMap<Arc<str>, i128>; 3];
 
 const STRETCH_SECS: i64 = 300;
 
@@ -479,7 +480,11 @@ impl Names {
             };
             self.epoch = epoch;
         }
-        let names = [Some(&labels.model), labels.session.as_ref()];
+        let names = [
+            Some(&labels.model),
+            labels.session.as_ref(),
+            labels.project.as_ref(),
+        ];
         for (weights, name) in self.now.iter_mut().zip(names) {
             let Some(name) = name else { continue };
             if let Some(weight) = weights.get_mut(name) {
@@ -491,8 +496,8 @@ impl Names {
     }
 
     /// The models and the sessions with the largest shares.
-    pub(super) fn top(&self) -> [Vec<Share>; 2] {
-        [0, 1].map(|kind| {
+    pub(super) fn top(&self) -> [Vec<Share>; 3] {
+        [0, 1, 2].map(|kind| {
             let mut sum: FxHashMap<Arc<str>, i128> = self.before[kind].clone();
             for (name, weight) in &self.now[kind] {
                 *sum.entry(Arc::clone(name)).or_default() += weight;

@@ -140,6 +140,7 @@ struct CauseObject<'a> {
 struct Top<'a> {
     models: Vec<TopEntry<'a>>,
     sessions: Vec<TopEntry<'a>>,
+    projects: Vec<TopEntry<'a>>,
 }
 
 #[derive(Serialize)]
@@ -202,6 +203,7 @@ fn alert<'a>(told: Told<'a>) -> Alert<'a> {
         top: Top {
             models: top(&notice.models),
             sessions: top(&notice.sessions),
+            projects: top(&notice.projects),
         },
         source: &notice.labels.source,
         explains: notice.explains.iter().map(AsRef::as_ref).collect(),

@@ -284,6 +284,12 @@ pub(super) fn who(notice: &Notice) -> Vec<String> {
     {
         parts.push(format!("session {}{}", short(&clean(&top.0)), share(top)));
     }
+    // Where there is one project only, its name says nothing new.
+    if !keyed(Label::Project)
+        && let Some(top) = notice.projects.first().filter(|(_, percent)| *percent < 95)
+    {
+        parts.push(format!("project {}{}", clean(&top.0), share(top)));
+    }
     parts
 }
 
