@@ -700,3 +700,63 @@ fn a_name_of_a_megabyte_reaches_nobody_whole() {
     assert!(!home.path().join("pwned").exists());
     assert_eq!(watch.end().0, Some(0));
 }
+
+#[test]
+fn a_rule_groups_by_whatever_the_line_says() {
+    let (home, log) = home();
+    let rule = "[[rule]]\nname = \"tenant-cost\"\nmetric = \"cost\"\nwindow = \"60s\"\nby = [\"/tenant/name\"]\nwhere = { \"/tier\" = \"paid*\" }\nabove = 5\n";
+    fs::write(home.path().join("claude-tokmon.toml"), rule).unwrap();
+    let of = |id: &str, tenant: &str, tier: &str| {
+        let extra = format!("\"tenant\":{{\"name\":\"{tenant}\"}},\"tier\":\"{tier}\",\"id\"");
+        dollars_now(id, 6).replace("\"id\"", &extra)
+    };
+    append(
+        &log,
+        &[
+            of("1", "acme", "paid-2"),
+            of("2", "free-rider", "trial"),
+            of("3", "globex", "paid"),
+        ],
+    );
+    let output = program(home.path())
+        .args([
+            "replay",
+            "--json",
+            "--by",
+            "/tier",
+            "--set",
+            "cost-rate.enabled=false",
+            "app.log",
+        ])
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let keys: Vec<&str> = lines
+        .iter()
+        .filter(|line| line["rule"] == "tenant-cost" && line["reason"] == "first")
+        .map(|line| line["key"]["/tenant/name"].as_str().unwrap())
+        .collect();
+    assert_eq!(keys, ["acme", "globex"], "{out}");
+    let groups = lines.last().unwrap()["by_group"].as_object().unwrap();
+    assert_eq!(
+        groups.keys().collect::<Vec<_>>(),
+        ["paid", "paid-2", "trial"]
+    );
+    // What is printed reads back.
+    let printed = program(home.path()).arg("rules").output().unwrap();
+    fs::write(home.path().join("again.toml"), &printed.stdout).unwrap();
+    let again = program(home.path())
+        .args(["rules", "--config", "again.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        printed.stdout,
+        again.stdout,
+        "{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
+}

@@ -174,9 +174,8 @@ impl Options {
         )?;
         let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
         if let Some(by) = &args.by {
-            let (group_by, place) = group_by(by)?;
+            let group_by = group_by(by, &mut options.parse.label_fields)?;
             options.settings.group_by = Some(group_by);
-            options.parse.group_field = place;
         }
         let zone = options.output.stderr.clock.zone;
         let moment = |flag: &str, text: &Option<String>| {
@@ -228,9 +227,11 @@ impl Options {
         } else {
             inputs(paths)?
         };
+        let mut parse = parse_options(&log.read)?;
+        parse.label_fields = rules::places_of(&settings.rules);
         Ok(Self {
             inputs,
-            parse: parse_options(&log.read)?,
+            parse,
             prices: price_table(&log.read)?,
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
@@ -304,14 +305,15 @@ fn settings(
 }
 
 /// What sums are given by: a label, or a place in the line.
-fn group_by(text: &str) -> Result<(GroupBy, Option<Pointer>)> {
+fn group_by(text: &str, places: &mut Vec<Pointer>) -> Result<GroupBy> {
     Ok(match text {
-        "model" => (GroupBy::Model, None),
-        "session" => (GroupBy::Session, None),
-        "project" => (GroupBy::Project, None),
+        "model" => GroupBy::Model,
+        "session" => GroupBy::Session,
+        "project" => GroupBy::Project,
         place if place.starts_with('/') => {
             let pointer = place.parse().map_err(|e: String| anyhow!("--by: {e}"))?;
-            (GroupBy::Place, Some(pointer))
+            places.push(pointer);
+            GroupBy::Place(places.len() - 1)
         }
         other => bail!(
             "--by: \"{other}\" is none of project, session and model, nor a JSON Pointer such as \"/{other}\""
@@ -371,7 +373,7 @@ fn parse_options(log: &ReadArgs) -> Result<ParseOptions> {
         time_field: pointer("--time-field", &log.time_field)?,
         id_field: pointer("--id-field", &log.id_field)?,
         session_field: pointer("--session-field", &log.session_field)?,
-        group_field: None,
+        label_fields: Vec::new(),
         zone: zone("--assume-tz", log.assume_tz.as_deref())?,
         otel_input: match log.otel_input {
             OtelInputArg::Inclusive => InputCount::Inclusive,

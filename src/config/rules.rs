@@ -12,6 +12,7 @@ use crate::cli::RuleArgs;
 use crate::monitor::{
     Amount, DEFAULT_RULES, Filter, LABELS, Label, Limit, METRICS, Metric, PERIODS, Rule, Severity,
 };
+use crate::parse::Pointer;
 use crate::price::PicoUsd;
 
 /// Every key that a rule may have.
@@ -130,7 +131,45 @@ pub fn rules(args: &RuleArgs, config: Option<&Path>) -> Result<Vec<Rule>> {
     for assignment in &args.set {
         assign(&mut drafts, assignment).with_context(|| format!("--set {assignment}"))?;
     }
-    drafts.iter().map(read_rule).collect()
+    let mut rules: Vec<Rule> = drafts.iter().map(read_rule).collect::<Result<_>>()?;
+    number_places(&mut rules);
+    Ok(rules)
+}
+
+/// Gives each place in the line that rules name a number of its own.
+fn number_places(rules: &mut [Rule]) {
+    let mut known: Vec<&'static str> = Vec::new();
+    for rule in rules {
+        let patterns = rule.filter.patterns.iter_mut().map(|(label, _)| label);
+        for label in rule.by.iter_mut().chain(patterns) {
+            if let Label::Place { pointer, slot } = label {
+                *slot = known
+                    .iter()
+                    .position(|other| other == pointer)
+                    .unwrap_or_else(|| {
+                        known.push(pointer);
+                        known.len() - 1
+                    });
+            }
+        }
+    }
+}
+
+/// The places in the line that rules name, in the order of their numbers.
+pub(super) fn places_of(rules: &[Rule]) -> Vec<Pointer> {
+    let labels = rules.iter().flat_map(|rule| {
+        let patterns = rule.filter.patterns.iter().map(|(label, _)| label);
+        rule.by.iter().chain(patterns)
+    });
+    let mut places: Vec<(usize, Pointer)> = labels
+        .filter_map(|label| match label {
+            Label::Place { pointer, slot } => Some((*slot, pointer.parse().ok()?)),
+            _ => None,
+        })
+        .collect();
+    places.sort_by_key(|(slot, _)| *slot);
+    places.dedup_by_key(|(slot, _)| *slot);
+    places.into_iter().map(|(_, pointer)| pointer).collect()
 }
 
 fn built_in() -> Result<Vec<Draft>> {
@@ -558,12 +597,18 @@ impl Fields<'_> {
 }
 
 fn label(name: &str) -> Result<Label, String> {
+    if name.starts_with('/') {
+        name.parse::<Pointer>()?;
+        // There are as many as the configuration names.
+        let pointer = Box::leak(name.to_owned().into_boxed_str());
+        return Ok(Label::Place { pointer, slot: 0 });
+    }
     LABELS
         .into_iter()
         .find(|label| label.name() == name)
         .ok_or_else(|| {
             format!(
-                "unknown label \"{name}\"{}",
+                "unknown label \"{name}\"{} (a place in the line is written as /{name})",
                 suggestion(name, LABELS.iter().map(|l| l.name()))
             )
         })
@@ -617,7 +662,13 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
             .filter
             .patterns
             .iter()
-            .map(|(label, glob)| format!("{} = {}", label.name(), quoted(glob.glob().glob())))
+            .map(|(label, glob)| {
+                let name = match label {
+                    Label::Place { pointer, .. } => quoted(pointer),
+                    other => other.name().to_owned(),
+                };
+                format!("{name} = {}", quoted(glob.glob().glob()))
+            })
             .collect();
         fields.push(("where", format!("{{ {} }}", patterns.join(", "))));
     }
@@ -751,7 +802,7 @@ mod tests {
             ),
             (
                 "by = [\"sesion\"]",
-                "by: unknown label \"sesion\"; did you mean \"session\"?",
+                "by: unknown label \"sesion\"; did you mean \"session\"? (a place in the line is written as /sesion)",
             ),
             (
                 "where = { model = \"[\" }",

@@ -374,7 +374,7 @@ impl Report<'_> {
             Some(GroupBy::Model) => "model",
             Some(GroupBy::Session) => "session",
             Some(GroupBy::Project) => "project",
-            Some(GroupBy::Place) => "group",
+            Some(GroupBy::Place(_)) => "group",
         };
         let mut groups: Vec<_> = by_group.iter().collect();
         groups.sort_by(|a, b| b.1.cost.cmp(&a.1.cost).then_with(|| a.0.cmp(b.0)));

@@ -142,8 +142,8 @@ pub struct Labels {
     pub project: Option<Arc<str>>,
     /// The file or pipe the record was read from.
     pub source: Arc<str>,
-    /// What stands at the place that the user groups by.
-    pub group: Option<Arc<str>>,
+    /// What stands at the places that the user groups by, in their order.
+    pub places: Box<[Option<Arc<str>>]>,
     /// Several side conversations share these labels and cannot be told apart (old transcripts).
     pub interleaved: bool,
     /// Hash of session, agent and model, or without a session of model and project: which conversation this is.

@@ -50,6 +50,13 @@ pub enum Label {
     Session,
     /// File or pipe.
     Source,
+    /// What stands at a place in the line.
+    Place {
+        /// The JSON Pointer. Rules live as long as the program, and so does this.
+        pointer: &'static str,
+        /// Which of all such places.
+        slot: usize,
+    },
     /// The stretch of the calendar that a budget is for. Given by the budget, not by records.
     Period,
 }
@@ -72,6 +79,7 @@ impl Label {
             Self::Project => "project",
             Self::Session => "session",
             Self::Source => "source",
+            Self::Place { pointer, .. } => pointer,
             Self::Period => "period",
         }
     }
@@ -84,6 +92,7 @@ impl Label {
             Self::Project => labels.project.as_deref(),
             Self::Session => labels.session.as_deref(),
             Self::Source => Some(&labels.source),
+            Self::Place { slot, .. } => labels.places.get(slot)?.as_deref(),
         }
     }
 }

@@ -30,8 +30,8 @@ pub enum GroupBy {
     Session,
     /// The project.
     Project,
-    /// What stands at a place that the user names.
-    Place,
+    /// What stands at a place that the user names: which of them.
+    Place(usize),
 }
 
 impl GroupBy {
@@ -40,7 +40,7 @@ impl GroupBy {
             Self::Model => Some(&labels.model),
             Self::Session => labels.session.as_ref(),
             Self::Project => labels.project.as_ref(),
-            Self::Place => labels.group.as_ref(),
+            Self::Place(slot) => labels.places.get(slot)?.as_ref(),
         }
     }
 }

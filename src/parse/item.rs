@@ -58,8 +58,8 @@ pub struct Names {
     pub agent: Option<String>,
     /// Project label or working directory.
     pub project: Option<String>,
-    /// What stands where the user groups by.
-    pub group: Option<String>,
+    /// What stands at the places that the user groups by, in their order.
+    pub places: Vec<Option<String>>,
 }
 
 /// An error answer of the API.

@@ -40,8 +40,8 @@ pub struct ParseOptions {
     pub id_field: Option<Pointer>,
     /// Where the session or conversation id stands.
     pub session_field: Option<Pointer>,
-    /// Where the name of the group stands that a report adds up by.
-    pub group_field: Option<Pointer>,
+    /// Where names stand that rules or reports group by.
+    pub label_fields: Vec<Pointer>,
     /// The zone of times that name none.
     pub zone: Zone,
     /// Whether the input counts of OpenTelemetry attributes hold the cache counts.

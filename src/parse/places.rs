@@ -431,10 +431,11 @@ impl<'s> Frame<'s> {
             },
             agent: found(&AGENT_KEYS),
             project: found(&["project", "cwd"]),
-            group: options
-                .group_field
-                .as_ref()
-                .and_then(|pointer| self.point(pointer)),
+            places: options
+                .label_fields
+                .iter()
+                .map(|pointer| self.point(pointer))
+                .collect(),
         }
     }
 

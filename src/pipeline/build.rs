@@ -234,7 +234,7 @@ impl Builder<'_> {
             session: names.session.as_deref(),
             agent: names.agent.as_deref().or(self.source.agent.as_deref()),
             project: names.project.as_deref(),
-            group: names.group.as_deref(),
+            places: &names.places,
             interleaved,
         };
         let mut hasher = FxHasher::default();
@@ -255,7 +255,11 @@ impl Builder<'_> {
             agent: clipped(names.agent),
             project: clipped(names.project),
             source: Arc::clone(&self.source.name),
-            group: clipped(names.group),
+            places: names
+                .places
+                .iter()
+                .map(|name| clipped(name.as_deref()))
+                .collect(),
             interleaved: names.interleaved,
             conversation: 0,
             run: None,
@@ -285,7 +289,7 @@ struct Key<'a> {
     session: Option<&'a str>,
     agent: Option<&'a str>,
     project: Option<&'a str>,
-    group: Option<&'a str>,
+    places: &'a [Option<String>],
     interleaved: bool,
 }
 
@@ -295,7 +299,11 @@ impl Key<'_> {
             && self.session.map(clip) == labels.session.as_deref()
             && self.agent.map(clip) == labels.agent.as_deref()
             && self.project.map(clip) == labels.project.as_deref()
-            && self.group.map(clip) == labels.group.as_deref()
+            && self
+                .places
+                .iter()
+                .map(|name| name.as_deref().map(clip))
+                .eq(labels.places.iter().map(Option::as_deref))
             && self.interleaved == labels.interleaved
     }
 }

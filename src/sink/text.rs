@@ -298,7 +298,9 @@ fn named(label: Label, value: &str) -> String {
     match label {
         Label::Model | Label::Conversation => value.into_owned(),
         Label::Session => format!("session {}", short(&value)),
-        Label::Project | Label::Source => format!("{} {value}", label.name()),
+        Label::Project | Label::Source | Label::Place { .. } => {
+            format!("{} {value}", label.name())
+        }
         // The words say it.
         Label::Period => String::new(),
     }
