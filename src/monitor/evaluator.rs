@@ -672,14 +672,12 @@ impl Evaluator {
     /// and alerts go on as if it had been right before. What was learned, counted and told stays as it is.
     pub fn shift(&mut self, ms: i64) {
         self.state.shift(ms);
-        for index in 0..self.scopes.len() {
-            let scope = &mut self.scopes[index];
-            for key in scope.keys.values_mut() {
-                key.shift(ms);
-            }
-            for id in scope.keys.keys().copied().collect::<Vec<_>>() {
-                self.state.schedule(&mut self.scopes[index], index, id);
-            }
+        let keys = self.scopes.iter_mut().flat_map(|s| s.keys.values_mut());
+        for key in keys {
+            key.shift(ms);
+        }
+        for window in self.scopes.iter_mut().flat_map(|s| &mut s.other) {
+            window.shift(ms / 1000);
         }
     }
 

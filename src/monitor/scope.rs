@@ -287,7 +287,9 @@ impl Key {
         if let Some(retry) = &mut self.retry {
             *retry += secs;
         }
-        self.scheduled = None;
+        if let Some(scheduled) = &mut self.scheduled {
+            *scheduled += secs;
+        }
     }
 
     /// Adds to all windows; false if none of them holds that second any more.

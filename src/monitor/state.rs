@@ -139,7 +139,11 @@ impl State {
             spending.shift(ms);
         }
         self.voices.shift(ms);
-        self.timers.clear();
+        let timers = std::mem::take(&mut self.timers);
+        let later = |Reverse((second, index, id)): Reverse<(i64, usize, u64)>| {
+            Reverse((second + secs, index, id))
+        };
+        self.timers = timers.into_iter().map(later).collect();
     }
 
     /// Takes a record into the windows of its key. False if no window holds its moment any more.
