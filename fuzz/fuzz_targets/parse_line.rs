@@ -26,7 +26,7 @@ static OPTIONS: LazyLock<Vec<ParseOptions>> = LazyLock::new(|| {
         ParseOptions {
             id_field: pointer("/id"),
             session_field: pointer("/message/id"),
-            group_field: pointer("/a~1b/c"),
+            label_fields: pointer("/a~1b/c").into_iter().collect(),
             otel_input: InputCount::Exclusive,
             zone: "Europe/Berlin".parse().unwrap_or_default(),
             ..ParseOptions::default()
