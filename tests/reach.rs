@@ -760,3 +760,62 @@ fn a_rule_groups_by_whatever_the_line_says() {
         String::from_utf8_lossy(&again.stderr)
     );
 }
+
+/// A hundred alerts at once: people read twenty, hooks get as many as their queue holds, and what did not fit is said.
+#[test]
+fn a_storm_is_cut_for_people_and_said_to_be() {
+    let (home, log) = home();
+    let rule = "[[rule]]\nname = \"tenant-cost\"\nmetric = \"cost\"\nwindow = \"60s\"\nby = [\"/tenant\"]\nabove = 5\nseverity = \"critical\"\n\n[[rule]]\nname = \"cost-rate\"\nenabled = false\n";
+    fs::write(home.path().join("claude-tokmon.toml"), rule).unwrap();
+    let out = home.path().join("json");
+    let mut command = program(home.path());
+    command.args([
+        "tail",
+        "--json",
+        "--exec",
+        "echo $CLAUDE_TOKMON_KEY >> told",
+        "app.log",
+    ]);
+    command.stdout(fs::File::create(&out).unwrap());
+    let mut watch = Watch::start(command);
+    watch.expect("watching");
+    let lines: Vec<String> = (0..100)
+        .map(|n| {
+            dollars_now(&n.to_string(), 6)
+                .replace("\"id\"", &format!("\"tenant\":\"t-{n}\",\"id\""))
+        })
+        .collect();
+    append(&log, &lines);
+    watch.expect("CRITICAL tenant-cost");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let told = || {
+        fs::read_to_string(home.path().join("told"))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    while told() < 60 {
+        assert!(Instant::now() < deadline, "{}", told());
+        std::thread::yield_now();
+    }
+    let (code, said) = watch.end();
+    assert_eq!(code, Some(0));
+    let alerts = said.iter().filter(|line| {
+        line.contains("CRITICAL tenant-cost") && !line.contains("still on at the end")
+    });
+    // All of them in one minute, or some in the next.
+    assert!((20..=40).contains(&alerts.count()), "{said:?}");
+    assert!(
+        said.iter()
+            .any(|line| line.contains("more notices in that minute")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter()
+            .any(|line| line.contains("notices did not fit its queue")),
+        "{said:?}"
+    );
+    let json = fs::read_to_string(&out).unwrap();
+    let truncated = json.lines().filter(|line| line.contains("\"truncated\":"));
+    assert!(truncated.count() >= 1, "{json}");
+}
