@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::follow::*;
-use common::{Random, Watch, now_ms, program, rfc3339};
+use common::{Random, Watch, copy_of_program, now_ms, program, rfc3339};
 use serde_json::Value;
 
 /// `tail -F` of GNU beside us, for comparison. Nothing depends on what it does.
@@ -485,9 +485,7 @@ fn t22_a_log_that_may_not_be_read_for_a_while_goes_on_where_it_was() {
         };
         allow(home.path(), 0o755);
         append(&log, "");
-        // The program is copied: nobody may not look into the build directory.
-        let copy = home.path().join("claude-tokmon");
-        fs::copy(env!("CARGO_BIN_EXE_claude-tokmon"), &copy).unwrap();
+        let copy = copy_of_program(home.path());
         let mut command = Command::new(&copy);
         command.current_dir(home.path()).uid(65_534).gid(65_534);
         let watch = Follow::run_as(command, mode, &["app.log".to_owned()]);

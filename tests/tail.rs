@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Call, Watch, append, dollars_now, now_ms, program};
+use common::{Call, Watch, append, copy_of_program, dollars_now, now_ms, program};
 use tempfile::TempDir;
 
 fn home() -> TempDir {
@@ -532,12 +532,7 @@ fn a_file_that_nobody_may_read_ends_with_3_unless_another_can_be() {
     fs::set_permissions(home.path().join("app.log"), fs::Permissions::from_mode(0o0)).unwrap();
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let as_somebody = |args: &[&str]| {
-        // The program is copied: nobody may not look into the build directory.
-        let program = home.path().join("claude-tokmon");
-        if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_claude-tokmon"), &program).unwrap();
-        }
-        let mut command = Command::new(&program);
+        let mut command = Command::new(copy_of_program(home.path()));
         command.args(args).current_dir(home.path());
         if is_root {
             use std::os::unix::process::CommandExt;

@@ -295,6 +295,20 @@ pub fn program(home: &Path) -> Command {
     command
 }
 
+/// A copy of the program for somebody who may not look into the build directory. Another process makes it: a file that we
+/// had open for writing could not be run while a child that was started meanwhile has it open too.
+pub fn copy_of_program(dir: &Path) -> std::path::PathBuf {
+    let copy = dir.join("claude-tokmon");
+    if !copy.exists() {
+        let status = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_claude-tokmon"))
+            .arg(&copy)
+            .status();
+        assert!(status.unwrap().success());
+    }
+    copy
+}
+
 /// A running `tail` whose stderr can be waited for, line by line.
 pub struct Watch {
     pub child: std::process::Child,
