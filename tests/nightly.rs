@@ -21,22 +21,19 @@ use std::time::{Duration, Instant};
 use common::follow::*;
 use common::{Random, Watch, program};
 
-/// Waits without anything to wait for: these tests are about what happens in time.
-fn for_a_while(length: Duration) {
-    std::thread::sleep(length);
-}
-
 const TIMED: &str = r#"
 import logging, logging.handlers, sys, time, datetime
 handler = logging.handlers.TimedRotatingFileHandler("app.log", when="S", interval=1)
 handler.setFormatter(logging.Formatter("%(message)s"))
 log = logging.getLogger("x"); log.addHandler(handler); log.setLevel(logging.INFO)
-end = time.time() + float(sys.argv[1]); i = 0
-while time.time() < end:
-    at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
-    log.info('{"time":"%s","id":"msg_timed_%d","model":"claude-haiku-4-5","usage":{"input_tokens":1,"output_tokens":0}}' % (at, i))
-    i += 1
-    time.sleep(0.001)
+i = 0
+for rotation in range(int(sys.argv[1])):
+    for _ in range(800):
+        at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+        log.info('{"time":"%s","id":"msg_timed_%d","model":"claude-haiku-4-5","usage":{"input_tokens":1,"output_tokens":0}}' % (at, i))
+        i += 1
+    # The next line rotates.
+    while time.time() < handler.rolloverAt: pass
 print(i)
 "#;
 
@@ -298,8 +295,12 @@ fn t42_an_idle_log_is_not_opened_again_and_again() {
         let mut follow = Follow::one_log(mode, &["app.log"]);
         follow.append("app.log", &lines(1));
         follow.counted(1);
-        // Idle is what has not grown for a minute.
-        for_a_while(Duration::from_secs(62));
+        // Idle is what has not grown for a minute: it is closed then.
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while holds_open(&follow, "app.log") {
+            assert!(Instant::now() < deadline, "it is never closed");
+            std::thread::yield_now();
+        }
         let elsewhere = tempfile::tempdir().unwrap();
         let out = elsewhere.path().join("trace");
         let length = 30;
@@ -403,7 +404,6 @@ fn t45_soak() {
         if early.is_none() && begun.elapsed() > Duration::from_secs(secs / 4) {
             early = Some(figures(&follow));
         }
-        for_a_while(Duration::from_millis(random.below(100)));
     }
     let late = figures(&follow);
     let (early_fds, early_watches) = early.unwrap_or(late);
@@ -417,6 +417,13 @@ fn t45_soak() {
     assert_eq!(tokens(&status), written);
     assert!(late.0 <= early_fds + 8 && late.1 <= early_watches + 1);
     assert_eq!(follow.watch.end().0, Some(0));
+}
+
+/// Whether a process has a file of this name open.
+fn holds_open(follow: &Follow, name: &str) -> bool {
+    let fds = fs::read_dir(format!("/proc/{}/fd", follow.pid())).unwrap();
+    let targets = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    targets.into_iter().any(|target| target.ends_with(name))
 }
 
 /// Open descriptors and inotify watches.

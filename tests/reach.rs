@@ -597,6 +597,12 @@ fn a_closed_stdout_or_stderr_stops_no_hook() {
     for closed in [">&-", "2>&-", ">&- 2>&-"] {
         let (home, log) = home();
         append(&log, &[dollars_now("1", 1)]);
+        // Nothing can be read of it, so it says by this that it is ready.
+        let notify = home.path().join("notify");
+        let socket = UnixDatagram::bind(&notify).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         let script = format!(
             "TOKMON tail --exec 'echo $CLAUDE_TOKMON_RULE > told' app.log {closed} & echo $! > pid; wait"
         );
@@ -604,18 +610,19 @@ fn a_closed_stdout_or_stderr_stops_no_hook() {
         let mut child = Command::new("bash")
             .args(["-c", &script])
             .current_dir(home.path())
+            .env("NOTIFY_SOCKET", &notify)
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
+        let mut said = [0; 64];
+        let n = socket.recv(&mut said).unwrap();
+        assert!(said[..n].starts_with(b"READY=1"), "{closed}");
+        append(&log, &[dollars_now("2", 9)]);
         let deadline = Instant::now() + Duration::from_secs(20);
-        let mut n = 1;
-        // It is not known when it has begun: there is nothing to be read. What it finds at the start is told as well.
         while !home.path().join("told").exists() {
             assert!(Instant::now() < deadline, "{closed}");
-            n += 1;
-            append(&log, &[dollars_now(&n.to_string(), 9)]);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::yield_now();
         }
         let pid = fs::read_to_string(home.path().join("pid")).unwrap();
         Command::new("kill").arg(pid.trim()).status().unwrap();
