@@ -597,25 +597,12 @@ fn t25_many_files_need_few_descriptors() {
         }
         let mut command = Command::new("prlimit");
         command
-            .args(["--nofile=64", env!("CARGO_BIN_EXE_claude-tokmon"), "tail"])
+            .args(["--nofile=64", env!("CARGO_BIN_EXE_claude-tokmon")])
             .env_clear()
             .env("HOME", home.path())
             .current_dir(home.path());
-        match mode {
-            Mode::Native => {}
-            Mode::Poll => {
-                command.arg("--poll");
-            }
-            Mode::Blind => {
-                command.env("CLAUDE_TOKMON_TEST_WATCH", "blind");
-            }
-        }
-        command.arg("logs");
-        let mut follow = Follow {
-            mode,
-            watch: Watch::start(command),
-            home,
-        };
+        let watch = Follow::run_as(command, mode, &["logs".to_owned()]);
+        let mut follow = Follow { mode, home, watch };
         follow.watch.expect("watching");
         for i in 0..20 {
             follow.append(&format!("logs/{i}/{i}.jsonl"), &lines(2));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::open_all;
+use super::read_all;
 use crate::config::Check;
 use crate::monitor::Time;
 use crate::parse::{Clock, Item, ParseOptions, Reader, Usage};
 use crate::run::Exit;
 use crate::sink::{Outlet, count, price_line};
-use crate::source::{Decode, Line, SourceInfo, merge, reason};
+use crate::source::{Decode, Line, SourceInfo};
 
 /// Lists each model in the logs with its price.
 ///
@@ -20,27 +20,13 @@ use crate::source::{Decode, Line, SourceInfo, merge, reason};
 /// If a named log is missing.
 pub fn check_models(check: &Check, now: Time) -> Result<Exit> {
     let err = Outlet::direct(io::stderr());
-    let (files, errors) = open_all(&check.inputs)?;
     let mut names = ModelNames {
         options: &check.parse,
         now,
         readers: HashMap::new(),
         seen: BTreeMap::new(),
     };
-    let mut unreadable = errors.len();
-    for error in errors {
-        err.write(&format!("{error}\n"))?;
-    }
-    for file in merge(files, &mut names, |_| {}) {
-        if let Some(error) = file.error {
-            unreadable += 1;
-            let name = &file.info.name;
-            err.write(&format!(
-                "cannot read {name} to its end: {}\n",
-                reason(&error)
-            ))?;
-        }
-    }
+    let unreadable = read_all(&check.inputs, &mut names, &err)?;
     if names.seen.is_empty() {
         err.write("NO DATA: no usage record in these logs\n")?;
         return Ok(Exit::NoUsage);

@@ -5,13 +5,12 @@ use std::io;
 
 use anyhow::Result;
 
-use super::open_all;
+use super::read_all;
 use crate::config::{Options, write_duration};
 use crate::monitor::{Explained, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
 use crate::run::Exit;
 use crate::sink::{Outlet, amount, clean, count, percent};
-use crate::source::{merge, reason};
 
 /// Reads logs silently and explains each rule as it stands at their end.
 ///
@@ -19,10 +18,6 @@ use crate::source::{merge, reason};
 /// If a named log is missing.
 pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
     let err = Outlet::direct(io::stderr());
-    let (files, errors) = open_all(&options.inputs)?;
-    for error in &errors {
-        err.write(&format!("{error}\n"))?;
-    }
     let mut pipeline = Pipeline::new(
         options.parse.clone(),
         options.prices.clone(),
@@ -33,17 +28,7 @@ pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
         now,
         oldest: None,
     };
-    let mut unreadable = errors.len();
-    for file in merge(files, &mut silent, |_| {}) {
-        if let Some(error) = file.error {
-            unreadable += 1;
-            let name = &file.info.name;
-            err.write(&format!(
-                "cannot read {name} to its end: {}\n",
-                reason(&error)
-            ))?;
-        }
-    }
+    let unreadable = read_all(&options.inputs, &mut silent, &err)?;
     let evaluator = &mut pipeline.evaluator;
     if evaluator.totals().records == 0 {
         err.write("NO DATA: no usage record in these logs\n")?;

@@ -161,6 +161,24 @@ fn open_all(inputs: &[Input]) -> Result<(Vec<HistoryFile>, Vec<String>)> {
     Ok((files, errors))
 }
 
+/// Reads all that the inputs name, and says of which it could not; gives how many.
+fn read_all(inputs: &[Input], decoder: &mut impl Decode, err: &Outlet) -> Result<usize> {
+    let (files, errors) = open_all(inputs)?;
+    let mut unreadable = errors.len();
+    for error in errors {
+        err.write(&format!("{error}\n"))?;
+    }
+    for file in merge(files, decoder, |_| {}) {
+        if let Some(error) = file.error {
+            unreadable += 1;
+            let name = &file.info.name;
+            let reason = reason(&error);
+            err.write(&format!("cannot read {name} to its end: {reason}\n"))?;
+        }
+    }
+    Ok(unreadable)
+}
+
 /// An input that is not there or cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -219,7 +219,7 @@ impl Budget {
         }
         let end = stretch.end;
         let mut notices = Vec::new();
-        if spending.told && moment.live {
+        if spending.told {
             let text = format!(
                 "the {} is over: {} of {} spent",
                 self.period.name(),

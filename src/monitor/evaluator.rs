@@ -419,7 +419,12 @@ impl Evaluator {
             let moment = moment(state.now, state.first, state.live, &*self.calendar);
             for notice in budget.count(spending, spent, &moment) {
                 count_first(&mut state.totals, &notice);
-                state.notices.push(notice);
+                // In a silence only the end of a period is told, and heard of after it.
+                if state.live {
+                    state.notices.push(notice);
+                } else {
+                    state.ended_unheard.push(notice);
+                }
             }
         }
     }
@@ -444,7 +449,12 @@ impl Evaluator {
         let state = &mut self.state;
         for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
             let moment = moment(state.now, state.first, state.live, &*self.calendar);
-            state.notices.extend(budget.advance(spending, &moment));
+            let ended = budget.advance(spending, &moment);
+            if state.live {
+                state.notices.extend(ended);
+            } else {
+                state.ended_unheard.extend(ended);
+            }
         }
     }
 

@@ -6,6 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::monitor::Time;
 
 /// The present.
@@ -62,18 +64,16 @@ impl Reading {
     }
 }
 
+/// The clock that goes on while the machine sleeps: on macOS the monotonic one does, unlike that of [`Instant`].
 #[cfg(target_os = "linux")]
+const EVER: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const EVER: ClockId = ClockId::Monotonic;
+
 fn since_boot() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let time = clock_gettime(EVER);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Where no such clock is known, the wall clock must do: a sleep then looks like a clock that was put forward.
-#[cfg(not(target_os = "linux"))]
-fn since_boot() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
 }
 
 /// What happened to the clocks between two readings.

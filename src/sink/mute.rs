@@ -4,6 +4,7 @@
 //! which must all fit. The file may change at any time.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -58,10 +59,17 @@ impl MuteFile {
             return Vec::new();
         }
         self.modified = modified;
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        let path = self.path.display();
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+            Err(e) => {
+                self.mutes.clear();
+                return vec![format!("cannot read {path}, so nothing is muted: {e}")];
+            }
+        };
         let (mutes, mistakes) = parse(&text, self.zone);
         self.mutes = mutes;
-        let path = self.path.display();
         let name = |(line, text): (usize, String)| format!("{path}:{line}: {text}");
         mistakes.into_iter().map(name).collect()
     }
