@@ -644,6 +644,47 @@ fn an_alert_that_ended_while_nothing_watched_is_resolved_at_the_next_start() {
     );
 }
 
+#[test]
+fn a_budget_whose_day_ended_while_nothing_watched_is_resolved_at_the_next_start() {
+    let home = tempfile::tempdir().unwrap();
+    let hook = "echo \"$CLAUDE_TOKMON_RULE $CLAUDE_TOKMON_REASON\" >> told";
+    let args = [
+        "--exec",
+        hook,
+        "--budget",
+        "1/hour",
+        "--state",
+        "state",
+        "app.log",
+        "--set",
+        "cost-rate.enabled=false",
+    ];
+    append(&home.path().join("app.log"), "");
+    set_clock(home.path(), -3 * 3600, 0);
+    let watch = with_clock(home.path(), &args);
+    let mut follow = Follow {
+        mode: Mode::Native,
+        home,
+        watch,
+    };
+    follow.append("app.log", &cents(-3 * 3600, 200));
+    follow.watch.expect("CRITICAL budget");
+    settled(&mut follow);
+    kill(&mut follow);
+    set_clock(follow.home.path(), 0, 0);
+    follow.append("app.log", &cents(0, 1));
+    follow.watch = with_clock(follow.home.path(), &args);
+    let said = follow.watch.expect("RESOLVED budget");
+    assert!(
+        said.contains("the hour is over: $2.00 of $1.00 spent"),
+        "{said}"
+    );
+    settled(&mut follow);
+    let told = fs::read_to_string(follow.path("told")).unwrap();
+    assert_eq!(told, "budget first\nbudget resolved\n");
+    assert_eq!(follow.watch.end().0, Some(0));
+}
+
 // ---- Signals ----
 
 #[test]
