@@ -21,7 +21,7 @@ use super::notice::is_explaining;
 use super::reading::{Read, is_explained, read};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
-use super::rule::Rule;
+use super::rule::{Rule, Severity};
 use super::scope::{Key, Scope};
 use super::totals::Totals;
 use super::voices::{Voices, Withheld, is_about_spending};
@@ -521,7 +521,8 @@ impl State {
             let Some(mut reason) = due else { continue };
             let withheld = match reason {
                 Reason::First | Reason::Reopened => {
-                    self.voices.withheld(&rule, episode.id, self.now)
+                    let is_grave = is_grave(key, &rule, episode);
+                    self.voices.withheld(&rule, episode.id, is_grave, self.now)
                 }
                 _ => None,
             };
@@ -600,6 +601,14 @@ impl State {
         }
         self.silenced.insert(Arc::clone(rule));
     }
+}
+
+/// What is critical and several times over its limit waits for nothing.
+fn is_grave(key: &Key, rule: &Rule, episode: &Episode) -> bool {
+    const TIMES: i128 = 3;
+    let (_, value) = key.value(rule, Some(episode.step));
+    rule.severity == Severity::Critical
+        && value.is_some_and(|value| value.is_above(TIMES * episode.limit))
 }
 
 /// Dollars that the open alerts of a key have spoken for so far, by kind of rule.

@@ -74,6 +74,7 @@ impl Voices {
         &self,
         rule: &Rule,
         episode: u64,
+        is_grave: bool,
         now: Time,
     ) -> Option<(Withheld, Option<Time>)> {
         let others = || self.voices.iter().filter(|voice| voice.episode != episode);
@@ -86,7 +87,11 @@ impl Voices {
             return Some((Withheld::ByItsLike, None));
         }
         let about = about(rule)?;
-        if let Some(until) = self.crowded_until(rule, now) {
+        // However much was told, that money runs away in earnest is told at once, and once.
+        let is_spoken_for =
+            others().any(|v| v.about == Some(about) && v.severity >= rank(Severity::Critical));
+        let must_tell = is_grave && !is_spoken_for;
+        if let Some(until) = self.crowded_until(rule, now).filter(|_| !must_tell) {
             let by = match about {
                 About::Spending => Withheld::BySpending,
                 About::Cache => Withheld::ByCache,
@@ -242,4 +247,42 @@ fn about(rule: &Rule) -> Option<About> {
         _ => false,
     };
     is_whole.then_some(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, metric: Metric, severity: Severity) -> Rule {
+        Rule {
+            name: name.into(),
+            metric,
+            severity,
+            ..Rule::blank()
+        }
+    }
+
+    #[test]
+    fn three_notices_are_enough_unless_money_runs_away_in_earnest() {
+        let mut voices = Voices::default();
+        let miss = rule("cache-miss", Metric::CacheMiss, Severity::Warning);
+        let run = rule("cache-break", Metric::MissRun, Severity::Critical);
+        let cost = rule("cost-rate", Metric::Cost, Severity::Critical);
+        let at = |secs| Time::from_secs(secs);
+        for (episode, rule) in [(1, &miss), (2, &run), (3, &run)] {
+            voices.note(rule, episode, Reason::First, at(60));
+        }
+        let withheld = |voices: &Voices, grave, now| voices.withheld(&cost, 9, grave, now);
+        let until = Some(at(60 + 900));
+        assert_eq!(
+            withheld(&voices, false, at(120)),
+            Some((Withheld::BySpending, until))
+        );
+        assert_eq!(withheld(&voices, true, at(120)), None);
+        assert_eq!(withheld(&voices, false, at(960)), None);
+        // Told once, it speaks for the others of its kind, and they do not come on top.
+        voices.note(&cost, 9, Reason::First, at(120));
+        let another = rule("mine", Metric::Cost, Severity::Critical);
+        assert!(voices.withheld(&another, 10, true, at(130)).is_some());
+    }
 }
