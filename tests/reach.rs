@@ -478,6 +478,26 @@ fn a_service_that_falls_silent_is_told_and_that_it_speaks_again() {
             "0s",
         ],
     );
+    let said = watch.expect("WARNING  silence");
+    assert!(
+        said.contains("no response yet, though one was expected"),
+        "{said}"
+    );
+    assert_eq!(watch.end().0, Some(0));
+    // Once it has spoken, what was expected of its first word says nothing any more.
+    let (home, log) = self::home();
+    let mut watch = start(
+        home.path(),
+        &[
+            "--silent-for",
+            "1s",
+            "--expect-within",
+            "1h",
+            "--lateness",
+            "0s",
+        ],
+    );
+    append(&log, &[dollars_now("1", 1)]);
     watch.expect("WARNING  silence");
     assert_eq!(watch.end().0, Some(0));
 }

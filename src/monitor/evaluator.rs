@@ -20,7 +20,7 @@ use super::dedupe::{Dedupe, Growth, Sighting};
 use super::metric::Metric;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
-use super::rule::{Label, Limit, Rule};
+use super::rule::{Label, Rule};
 use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
@@ -613,18 +613,14 @@ impl Evaluator {
     pub fn expect_by(&mut self, deadline: Time) {
         for index in 0..self.scopes.len() {
             let scope = &mut self.scopes[index];
-            let silent = scope.rules.iter().find_map(|rule| match rule.limit {
-                Limit::SilentFor(secs) => Some(secs),
-                _ => None,
-            });
-            let Some(secs) = silent.filter(|_| scope.by.is_empty()) else {
+            let is_silence = |rule: &Arc<Rule>| rule.metric == Metric::Silence;
+            if !scope.by.is_empty() || !scope.rules.iter().any(is_silence) {
                 continue;
-            };
+            }
             let labels = Arc::new(Labels::default());
             let id = scope.key_of(&labels);
-            let last = deadline.plus_secs(-secs);
-            let key = scope.key_mut(id, &labels, last);
-            key.last_usage = key.last_usage.or(Some(last));
+            let key = scope.key_mut(id, &labels, self.state.now);
+            key.expected_by = Some(deadline);
             self.state.schedule(&mut self.scopes[index], index, id);
         }
     }

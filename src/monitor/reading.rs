@@ -89,10 +89,10 @@ fn read_unpriced(key: &Key, slot: usize, arrived: bool) -> Read {
 /// What never spoke is not silent.
 fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
     let limit = rule.limit_now(Usual::default(), PicoUsd::ZERO).unwrap_or(0);
-    let silent_ms = key.last_usage.map(|last| now.millis_since(last));
-    let reading = match silent_ms {
+    let secs = i64::try_from(limit / UNIT).unwrap_or(i64::MAX);
+    let reading = match key.silent_from(secs) {
         None => Reading::Nothing,
-        Some(ms) if i128::from(ms) * (UNIT / 1000) >= limit => Reading::Breach,
+        Some(from) if now >= from => Reading::Breach,
         Some(_) => Reading::Clear,
     };
     Read {

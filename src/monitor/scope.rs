@@ -65,6 +65,8 @@ pub(super) struct Key {
     pub(super) last_record: Time,
     /// The last response; errors are none.
     pub(super) last_usage: Option<Time>,
+    /// By when the first response is due.
+    pub(super) expected_by: Option<Time>,
     /// The last record had no price.
     pub(super) unpriced: bool,
     pub(super) misses: VecDeque<Miss>,
@@ -163,6 +165,7 @@ impl Scope {
             first_record: at,
             last_record: at,
             last_usage: None,
+            expected_by: None,
             unpriced: false,
             misses: VecDeque::new(),
             names: Names::default(),
@@ -280,8 +283,9 @@ impl Key {
         }
         self.first_record.shift(ms);
         self.last_record.shift(ms);
-        if let Some(usage) = &mut self.last_usage {
-            usage.shift(ms);
+        let silence = [&mut self.last_usage, &mut self.expected_by];
+        for time in silence.into_iter().flatten() {
+            time.shift(ms);
         }
         self.names.epoch += secs.div_euclid(STRETCH_SECS);
         if let Some(retry) = &mut self.retry {
@@ -410,6 +414,12 @@ impl Key {
         }
     }
 
+    /// From when on it is silent, if a response may be so many seconds away. What never spoke, and need not, is not silent.
+    pub(super) fn silent_from(&self, secs: i64) -> Option<Time> {
+        let last = self.last_usage.map(|last| last.plus_secs(secs));
+        last.or(self.expected_by)
+    }
+
     /// The next second after `now` at which time alone changes something here.
     pub(super) fn next_change(&self, rules: &[Arc<Rule>], now: i64) -> Option<i64> {
         let expiry = self.windows.iter().filter_map(Window::next_expiry);
@@ -427,8 +437,8 @@ impl Key {
             let Limit::SilentFor(secs) = rule.limit else {
                 return None;
             };
-            let last = self.last_usage.filter(|_| alert.open().is_none())?;
-            Some(last.plus_secs(secs).0.div_euclid(1000) + 1)
+            let due = self.silent_from(secs).filter(|_| alert.open().is_none())?;
+            Some(due.0.div_euclid(1000) + 1)
         });
         expiry
             .chain(silent)

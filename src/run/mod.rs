@@ -365,7 +365,7 @@ impl<'a> Tail<'a> {
         if self.options.output.quiet {
             return;
         }
-        let history = write_duration(self.options.history_secs());
+        let history = duration(self.options.history_secs());
         let rules = self.rules_line();
         let sum = if totals.records == 0 {
             "nothing yet".to_owned()

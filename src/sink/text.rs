@@ -91,6 +91,7 @@ pub fn duration(secs: i64) -> String {
         60..3600 => format!("{}m {:02}s", secs / 60, secs % 60),
         3600..86_400 if secs % 3600 < 60 => format!("{}h", secs / 3600),
         3600..86_400 => format!("{}h {:02}m", secs / 3600, secs % 3600 / 60),
+        _ if secs % 86_400 < 3600 => format!("{}d", secs / 86_400),
         _ => format!("{}d {}h", secs / 86_400, secs % 86_400 / 3600),
     }
 }
@@ -201,6 +202,9 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
                 "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
             )
         }
+        Metric::Silence if notice.value == 0 => {
+            "no response yet, though one was expected by now: is the service up, and does it log here?".to_owned()
+        }
         Metric::Silence => {
             format!(
                 "no response for {now}, limit {limit}: is the service down, or its log elsewhere?"
@@ -261,7 +265,7 @@ fn usual(notice: &Notice) -> Option<String> {
 
 /// Who: the key, or the largest model and session of the whole stream.
 pub(super) fn who(notice: &Notice) -> Vec<String> {
-    if notice.rule.metric.is_limitless() {
+    if notice.rule.metric.is_limitless() || notice.rule.metric == Metric::Silence {
         return Vec::new();
     }
     let key = notice.key.iter();
