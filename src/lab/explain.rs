@@ -67,10 +67,12 @@ fn paragraph(explained: &Explained) -> String {
         .window_secs
         .map(|secs| format!(" over {}", write_duration(secs)))
         .unwrap_or_default();
-    let _ = write!(text, "  now    {now}{over}");
     if explained.n_keys == 0 {
-        let _ = write!(text, ": nothing of its kind in these logs");
-    } else if !rule.by.is_empty() {
+        text.push_str("  now    nothing of its kind in these logs");
+    } else {
+        let _ = write!(text, "  now    {now}{over}");
+    }
+    if explained.n_keys > 0 && !rule.by.is_empty() {
         let key: Vec<String> = explained
             .key
             .iter()

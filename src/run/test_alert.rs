@@ -38,24 +38,28 @@ pub fn test_alert(output: &Output) -> Exit {
         }
     }
     sinks.tell(&notices, Some(now));
-    sinks.finish(HOOK_PATIENCE);
+    let untried = sinks.finish(HOOK_PATIENCE).len();
     let (said, exit) = match sinks.hook_outcomes() {
         None => ("there is no hook (--exec)".to_owned(), Exit::Clean),
-        Some(outcomes) if outcomes.failed == 0 => (
+        Some(outcomes) if outcomes.failed == 0 && untried == 0 => (
             format!(
                 "the hook ran {} times and each time ended well",
                 outcomes.ok
             ),
             Exit::Clean,
         ),
-        Some(outcomes) => (
-            format!(
-                "the hook failed {} of {} times; what it said stands above",
-                outcomes.failed,
-                outcomes.failed + outcomes.ok
-            ),
-            Exit::Found,
-        ),
+        Some(outcomes) => {
+            let tried = outcomes.failed + outcomes.ok;
+            let rest = match untried {
+                0 => String::new(),
+                n => format!(" and was not run for {n} more: after five failures it rests"),
+            };
+            let text = format!(
+                "the hook failed {} of {tried} times{rest}; what it said stands above",
+                outcomes.failed
+            );
+            (text, Exit::Found)
+        }
     };
     let json = if output.json {
         "stdout as JSON"

@@ -65,7 +65,10 @@ impl MuteFile {
             Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
             Err(e) => {
                 self.mutes.clear();
-                return vec![format!("cannot read {path}, so nothing is muted: {e}")];
+                return vec![format!(
+                    "cannot read {path}, so nothing is muted: {}",
+                    e.kind()
+                )];
             }
         };
         let (mutes, mistakes) = parse(&text, self.zone);
