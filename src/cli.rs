@@ -96,7 +96,7 @@ Exit status: 0 done, 1 with --check if a model has no price, 2 wrong usage, 3 a 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Thresholds")]
 pub struct RuleArgs {
-    /// Alert above this many dollars per minute [default: 2.00]
+    /// Alert above this many dollars per minute [default: 2.00, or what busy minutes cost if that is more]
     #[arg(long, value_name = "USD")]
     pub cost_rate: Option<String>,
 
@@ -104,7 +104,7 @@ pub struct RuleArgs {
     #[arg(long, value_name = "SHARE")]
     pub cache_miss: Option<String>,
 
-    /// Alert when a conversation pays more than this again in ten minutes [default: 0.50]
+    /// Alert when sessions pay more than this again in an hour [default: 0.50]
     #[arg(long, value_name = "USD")]
     pub cache_waste: Option<String>,
 

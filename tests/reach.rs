@@ -846,3 +846,35 @@ fn a_storm_is_cut_for_people_and_said_to_be() {
     let truncated = json.lines().filter(|line| line.contains("\"truncated\":"));
     assert!(truncated.count() >= 1, "{json}");
 }
+
+/// Two rules trip over the same money, and one would speak for both. If people asked not to hear of that one, the other does.
+#[test]
+fn what_is_muted_speaks_for_nothing_else() {
+    let (home, log) = home();
+    let spike = [
+        "--set",
+        "token-spike.above=1000",
+        "--set",
+        "token-spike.for=0s",
+        "--set",
+        "token-spike.min_requests=1",
+    ];
+    let told = |mute: &str| {
+        fs::write(home.path().join("mute"), mute).unwrap();
+        append(&log, &[dollars_now(mute.get(..4).unwrap_or("none"), 9)]);
+        let output = program(home.path())
+            .args(["replay", "--mute", "mute", "app.log"])
+            .args(spike)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let rules = ["cost-rate", "token-spike"];
+        let first = |rule: &&str| {
+            said.lines()
+                .any(|line| line.contains(&format!(" {rule}  ")) && !line.contains("STILL ON"))
+        };
+        rules.into_iter().filter(first).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), ["cost-rate"]);
+    assert_eq!(told("cost-rate until 2099-01-01\n"), ["token-spike"]);
+}

@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use crate::config::{Options, Span};
 use crate::monitor::{Stamp, Time};
 use crate::pipeline::{Event, Pipeline, Undated};
-use crate::run::{Exit, summary_fields};
+use crate::run::{Exit, give, summary_fields};
 use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
 
 use crate::source::{
@@ -36,6 +36,7 @@ const HOOK_PATIENCE: Duration = Duration::from_hours(1);
 /// If a named input is missing or not one record has a time.
 pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
+    sinks.refresh(now);
     let (files, errors) = open_all(&options.inputs)?;
     let mut unreadable = errors.len();
     for error in &errors {
@@ -280,11 +281,10 @@ impl Decode for Replay<'_> {
             self.live = true;
         }
         self.pipeline.feed(event, Undated::TotalsOnly, self.oldest);
-        let notices = self.pipeline.take_notices();
-        if !notices.is_empty() {
-            self.episodes.note(&notices);
-            self.sinks.tell(&notices, None);
-        }
+        let episodes = &mut self.episodes;
+        give(&mut self.pipeline, self.sinks, None, |notices| {
+            episodes.note(notices);
+        });
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Episode, Notice, Reason};
+use super::alert::{Alert, Episode, Notice, Reason};
 use super::baseline::Baseline;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
@@ -260,6 +260,23 @@ impl Evaluator {
                 for (_, reason) in notices.iter().rev().filter(|(other, _)| *other == id) {
                     episode.was_not_told(*reason);
                 }
+            }
+        }
+    }
+
+    /// People asked not to hear of these episodes: they speak for no others, which may be due now.
+    pub fn note_muted(&mut self, episodes: &[u64]) {
+        for episode in episodes {
+            self.state.voices.unhear(*episode);
+        }
+        let untold = |alert: &Alert| alert.open().is_some_and(|e| !e.is_told_open());
+        for scope in &mut self.scopes {
+            let keys = scope.keys.iter();
+            let waiting = keys.filter(|(_, key)| key.alerts.iter().any(untold));
+            let mut ids: Vec<u64> = waiting.map(|(id, _)| *id).collect();
+            ids.sort_unstable();
+            for id in ids {
+                self.state.tell(scope, id, None, None);
             }
         }
     }

@@ -540,7 +540,9 @@ impl State {
                 }
                 let until = withheld.and_then(|(_, until)| until).max(again);
                 if let Some(key) = scope.keys.get_mut(&id) {
-                    key.retry = until.map(|until| until.secs() + 1);
+                    let known = key.retry.filter(|second| *second > self.now.secs());
+                    let retry = until.map(|until| until.secs() + 1);
+                    key.retry = known.into_iter().chain(retry).min();
                 }
                 continue;
             }

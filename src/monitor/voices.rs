@@ -184,6 +184,17 @@ impl Voices {
         }
     }
 
+    /// Nobody heard a notice of this episode: it speaks for none, and counts as none.
+    pub(super) fn unhear(&mut self, episode: u64) {
+        let Some(at) = self.voices.iter().position(|v| v.episode == episode) else {
+            return;
+        };
+        let voice = self.voices.swap_remove(at);
+        if let Some(at) = self.recent.iter().rposition(|at| *at == voice.last) {
+            self.recent.remove(at);
+        }
+    }
+
     /// The clock was wrong by so much.
     pub(super) fn shift(&mut self, ms: i64) {
         for voice in &mut self.voices {

@@ -27,7 +27,7 @@ use watchdog::Watchdog;
 
 use crate::config::{Options, Watch, write_duration};
 
-use crate::monitor::{Time, Totals};
+use crate::monitor::{Notice, Time, Totals};
 use crate::parse::is_complete;
 
 use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
@@ -313,12 +313,10 @@ impl<'a> Tail<'a> {
     }
 
     fn tell(&mut self) {
-        let notices = self.pipeline.take_notices();
-        if !notices.is_empty() {
-            self.sinks.tell(&notices, Some(wall_clock()));
-            if let Some(keeper) = &mut self.keeper {
-                (keeper.dirty, keeper.urgent) = (true, true);
-            }
+        if give(&mut self.pipeline, self.sinks, Some(wall_clock), |_| {})
+            && let Some(keeper) = &mut self.keeper
+        {
+            (keeper.dirty, keeper.urgent) = (true, true);
         }
     }
 
@@ -459,11 +457,7 @@ impl<'a> Tail<'a> {
             *last_line = now;
             lines += 1;
             pipeline.line(line, wall, undated, Some(*oldest));
-            let notices = pipeline.take_notices();
-            if !notices.is_empty() {
-                sinks.tell(&notices, Some(wall_clock()));
-                told = true;
-            }
+            told |= give(pipeline, sinks, Some(wall_clock), |_| {});
         })?;
         if let Some(keeper) = &mut self.keeper {
             keeper.dirty |= lines > 0;
@@ -733,6 +727,29 @@ impl<'a> Tail<'a> {
             ));
         } else if totals.records > 0 && totals.undated == totals.records {
             self.sinks.printer.line("these records name no time; to test rules on history use: claude-tokmon replay --assume-interval 1s -");
+        }
+    }
+}
+
+/// Gives what there is to tell to the sinks, at the time of a clock or at its own. What is muted speaks for nothing else, so more
+/// may follow. True if there was anything.
+pub(crate) fn give(
+    pipeline: &mut Pipeline,
+    sinks: &mut Sinks,
+    clock: Option<fn() -> Time>,
+    mut note: impl FnMut(&[Notice]),
+) -> bool {
+    let mut any = false;
+    loop {
+        let notices = pipeline.take_notices();
+        if notices.is_empty() {
+            return any;
+        }
+        any = true;
+        note(&notices);
+        let muted = sinks.tell(&notices, clock.map(|clock| clock()));
+        if !muted.is_empty() {
+            pipeline.evaluator.note_muted(&muted);
         }
     }
 }

@@ -67,8 +67,9 @@ impl Sinks {
         }
     }
 
-    /// Tells notices everywhere. One way that is closed does not close the others.
-    pub fn tell(&mut self, notices: &[Notice], emitted_at: Option<Time>) {
+    /// Tells notices everywhere. One way that is closed does not close the others. Gives the episodes that are muted.
+    pub fn tell(&mut self, notices: &[Notice], emitted_at: Option<Time>) -> Vec<u64> {
+        let mut unheard = Vec::new();
         for notice in notices {
             let now = emitted_at.unwrap_or(notice.at);
             let muted = self
@@ -81,6 +82,9 @@ impl Sinks {
                 emitted_at: now,
                 muted,
             };
+            if muted {
+                unheard.push(notice.episode);
+            }
             if notice.at.minute() != self.minute.0 {
                 self.end_minute();
                 self.minute = (notice.at.minute(), 0);
@@ -98,6 +102,7 @@ impl Sinks {
                 let _ = hook.emit(told);
             }
         }
+        unheard
     }
 
     /// Says how many notices of the last minute were too many.
