@@ -484,7 +484,7 @@ fn cents(clock_off: i64, cents: u64) -> String {
     )
 }
 
-/// `REASON` of each alert that went to stderr by now.
+/// The lines about a rule that went to stderr by now.
 fn told(seen: &[String], rule: &str) -> Vec<String> {
     seen.iter()
         .filter(|line| line.contains(rule) && !line.starts_with('{'))
@@ -561,33 +561,42 @@ fn t31_after_a_sleep_it_looks_at_everything_and_tells_little() {
     assert_eq!(told(&seen, "cost-rate").len(), 4, "{seen:?}");
 }
 
+/// Follows a log three hours ago, in which one response stands.
+fn three_hours_ago(args: &[&str]) -> Follow {
+    let home = tempfile::tempdir().unwrap();
+    append(&home.path().join("app.log"), &cents(-3 * 3600, 1));
+    set_clock(home.path(), -3 * 3600, 0);
+    let watch = with_clock(home.path(), args);
+    Follow {
+        mode: Mode::Native,
+        home,
+        watch,
+    }
+}
+
+/// Kills the program three hours ago and starts it again now, with more lines in its log.
+fn again_now(follow: &mut Follow, args: &[&str], lines: &str) {
+    kill(follow);
+    follow.append("app.log", lines);
+    set_clock(follow.home.path(), 0, 0);
+    follow.watch = with_clock(follow.home.path(), args);
+}
+
 #[test]
 fn t43_what_began_and_ended_while_nothing_watched_pages_nobody() {
     let hook = "echo \"$CLAUDE_TOKMON_REASON\" >> told";
     for with_state in [false, true] {
-        let home = tempfile::tempdir().unwrap();
-        let log = home.path().join("app.log");
-        append(&log, &cents(-3 * 3600, 1));
-        set_clock(home.path(), -3 * 3600, 0);
         let mut args = vec!["--exec", hook, "app.log"];
         if with_state {
             args.extend(["--state", "state"]);
         }
-        let watch = with_clock(home.path(), &args);
-        let mut follow = Follow {
-            mode: Mode::Native,
-            home,
-            watch,
-        };
+        let mut follow = three_hours_ago(&args);
         if with_state {
             settled(&mut follow);
         }
-        kill(&mut follow);
         // A burst two hours ago, an ordinary response after it.
-        append(&log, &cents(-2 * 3600, 900));
-        append(&log, &cents(-3600, 1));
-        set_clock(follow.home.path(), 0, 0);
-        follow.watch = with_clock(follow.home.path(), &args);
+        let lines = cents(-2 * 3600, 900) + &cents(-3600, 1);
+        again_now(&mut follow, &args, &lines);
         if with_state {
             let status = follow.until("3 records", |status| status["records"] == 3);
             let missed = told(&follow.watch.seen, "cost-rate");
@@ -615,24 +624,13 @@ fn t43_what_began_and_ended_while_nothing_watched_pages_nobody() {
 
 #[test]
 fn an_alert_that_ended_while_nothing_watched_is_resolved_at_the_next_start() {
-    let home = tempfile::tempdir().unwrap();
     let hook = "echo \"$CLAUDE_TOKMON_REASON $CLAUDE_TOKMON_EPISODE\" >> told";
     let args = ["--exec", hook, "app.log", "--state", "state"];
-    append(&home.path().join("app.log"), &cents(-3 * 3600, 1));
-    set_clock(home.path(), -3 * 3600, 0);
-    let watch = with_clock(home.path(), &args);
-    let mut follow = Follow {
-        mode: Mode::Native,
-        home,
-        watch,
-    };
+    let mut follow = three_hours_ago(&args);
     follow.append("app.log", &cents(-3 * 3600, 900));
     follow.watch.expect("CRITICAL cost-rate");
     settled(&mut follow);
-    kill(&mut follow);
-    set_clock(follow.home.path(), 0, 0);
-    follow.append("app.log", &cents(0, 1));
-    follow.watch = with_clock(follow.home.path(), &args);
+    again_now(&mut follow, &args, &cents(0, 1));
     follow.watch.expect("RESOLVED cost-rate");
     settled(&mut follow);
     let told = fs::read_to_string(follow.path("told")).unwrap();
@@ -646,7 +644,6 @@ fn an_alert_that_ended_while_nothing_watched_is_resolved_at_the_next_start() {
 
 #[test]
 fn a_budget_whose_day_ended_while_nothing_watched_is_resolved_at_the_next_start() {
-    let home = tempfile::tempdir().unwrap();
     let hook = "echo \"$CLAUDE_TOKMON_RULE $CLAUDE_TOKMON_REASON\" >> told";
     let args = [
         "--exec",
@@ -659,24 +656,14 @@ fn a_budget_whose_day_ended_while_nothing_watched_is_resolved_at_the_next_start(
         "--set",
         "cost-rate.enabled=false",
     ];
-    append(&home.path().join("app.log"), "");
-    set_clock(home.path(), -3 * 3600, 0);
-    let watch = with_clock(home.path(), &args);
-    let mut follow = Follow {
-        mode: Mode::Native,
-        home,
-        watch,
-    };
+    let mut follow = three_hours_ago(&args);
     follow.append("app.log", &cents(-3 * 3600, 200));
     follow.watch.expect("CRITICAL budget");
     settled(&mut follow);
-    kill(&mut follow);
-    set_clock(follow.home.path(), 0, 0);
-    follow.append("app.log", &cents(0, 1));
-    follow.watch = with_clock(follow.home.path(), &args);
+    again_now(&mut follow, &args, &cents(0, 1));
     let said = follow.watch.expect("RESOLVED budget");
     assert!(
-        said.contains("the hour is over: $2.00 of $1.00 spent"),
+        said.contains("the hour is over: $2.01 of $1.00 spent"),
         "{said}"
     );
     settled(&mut follow);

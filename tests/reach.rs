@@ -670,22 +670,22 @@ fn a_blocked_terminal_and_a_hook_that_hangs_delay_no_reading() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
+    let read = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", reader.id())).unwrap();
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        read.unwrap().parse::<u64>().unwrap()
+    };
+    let before = read();
     for n in 0..300 {
         append(
             &log,
             &[of_model(&format!("claude-opus-4-7-{n}"), &n.to_string())],
         );
     }
-    // The offset in the state is that of all lines, though nobody has read a word.
+    // All of it is read, though nobody has read a word of ours.
     let size = fs::metadata(&log).unwrap().len();
     let begun = Instant::now();
-    let fd_at_end = || {
-        let dir = format!("/proc/{}/io", reader.id());
-        let io = fs::read_to_string(dir).unwrap();
-        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
-        read.unwrap().parse::<u64>().unwrap() > size
-    };
-    while !fd_at_end() {
+    while read() < before + size {
         assert!(begun.elapsed() < Duration::from_secs(5), "reading waits");
         std::thread::yield_now();
     }

@@ -1,4 +1,6 @@
 //! The calendar of a time zone: where hours, days and months begin there, whatever its clocks do.
+//!
+//! Knows dates and zones. Does not know what is spent.
 
 use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 

@@ -1,4 +1,6 @@
 //! `rules --explain`: where each rule stands at the end of a log, and how its limit comes about.
+//!
+//! Words only: what a rule reads and why is the monitor's business. Tells no alert and runs no hook.
 
 use std::fmt::Write;
 use std::io;

@@ -1,4 +1,6 @@
 //! How each rule stands, and why its limit is what it is: for people who want to understand before they change.
+//!
+//! Reads only, and moves nothing on. Knows no words.
 
 use std::sync::Arc;
 

@@ -580,28 +580,24 @@ impl State {
 
     /// Lists a rule about spending that keeps quiet in what speaks for it.
     fn note_outspoken(&mut self, rule: &Arc<str>) {
-        let now = self.now;
-        for notice in &mut self.notices {
-            let speaks =
-                is_about_spending(&notice.rule) && notice.at == now && notice.rule.name != *rule;
-            if speaks && !notice.explains.contains(rule) {
-                notice.explains.push(Arc::clone(rule));
-            }
-        }
+        self.list_in(rule, is_about_spending);
         self.outspoken.insert(Arc::clone(rule));
     }
 
-    /// Lists a rule that keeps quiet in what explains it: the notices of this moment, and those to come until it is over.
+    /// Lists a rule that keeps quiet in what explains it, until that is over.
     fn note_explained(&mut self, rule: &Arc<str>) {
-        let now = self.now;
-        for notice in &mut self.notices {
-            let explains =
-                is_explaining(&notice.rule) && notice.at == now && notice.rule.name != *rule;
-            if explains && !notice.explains.contains(rule) {
-                notice.explains.push(Arc::clone(rule));
-            }
-        }
+        self.list_in(rule, is_explaining);
         self.silenced.insert(Arc::clone(rule));
+    }
+
+    /// Lists a rule in the notices of this moment that speak for it; those to come are made with it.
+    fn list_in(&mut self, rule: &Arc<str>, speaks: fn(&Rule) -> bool) {
+        let now = self.now;
+        let others = self.notices.iter_mut();
+        let speaking = others.filter(|n| n.at == now && n.rule.name != *rule && speaks(&n.rule));
+        for notice in speaking.filter(|n| !n.explains.contains(rule)) {
+            notice.explains.push(Arc::clone(rule));
+        }
     }
 }
 

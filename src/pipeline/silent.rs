@@ -1,4 +1,6 @@
 //! History that is read without a word: what is on disk when `tail` starts, and what rules are explained by.
+//!
+//! Does not know where lines come from or who wants to know.
 
 use super::{Event, Pipeline, Undated};
 use crate::monitor::Time;

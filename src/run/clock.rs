@@ -2,6 +2,8 @@
 //!
 //! The wall clock is for people and records; it may be set at any moment. The monotonic clock stands still while the machine
 //! sleeps. The one that counts from boot does neither, so the other two are held against it.
+//!
+//! Does not know what follows from a jump.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,6 @@
 //! `tail`: the live loop. The only place that reads the wall clock.
+//!
+//! Joins the rooms and decides when each is asked. Knows neither flags nor colour.
 
 mod clock;
 mod keeper;

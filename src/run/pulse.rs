@@ -1,6 +1,8 @@
 //! Signs of life: a heartbeat on stdout, a command for dead-man's switches, and word to systemd.
 //!
 //! All are given by the loop after a turn that it has completed: whoever watches them learns when it hangs.
+//!
+//! Does not know what is wrong with a log: only that we still turn.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! `--test-alert`: notices that nothing has caused, through every output, to see where they arrive.
+//!
+//! Reads no log and knows no monitor but the shape of its notices.
 
 use std::sync::Arc;
 

@@ -2,6 +2,8 @@
 //!
 //! A line is `WHAT … until TIME`: the name of a rule, a key such as `session=7f3a`, the id of an episode, or several of these,
 //! which must all fit. The file may change at any time.
+//!
+//! Knows notices and times. Does not know what else keeps quiet.
 
 use std::fs;
 use std::io::ErrorKind;

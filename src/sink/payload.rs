@@ -1,4 +1,6 @@
 //! What a hook reads on its standard input: our own object, or what Slack, PagerDuty and Alertmanager take as it is.
+//!
+//! Shapes only: sending is the hook's business, which is the user's.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
 //! On what kind of file system a file lies: one of this machine, whose events and sizes can be relied on, or another.
 //!
 //! A kind that is not known to be of this machine counts as remote: it is looked at more carefully, and nothing is lost by that.
+//!
+//! Reads no file.
 
 use std::fs::File;
 use std::path::Path;

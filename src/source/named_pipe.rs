@@ -1,4 +1,6 @@
 //! A named pipe as one perpetual stream, whoever writes to it.
+//!
+//! Knows bytes and line feeds. Does not know files that lie there.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,4 +1,6 @@
 //! The files beside a path: those that rotation made of it, and those that were renamed.
+//!
+//! Knows names and identities. Opens files, and reads nothing in them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
