@@ -311,6 +311,7 @@ impl<W: Wake> Follower<W> {
                     self.polled.remove(dir);
                     return;
                 }
+                Watching::Gone => return,
                 Watching::Unwanted => None,
                 Watching::Refused(refusal) => Some(NoEvents::Refused(refusal)),
             },

@@ -27,6 +27,8 @@ pub enum Watching {
     Events,
     /// Nobody wants that.
     Unwanted,
+    /// It went away this very moment. It may be back at the next.
+    Gone,
     /// The system cannot, so that only polling sees its changes.
     Refused(Refusal),
 }
@@ -179,6 +181,14 @@ impl Default for NotifyWake {
     }
 }
 
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
 fn refusal(error: &notify::Error) -> Refusal {
     match &error.kind {
         ErrorKind::MaxFilesWatch => Refusal::NoWatchesLeft,
@@ -226,6 +236,7 @@ impl Wake for NotifyWake {
                 self.watched.insert(dir.to_owned());
                 Watching::Events
             }
+            Err(error) if is_gone(&error) => Watching::Gone,
             Err(error) => Watching::Refused(refusal(&error)),
         }
     }
@@ -250,5 +261,20 @@ impl Wake for RefusedWake {
 
     fn handle(&self) -> WakeHandle {
         self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_has_gone_is_not_refused_and_is_watched_when_it_is_back() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = home.path().join("logs");
+        let mut wake = NotifyWake::default();
+        assert_eq!(wake.watch(&dir), Watching::Gone);
+        std::fs::create_dir(&dir).expect("made");
+        assert_eq!(wake.watch(&dir), Watching::Events);
     }
 }
