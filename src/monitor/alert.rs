@@ -342,6 +342,11 @@ impl Alert {
         }
     }
 
+    /// Nothing is on, and nothing was on so recently that it could reopen.
+    pub fn is_quiet(&self) -> bool {
+        self.phase == Phase::Inactive && self.episode.is_none()
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Firing | Phase::Recovering { .. })
     }

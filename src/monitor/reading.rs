@@ -63,6 +63,83 @@ pub(super) fn read(
     }
 }
 
+/// Whether a rule that is quiet surely stays so at this moment: a reading would be no breach. Far cheaper than a reading, and
+/// asked of each rule for each response.
+pub(super) fn stays_quiet(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool) -> bool {
+    match rule.metric {
+        Metric::MissRun => {
+            let is_run = |run: &super::cache::Run| run.in_a_row() > 1;
+            matches!(rule.limit, Limit::ByChance { .. })
+                && !cache.run(key.labels.conversation).is_some_and(is_run)
+        }
+        Metric::Unpriced => !key.unpriced,
+        Metric::CacheMiss if !may_come_by_itself(cache, key, rule, is_pooled) => true,
+        Metric::Silence | Metric::NoCache => false,
+        _ => {
+            let Some(least) = least_limit(rule) else {
+                return false;
+            };
+            let (_, value) = key.value(rule, None);
+            value.is_none_or(|value| !value.is_above(least))
+        }
+    }
+}
+
+/// Whether a rule that is quiet may come to fire though nothing comes: because of what leaves its windows, or because a limit
+/// falls that it shares with other keys.
+pub(super) fn may_come_by_itself(
+    cache: &CacheTracker,
+    key: &Key,
+    rule: &Rule,
+    is_pooled: bool,
+) -> bool {
+    if matches!(rule.limit, Limit::Below(_)) {
+        return true;
+    }
+    // What the longest window has not, none of them has.
+    let longest = rule.windows.last().and_then(|secs| key.window(*secs));
+    let Some(total) = longest.map(Window::total) else {
+        return false;
+    };
+    match rule.metric {
+        Metric::MissRun | Metric::Unpriced | Metric::Silence | Metric::Blind | Metric::Budget => {
+            false
+        }
+        Metric::CacheMiss => total.waste >= rule.min_waste && total.affected >= MIN_AFFECTED,
+        Metric::CacheWaste => total.waste > PicoUsd::ZERO,
+        Metric::Errors => total.errors > 0,
+        Metric::NoCache => total.large >= rule.min_requests,
+        // A sum only falls.
+        Metric::Cost
+        | Metric::Tokens
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests
+            if rule.windows.len() == 1 =>
+        {
+            is_pooled && rule.limit.learns() && !stays_quiet(cache, key, rule, is_pooled)
+        }
+        Metric::Cost
+        | Metric::Tokens
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests
+        | Metric::CacheGain
+        | Metric::CostPerRequest
+        | Metric::PromptPerRequest
+        | Metric::OutputPerRequest => true,
+    }
+}
+
+/// What the limit of a rule that fires from above is never lower than.
+fn least_limit(rule: &Rule) -> Option<Amount> {
+    match rule.limit {
+        Limit::Above(limit) | Limit::AboveBusy { above: limit, .. } => Some(limit),
+        Limit::TimesUsual(_) | Limit::BeyondBusy(_) => Some(rule.floor),
+        Limit::Below(_) | Limit::SilentFor(_) | Limit::ByChance { .. } | Limit::Once => None,
+    }
+}
+
 impl Read {
     fn announcement(said: bool) -> Self {
         let reading = if said {

@@ -10,9 +10,10 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Phase, Share};
 use super::baseline::{Amount, Baseline};
-use super::cache::Miss;
+use super::cache::{CacheTracker, Miss};
 use super::evaluator::is_session_cost;
 use super::metric::{Metric, Value};
+use super::reading::may_come_by_itself;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
 use super::window::{Sums, Window, signed};
@@ -222,14 +223,18 @@ impl Scope {
         parts
     }
 
-    /// Keys that nothing can be learned from any more are forgotten. Those that know whether the cache is in use, or what was
-    /// announced, are kept.
-    pub(super) fn may_forget(&self, key: &Key) -> bool {
+    /// Its keys are forgotten when nothing can be learned from them any more. Those that know whether the cache is in use, or
+    /// what was announced, are kept.
+    pub(super) fn forgets(&self) -> bool {
         let remembers = |rule: &Arc<Rule>| {
             rule.metric == Metric::CacheMiss || rule.metric.is_announcement() || rule.limit.learns()
         };
-        !self.by.is_empty()
-            && (self.pooled.is_some() || !self.rules.iter().any(remembers))
+        !self.by.is_empty() && (self.pooled.is_some() || !self.rules.iter().any(remembers))
+    }
+
+    /// Nothing can be learned from this key any more.
+    pub(super) fn may_forget(&self, key: &Key) -> bool {
+        self.forgets()
             && key.minutes.is_empty()
             && key.held.is_empty()
             && key.windows.iter().all(Window::is_empty)
@@ -418,6 +423,44 @@ impl Key {
     pub(super) fn silent_from(&self, secs: i64) -> Option<Time> {
         let last = self.last_usage.map(|last| last.plus_secs(secs));
         last.or(self.expected_by)
+    }
+
+    /// None of its alerts is on or could reopen, and nothing waits for the end of one.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.held.is_empty() && self.alerts.iter().all(Alert::is_quiet)
+    }
+
+    /// The next second after `now` at which time alone changes something here, where nothing is on.
+    pub(super) fn next_at_rest(
+        &self,
+        cache: &CacheTracker,
+        rules: &[Arc<Rule>],
+        (is_pooled, forgets): (bool, bool),
+        now: i64,
+    ) -> Option<i64> {
+        let mut next = i64::MAX;
+        let mut at = |second: Option<i64>| {
+            if let Some(second) = second.filter(|second| *second > now) {
+                next = next.min(second);
+            }
+        };
+        for rule in rules {
+            if let Limit::SilentFor(secs) = rule.limit {
+                let from = self.silent_from(secs);
+                at(from.map(|from| from.0.div_euclid(1000) + 1));
+            }
+            if may_come_by_itself(cache, self, rule, is_pooled) {
+                for secs in &rule.windows {
+                    at(self.window(*secs).and_then(Window::next_expiry));
+                }
+            }
+        }
+        if forgets {
+            at(self.windows.iter().filter_map(Window::last_expiry).max());
+        }
+        at(self.next_sample());
+        at(self.retry);
+        (next < i64::MAX).then_some(next)
     }
 
     /// The next second after `now` at which time alone changes something here.

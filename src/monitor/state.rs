@@ -18,7 +18,7 @@ use super::dedupe::Dedupe;
 use super::evaluator::is_session_cost;
 use super::metric::Metric;
 use super::notice::is_explaining;
-use super::reading::{Read, is_explained, read};
+use super::reading::{Read, is_explained, read, stays_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Rule, Severity};
@@ -291,19 +291,42 @@ impl State {
         id: u64,
         arrived: Option<&Arc<Labels>>,
     ) {
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        key.advance(self.now);
         for slot in 0..scope.rules.len() {
-            self.step(scope, id, slot, arrived);
+            let Some(key) = scope.keys.get(&id) else {
+                return;
+            };
+            let is_pooled = scope.pooled.is_some();
+            if !(key.alerts[slot].is_quiet()
+                && stays_quiet(&self.cache, key, &scope.rules[slot], is_pooled))
+            {
+                self.step(scope, id, slot, arrived);
+            }
         }
-        self.tell(scope, id, arrived, None);
+        let told_of = |key: &Key| key.alerts.iter().any(|alert| alert.episode.is_some());
+        if scope.keys.get(&id).is_some_and(told_of) {
+            self.tell(scope, id, arrived, None);
+        }
         self.schedule(scope, index, id);
     }
 
     /// Sees to it that a key is looked at when time alone may change something.
     pub(super) fn schedule(&mut self, scope: &mut Scope, index: usize, id: u64) {
+        let forgets = scope.forgets();
+        let is_pooled = scope.pooled.is_some();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
-        if let Some(next) = key.next_change(&scope.rules, self.now.secs())
+        let now = self.now.secs();
+        let next = if key.is_at_rest() {
+            key.next_at_rest(&self.cache, &scope.rules, (is_pooled, forgets), now)
+        } else {
+            key.next_change(&scope.rules, now)
+        };
+        if let Some(next) = next
             && key.scheduled.is_none_or(|scheduled| next < scheduled)
         {
             key.scheduled = Some(next);

@@ -58,6 +58,33 @@ pub struct Sums {
     pub errors: i64,
 }
 
+/// The same for every sum. Written out, because it is done for each response several times.
+macro_rules! each_sum {
+    ($to:expr, $from:expr, $change:tt) => {{
+        $to.cost.0 $change $from.cost.0;
+        $to.waste.0 $change $from.waste.0;
+        $to.waste_told_by_run.0 $change $from.waste_told_by_run.0;
+        $to.waste_told_by_window.0 $change $from.waste_told_by_window.0;
+        $to.evident_waste.0 $change $from.evident_waste.0;
+        $to.cost_told_by_session.0 $change $from.cost_told_by_session.0;
+        $to.cache_gain.0 $change $from.cache_gain.0;
+        $to.affected $change $from.affected;
+        $to.missed $change $from.missed;
+        $to.unread $change $from.unread;
+        $to.fresh $change $from.fresh;
+        $to.prompt $change $from.prompt;
+        $to.output $change $from.output;
+        $to.requests $change $from.requests;
+        $to.unpriced $change $from.unpriced;
+        $to.large $change $from.large;
+        $to.cached $change $from.cached;
+        $to.eligible $change $from.eligible;
+        $to.eligible_prompt $change $from.eligible_prompt;
+        $to.eligible_read $change $from.eligible_read;
+        $to.errors $change $from.errors;
+    }};
+}
+
 impl Sums {
     /// The sums of one response, its part in the cache left out.
     pub fn of(tokens: &Tokens, cost: Option<PicoUsd>) -> Self {
@@ -74,38 +101,12 @@ impl Sums {
 
     /// Adds other sums to these.
     pub fn add(&mut self, other: &Self) {
-        self.combine(other, 1);
+        each_sum!(self, other, +=);
     }
 
     /// Takes other sums from these.
     pub fn subtract(&mut self, other: &Self) {
-        self.combine(other, -1);
-    }
-
-    fn combine(&mut self, other: &Self, sign: i64) {
-        let money = |a: &mut PicoUsd, b: PicoUsd| a.0 += b.0 * i128::from(sign);
-        let count = |a: &mut i64, b: i64| *a += b * sign;
-        money(&mut self.cost, other.cost);
-        money(&mut self.waste, other.waste);
-        money(&mut self.waste_told_by_run, other.waste_told_by_run);
-        money(&mut self.waste_told_by_window, other.waste_told_by_window);
-        money(&mut self.evident_waste, other.evident_waste);
-        money(&mut self.cost_told_by_session, other.cost_told_by_session);
-        money(&mut self.cache_gain, other.cache_gain);
-        count(&mut self.affected, other.affected);
-        count(&mut self.missed, other.missed);
-        count(&mut self.unread, other.unread);
-        count(&mut self.fresh, other.fresh);
-        count(&mut self.prompt, other.prompt);
-        count(&mut self.output, other.output);
-        count(&mut self.requests, other.requests);
-        count(&mut self.unpriced, other.unpriced);
-        count(&mut self.large, other.large);
-        count(&mut self.cached, other.cached);
-        count(&mut self.eligible, other.eligible);
-        count(&mut self.eligible_prompt, other.eligible_prompt);
-        count(&mut self.eligible_read, other.eligible_read);
-        count(&mut self.errors, other.errors);
+        each_sum!(self, other, -=);
     }
 }
 
@@ -192,7 +193,12 @@ impl Window {
         } else if index < self.oldest() - self.kept {
             return false;
         }
-        let at = self.buckets.partition_point(|bucket| bucket.index < index);
+        // Nearly all come in order.
+        let at = match self.buckets.back() {
+            Some(last) if last.index == index => self.buckets.len() - 1,
+            Some(last) if last.index < index => self.buckets.len(),
+            _ => self.buckets.partition_point(|bucket| bucket.index < index),
+        };
         match self.buckets.get_mut(at) {
             Some(bucket) if bucket.index == index => bucket.sums.add(sums),
             _ => {
@@ -263,6 +269,12 @@ impl Window {
         let mut live = self.in_window().filter(|bucket| bucket.index >= from);
         live.find(|bucket| pick(&bucket.sums))
             .map(|bucket| bucket.index * self.bucket_secs)
+    }
+
+    /// The second at which the newest bucket leaves the window, which is empty from then on.
+    pub fn last_expiry(&self) -> Option<i64> {
+        let newest = self.buckets.back()?;
+        (self.live > 0).then(|| (newest.index + BUCKETS) * self.bucket_secs)
     }
 
     /// The second at which the oldest bucket leaves the window.
