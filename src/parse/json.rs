@@ -1,80 +1,160 @@
 //! A JSON object looked at one level at a time.
 //!
 //! Values stay raw slices of the line until somebody asks for one, so prompt text is skipped over and never copied.
-//! Of duplicate keys the last wins, as in most JSON readers.
+//! Of duplicate keys the last wins, as in most JSON readers. Does not know what any key means.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of an object in the order of the text.
-#[derive(Debug)]
+use super::scan;
+
+/// A value as it stands in the line: valid JSON, without white space around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    /// `json` must be one valid value.
+    pub(super) const fn new(json: &'a str) -> Self {
+        Self(json)
+    }
+
+    /// The text of a single value; `None` if it is not one.
+    pub(super) fn parse(json: &'a str) -> Option<Self> {
+        let raw: &RawValue = serde_json::from_str(json).ok()?;
+        Some(Self(raw.get()))
+    }
+
+    /// Its text.
+    pub(super) const fn get(self) -> &'a str {
+        self.0
+    }
+}
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member<'a> {
+    pub(super) key: Cow<'a, str>,
+    pub(super) value: Raw<'a>,
+    /// The value, if it is an object that has been looked at already.
+    pub(super) inner: Option<Object<'a>>,
+}
+
+/// The members of an object in the order of the text. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object<'a> {
-    entries: Vec<(Cow<'a, str>, &'a RawValue)>,
+    members: Rc<Vec<Member<'a>>>,
+    /// The kinds of keys there are, a bit for each: most keys that are asked for are not there.
+    kinds: u64,
+}
+
+/// The kind of a key: one of 64.
+#[inline]
+fn kind(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let (first, last) = match bytes {
+        [] => (0, 0),
+        [first, .., last] => (u32::from(*first), u32::from(*last)),
+        [only] => (u32::from(*only), 0),
+    };
+    let mixed = first.wrapping_mul(7) ^ last.wrapping_mul(3) ^ u32::try_from(bytes.len()).unwrap_or(0).wrapping_mul(11);
+    1 << (mixed & 63)
 }
 
 impl<'a> Object<'a> {
     /// Reads an object; `None` if the text is anything else.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        text.trim_start()
-            .starts_with('{')
-            .then(|| serde_json::from_str(text).ok())
-            .flatten()
+        let text = text.trim_start();
+        if !text.starts_with('{') {
+            return None;
+        }
+        scan::only_object(text.trim_end()).or_else(|| serde_json::from_str(text).ok())
+    }
+
+    /// An object of these members.
+    pub(super) fn new(members: Vec<Member<'a>>) -> Self {
+        let kinds = members.iter().fold(0, |all, member| all | kind(&member.key));
+        Self {
+            members: Rc::new(members),
+            kinds,
+        }
     }
 
     /// An object that is put together from members found elsewhere.
-    pub(super) fn from_entries(entries: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
-        Self { entries }
+    pub(super) fn from_entries(entries: Vec<(Cow<'a, str>, Raw<'a>)>) -> Self {
+        let member = |(key, value)| Member {
+            key,
+            value,
+            inner: None,
+        };
+        Self::new(entries.into_iter().map(member).collect())
     }
 
     /// The members, duplicates included.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.entries
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
+        self.members
             .iter()
-            .map(|(key, value)| (key.as_ref(), *value))
+            .map(|member| (member.key.as_ref(), member.value))
+    }
+
+    fn member(&self, key: &str) -> Option<&Member<'a>> {
+        if self.kinds & kind(key) == 0 {
+            return None;
+        }
+        self.members.iter().rev().find(|member| member.key == key)
     }
 
     /// The value of a key, unless it is null.
-    pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        let found = self.entries.iter().rev().find(|(k, _)| k == key)?.1;
+    #[inline]
+    pub(super) fn get(&self, key: &str) -> Option<Raw<'a>> {
+        let found = self.member(key)?.value;
         (!is_null(found)).then_some(found)
     }
 
     /// The value of a key if it is an object.
+    #[inline]
     pub(super) fn object(&self, key: &str) -> Option<Object<'a>> {
-        Object::parse(self.get(key)?.get())
+        let member = self.member(key)?;
+        match &member.inner {
+            Some(inner) => Some(inner.clone()),
+            None => Object::parse(member.value.get()),
+        }
     }
 
     /// The value of a key if it is a string that is not empty.
+    #[inline]
     pub(super) fn text(&self, key: &str) -> Option<Cow<'a, str>> {
         text(self.get(key)?)
     }
 }
 
-pub(super) fn is_null(raw: &RawValue) -> bool {
+pub(super) fn is_null(raw: Raw<'_>) -> bool {
     raw.get() == "null"
 }
 
 /// A string value that is not empty.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub(super) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     let json = raw.get();
-    if !json.starts_with('"') {
-        return None;
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return (!inner.is_empty()).then_some(Cow::Borrowed(inner));
     }
     let Text(text) = serde_json::from_str(json).ok()?;
     (!text.is_empty()).then_some(text)
 }
 
 /// The elements of an array.
-pub(super) fn elements(raw: &RawValue) -> Vec<&RawValue> {
-    serde_json::from_str(raw.get()).unwrap_or_default()
+pub(super) fn elements(raw: Raw<'_>) -> Vec<Raw<'_>> {
+    let all: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+    all.into_iter().map(|raw| Raw(raw.get())).collect()
 }
 
 /// The JSON object in a string value, decoded once: the text itself, or what follows the `data:` of a stream event. Journald
 /// writes text that is not plain as an array of bytes.
-pub(super) fn embedded_object(raw: &RawValue) -> Option<String> {
+pub(super) fn embedded_object(raw: Raw<'_>) -> Option<String> {
     let json = raw.get();
     let decoded = if json.starts_with('[') {
         let bytes: Vec<u8> = serde_json::from_str(json).ok()?;
@@ -110,10 +190,10 @@ impl<'de> Deserialize<'de> for Object<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::with_capacity(16);
-                while let Some((Text(key), value)) = map.next_entry()? {
-                    entries.push((key, value));
+                while let Some((Text(key), value)) = map.next_entry::<Text<'_>, &RawValue>()? {
+                    entries.push((key, Raw(value.get())));
                 }
-                Ok(Object { entries })
+                Ok(Object::from_entries(entries))
             }
         }
         deserializer.deserialize_map(ObjectVisitor)
@@ -213,7 +293,7 @@ mod tests {
     #[test]
     fn the_last_of_duplicate_keys_wins_and_null_is_absent() {
         let object = Object::parse(r#"{"a":1,"b":null,"a":2}"#).unwrap();
-        assert_eq!(object.get("a").map(RawValue::get), Some("2"));
+        assert_eq!(object.get("a").map(Raw::get), Some("2"));
         assert!(object.get("b").is_none());
     }
 

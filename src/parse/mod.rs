@@ -8,6 +8,7 @@ mod json;
 mod otel;
 mod places;
 mod result;
+mod scan;
 mod stream;
 mod time;
 mod usage;
@@ -100,9 +101,9 @@ impl Reader {
         clock: Clock,
         emit: &mut dyn FnMut(Item),
     ) -> Verdict {
-        let text = match std::str::from_utf8(line) {
-            Ok(text) => text,
-            Err(e) => return bad(e.valid_up_to() + 1, "invalid UTF-8".to_owned(), 0),
+        let Ok(text) = simdutf8::basic::from_utf8(line) else {
+            let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
+            return bad(valid + 1, "invalid UTF-8".to_owned(), 0);
         };
         let context = Context {
             options,
@@ -198,8 +199,15 @@ impl Reader {
         let mut outcome = Outcome::default();
         let mut objects = serde_json::Deserializer::from_str(text).into_iter::<Object>();
         let span = text.as_ptr().addr()..text.as_ptr().addr() + text.len();
+        let mut only = scan::only_object(text);
+        let has_one = only.is_some();
         loop {
-            match objects.next() {
+            let next = if has_one {
+                only.take().map(Ok)
+            } else {
+                objects.next()
+            };
+            match next {
                 Some(Ok(object)) => {
                     let found = match self.fragments.docker(&object) {
                         Joined::Whole => places::find(&object, context),

@@ -5,9 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
-use super::json::{Object, elements};
+use super::json::{Object, Raw, elements};
 use super::places::{Context, Frame};
 use super::usage::{Counts, count, genai, recorded_cost};
 use super::{Found, Skipped};
@@ -62,7 +60,7 @@ fn objects<'a>(object: &Object<'a>, key: &str) -> Vec<Object<'a>> {
 /// The attributes of a resource or record, `[{"key": …, "value": {"stringValue": …}}]`, as members of one object.
 fn attributes<'a>(of: Option<&Object<'a>>) -> Object<'a> {
     let list = of.map(|of| objects(of, "attributes")).unwrap_or_default();
-    let member = |entry: &Object<'a>| -> Option<(Cow<'a, str>, &'a RawValue)> {
+    let member = |entry: &Object<'a>| -> Option<(Cow<'a, str>, Raw<'a>)> {
         let key = entry.text("key")?.into_owned();
         let value = entry.object("value")?;
         let raw = ["stringValue", "intValue", "doubleValue", "boolValue"]

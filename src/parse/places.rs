@@ -6,9 +6,7 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
-use serde_json::value::RawValue;
-
-use super::json::{Object, embedded_object, text};
+use super::json::{Object, Raw, embedded_object, text};
 use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
 use super::usage::{self, Counts, Delta, Refused};
@@ -108,8 +106,8 @@ impl<'s> Frame<'s> {
                 continue;
             };
             let found = if value.get().starts_with('{') && depth > 0 {
-                Object::parse(value.get())
-                    .map(|inner| self.inside(&inner).search(context, depth - 1, decodes))
+                let inner = self.object.object(key);
+                inner.map(|inner| self.inside(&inner).search(context, depth - 1, decodes))
             } else if decodes > 0 && (key == "MESSAGE" || !value.get().starts_with('[')) {
                 embedded_object(value).and_then(|json| {
                     let inner = Object::parse(&json)?;
@@ -244,7 +242,7 @@ impl<'s> Frame<'s> {
     fn own_usage(&self, context: &Context<'_>) -> Option<Found> {
         USAGE_KEYS.iter().find_map(|key| {
             let raw = self.object.get(key)?;
-            let found = match Object::parse(raw.get()) {
+            let found = match self.object.object(key) {
                 Some(usage) => self.respond(&usage, context),
                 None if raw.get().starts_with('[') => return None,
                 None => self.respond(&Object::parse(&embedded_object(raw)?)?, context),
@@ -478,7 +476,7 @@ impl<'s> Frame<'s> {
     /// The text or number at a place the user named, seen from the line.
     fn point(&self, pointer: &super::Pointer) -> Option<String> {
         let json = pointer.find(self.outermost())?;
-        let raw: &RawValue = serde_json::from_str(&json).ok()?;
+        let raw = Raw::parse(&json)?;
         text(raw).map(Cow::into_owned).or_else(|| {
             let scalar = !json.starts_with(['"', '{', '[']);
             scalar.then(|| json.clone())
@@ -490,7 +488,7 @@ impl<'s> Frame<'s> {
         let Context { options, clock, .. } = context;
         if let Some(pointer) = &options.time_field {
             let stamp = pointer.find(self.outermost()).and_then(|json| {
-                let raw: &RawValue = serde_json::from_str(&json).ok()?;
+                let raw = Raw::parse(&json)?;
                 clock.read(raw)
             });
             return (stamp.unwrap_or(Stamp::Undated), None);

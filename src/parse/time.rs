@@ -3,9 +3,7 @@
 //! Pure: "now" is an argument, because a number is only a time if it lies between 2023 and now.
 
 use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
-use serde_json::value::RawValue;
-
-use super::json::text;
+use super::json::{Raw, text};
 use crate::monitor::{Stamp, Time};
 
 /// 2023-01-01, before which no response can lie: the Messages API did not exist.
@@ -104,7 +102,7 @@ pub struct Clock {
 
 impl Clock {
     /// Reads a value as a time. `None` if it is not one at all; `Impossible` if it is written as a date but cannot be.
-    pub(super) fn read(&self, raw: &RawValue) -> Option<Stamp> {
+    pub(super) fn read(&self, raw: Raw<'_>) -> Option<Stamp> {
         let json = raw.get();
         if json.starts_with('"') {
             let text = text(raw)?;
@@ -279,7 +277,7 @@ mod tests {
     const NOW: Time = Time(1_795_428_100_000); // 2026-11-23T10:01:40Z
 
     fn read_in(zone: &str, json: &str) -> Option<Stamp> {
-        let raw: &RawValue = serde_json::from_str(json).unwrap();
+        let raw = Raw::parse(json).unwrap();
         Clock {
             now: NOW,
             previous: None,
@@ -343,7 +341,7 @@ mod tests {
     #[test]
     fn the_hour_that_comes_twice_is_read_near_the_record_before() {
         // Berlin, 2026-10-25: 03:00 summer time is 02:00 winter time.
-        let raw: &RawValue = serde_json::from_str(r#""2026-10-25 02:30:00""#).unwrap();
+        let raw = Raw::parse(r#""2026-10-25 02:30:00""#).unwrap();
         let zone = "Europe/Berlin".parse().unwrap();
         let read = |previous: &str| {
             let previous = zulu(previous);

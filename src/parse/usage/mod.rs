@@ -7,14 +7,12 @@ mod messages;
 mod observed;
 mod openai;
 
-use serde_json::value::RawValue;
-
 pub(super) use bedrock::{converse_stream, invocation};
 pub(super) use messages::Delta;
 pub use openai::InputCount;
 pub(super) use openai::{flat, genai};
 
-use super::json::{Object, is_null};
+use super::json::{Object, Raw, is_null};
 use crate::monitor::Tokens;
 use crate::price::{RecordedCost, Terms};
 
@@ -126,12 +124,12 @@ pub(super) fn split_writes(
 }
 
 /// A cost in dollars as it stands in a log.
-pub(super) fn recorded_cost(raw: &RawValue) -> Option<RecordedCost> {
+pub(super) fn recorded_cost(raw: Raw<'_>) -> Option<RecordedCost> {
     RecordedCost::read(raw.get().trim_matches('"').trim())
 }
 
 /// The value for an error message: numbers and short words only, so that no text of a prompt gets out.
-fn shown(raw: &RawValue) -> &str {
+fn shown(raw: Raw<'_>) -> &str {
     let json = raw.get();
     let harmless = json.len() <= 40 && !json.contains(|c: char| c.is_whitespace() || c == '\\');
     if harmless && json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {

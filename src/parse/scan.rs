@@ -1,0 +1,403 @@
+//! A JSON object taken apart in one pass over its bytes.
+//!
+//! Sees the keys of the object and of the objects directly in it, and jumps over everything else, text of prompts first of
+//! all. It checks as much as a JSON parser does; what it finds odd (escaped keys, control characters, very deep nesting, any
+//! fault) it leaves to the parser, so what it gives is never different. Does not know what any key means.
+
+use std::borrow::Cow;
+
+use super::json::{Member, Object, Raw};
+
+/// Objects in objects that are taken apart too: line, response, usage, its details.
+const MAX_DEPTH: u32 = 4;
+
+/// Brackets in brackets that are jumped over, one bit each.
+const MAX_NESTING: u32 = 128;
+
+/// Takes apart the object that begins with the text, and gives where it ends. `None` if it is no object, or odd.
+pub(super) fn object(text: &str) -> Option<(Object<'_>, usize)> {
+    // In strings they are faults, and between values they are seldom.
+    let has_control = text.bytes().fold(false, |any, b| any | (b < 0x20));
+    if has_control {
+        return None;
+    }
+    let mut scanner = Scanner {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    let object = scanner.object(1)?;
+    Some((object, scanner.at))
+}
+
+/// The object that the text is, with nothing before or after it.
+pub(super) fn only_object(text: &str) -> Option<Object<'_>> {
+    let (object, end) = object(text)?;
+    (end == text.len()).then_some(object)
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn space(&mut self) {
+        while self.peek() == Some(b' ') {
+            self.at += 1;
+        }
+    }
+
+    fn object(&mut self, depth: u32) -> Option<Object<'a>> {
+        self.take(b'{')?;
+        self.space();
+        let mut members = Vec::with_capacity(12);
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(Object::new(members));
+        }
+        loop {
+            let key = self.plain_key()?;
+            self.space();
+            self.take(b':')?;
+            self.space();
+            let begin = self.at;
+            let inner = if depth < MAX_DEPTH && self.peek()? == b'{' {
+                Some(self.object(depth + 1)?)
+            } else {
+                self.value()?;
+                None
+            };
+            members.push(Member {
+                key: Cow::Borrowed(key),
+                value: Raw::new(&self.text[begin..self.at]),
+                inner,
+            });
+            self.space();
+            match self.peek()? {
+                b',' => {
+                    self.at += 1;
+                    self.space();
+                }
+                b'}' => {
+                    self.at += 1;
+                    return Some(Object::new(members));
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// A key without escapes.
+    fn plain_key(&mut self) -> Option<&'a str> {
+        self.take(b'"')?;
+        let begin = self.at;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => return None,
+                _ => self.at += 1,
+            }
+        }
+        let key = &self.text[begin..self.at];
+        self.at += 1;
+        Some(key)
+    }
+
+    /// Jumps over a value.
+    fn value(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'{' | b'[' => self.container(),
+            _ => self.scalar(),
+        }
+    }
+
+    fn scalar(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.bytes[self.at..]
+            .starts_with(word)
+            .then(|| self.at += word.len())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let begin = self.at;
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.at += 1;
+        }
+        (self.at > begin).then_some(())
+    }
+
+    fn number(&mut self) -> Option<()> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    /// Jumps over an object or array with all that is in it.
+    fn container(&mut self) -> Option<()> {
+        // A bit for each bracket that is open, the innermost lowest: set for an object.
+        let mut open: u128 = 0;
+        let mut nesting: u32 = 0;
+        'value: loop {
+            let bracket = self.peek()?;
+            if bracket == b'{' || bracket == b'[' {
+                if nesting == MAX_NESTING {
+                    return None;
+                }
+                self.at += 1;
+                self.space();
+                nesting += 1;
+                open = (open << 1) | u128::from(bracket == b'{');
+                if bracket == b'{' && self.peek()? != b'}' {
+                    self.key()?;
+                    continue 'value;
+                }
+                if bracket == b'[' && self.peek()? != b']' {
+                    continue 'value;
+                }
+            } else {
+                self.scalar()?;
+                self.space();
+            }
+            loop {
+                let in_object = open & 1 == 1;
+                match self.peek()? {
+                    b',' => {
+                        self.at += 1;
+                        self.space();
+                        if in_object {
+                            self.key()?;
+                        }
+                        continue 'value;
+                    }
+                    b'}' if in_object => {}
+                    b']' if !in_object => {}
+                    _ => return None,
+                }
+                self.at += 1;
+                nesting -= 1;
+                open >>= 1;
+                if nesting == 0 {
+                    return Some(());
+                }
+                self.space();
+            }
+        }
+    }
+
+    fn key(&mut self) -> Option<()> {
+        self.string()?;
+        self.space();
+        self.take(b':')?;
+        self.space();
+        Some(())
+    }
+
+    /// Jumps over a string, from quote to quote.
+    fn string(&mut self) -> Option<()> {
+        self.take(b'"')?;
+        loop {
+            self.at += to_quote_or_escape(self.bytes.get(self.at..)?)?;
+            if self.bytes[self.at] == b'"' {
+                self.at += 1;
+                return Some(());
+            }
+            match self.bytes.get(self.at + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
+                b'u' => {
+                    let code = self.bytes.get(self.at + 2..self.at + 6)?;
+                    if !code.iter().all(u8::is_ascii_hexdigit) {
+                        return None;
+                    }
+                    self.at += 6;
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Eight bytes at once are looked at for so long; then it is worth calling for more.
+const NEAR: usize = 64;
+
+/// How far it is to the next quote or backslash.
+#[inline]
+fn to_quote_or_escape(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word);
+        let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+        if at == NEAR {
+            break;
+        }
+    }
+    memchr::memchr2(b'"', b'\\', &bytes[at..]).map(|further| at + further)
+}
+
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);
+const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
+
+/// The high bit of each byte that is zero; bytes after the first of them may be marked too.
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a JSON parser makes of it.
+    fn parsed(text: &str) -> Option<Object<'_>> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The same members, whatever has been looked at already.
+    fn same(scanned: &Object<'_>, parsed: &Object<'_>) -> bool {
+        scanned.entries().eq(parsed.entries())
+            && scanned.entries().all(|(key, value)| {
+                let inner = scanned.object(key);
+                let value = if scanned.get(key).is_some() {
+                    scanned.get(key).unwrap()
+                } else {
+                    value
+                };
+                match parsed.object(key) {
+                    Some(other) => inner.is_some_and(|inner| same(&inner, &other)),
+                    None => inner.is_none() || value.get().is_empty(),
+                }
+            })
+    }
+
+    fn check(text: &str) -> Result<(), TestCaseError> {
+        let Some((object, end)) = object(text) else {
+            return Ok(());
+        };
+        let whole = parsed(&text[..end]);
+        prop_assert!(whole.is_some(), "no parser takes {:?}", &text[..end]);
+        prop_assert!(same(&object, &whole.unwrap()), "{}", text);
+        Ok(())
+    }
+
+    #[test]
+    fn plain_objects_are_taken_apart() {
+        for text in [
+            "{}",
+            r#"{"a":1,"b":{"c":[{"d":"\"}"},[]],"e":-0.5e+7},"f":"ü\u00e4\\","g":null}"#,
+            r#"{ "usage" : { "input_tokens" : 12 } , "x" : [ 1 , true , false ] }"#,
+            r#"{"a":1,"a":{"b":2},"a":3}"#,
+            r#"{"a":{"a":{"a":{"a":{"a":{"a":[[[{}]]]}}}}}}"#,
+        ] {
+            let (object, end) = object(text).unwrap();
+            assert_eq!(end, text.len(), "{text}");
+            assert!(same(&object, &parsed(text).unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_odd_or_wrong_is_left_to_the_parser() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        for text in [
+            "", "{", "[]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{\"a\":01}", "{\"a\":1.}",
+            "{\"a\":-}", "{\"a\":1e}", "{\"a\":tru}", "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"\u{1}\"}", "{\"a\":[1,]}", "{\"a\":[1}", "{\"a\":{\"b\"]}", "{\"\\u0061\":1}",
+            "{\"a\":\t1}", "{\"a\":\"", "{\"a\":\"\\", "{\"a\":nul", &deep,
+        ] {
+            assert!(object(text).is_none(), "{text:?}");
+        }
+    }
+
+    /// Bytes of which many are JSON, some nearly so.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            8 => prop::sample::select(vec![
+                "{", "}", "[", "]", ":", ",", "\"", "\"a\"", "\"usage\":", "\"input_tokens\":1", "{}", "[]",
+                " ", "null", "true", "12", "-0.5", "1e9", "\\\"", "\\\\", "\\n", "\\u00e4", "\\ud800", "\\u0", "\t",
+                "\"k\":{\"l\":[1,{\"m\":\"n\"}]}", "ü", "🙂", "abcdefghijklmnopqrstuvwxyz0123456789",
+            ]).prop_map(str::to_owned),
+            1 => any::<char>().prop_map(String::from),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| format!("{{{}", pieces.concat()))
+    }
+
+    /// Any JSON value.
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,100}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 60, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+                prop::collection::vec(("[a-c]{0,2}", inner), 0..8)
+                    .prop_map(|all| Value::Object(all.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn it_never_differs_from_a_parser(text in pieces()) {
+            check(&text)?;
+        }
+
+        #[test]
+        fn it_takes_apart_any_object_that_a_parser_writes(value in json(), cut in any::<prop::sample::Index>()) {
+            let text = format!("{{\"first\":{value},\"second\":{{\"third\":{value}}}}}");
+            check(&text)?;
+            let is_plain = !text.bytes().any(|b| b < 0x20) && !text.contains("\\\":");
+            if is_plain {
+                prop_assert!(object(&text).is_some(), "{}", text);
+            }
+            // And what is left of it when it is cut anywhere.
+            let end = text.floor_char_boundary(cut.index(text.len()));
+            check(&text[..end])?;
+        }
+    }
+}
