@@ -4,6 +4,7 @@
 //! whole, so adding is constant work and two histograms can be merged.
 
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
 
@@ -88,7 +89,8 @@ pub struct Baseline {
     samples: u64,
     minutes: u64,
     last_minute: Option<i64>,
-    now: Usual,
+    /// What it comes to, once somebody has asked since the last sample.
+    now: Cell<Option<Usual>>,
 }
 
 impl Baseline {
@@ -126,7 +128,7 @@ impl Baseline {
                 self.minutes += 1;
             }
         }
-        self.now = self.summarize();
+        self.now.set(None);
     }
 
     fn drop_oldest(&mut self) {
@@ -148,7 +150,12 @@ impl Baseline {
 
     /// What is usual now.
     pub fn usual(&self) -> Usual {
-        self.now
+        let known = self.now.get();
+        known.unwrap_or_else(|| {
+            let usual = self.summarize();
+            self.now.set(Some(usual));
+            usual
+        })
     }
 
     fn summarize(&self) -> Usual {

@@ -235,11 +235,23 @@ impl Window {
     /// looks back.
     pub fn total_at(&self, second: i64) -> Sums {
         let newest = second.div_euclid(self.bucket_secs);
-        let mut total = Sums::default();
-        for bucket in &self.buckets {
-            if bucket.index > newest - BUCKETS && bucket.index <= newest {
+        let oldest = newest - (BUCKETS - 1);
+        let begins = |index: i64| self.buckets.partition_point(|bucket| bucket.index < index);
+        if newest < self.oldest() || newest > self.newest {
+            let mut total = Sums::default();
+            for bucket in self.buckets.range(begins(oldest)..begins(newest + 1)) {
                 total.add(&bucket.sums);
             }
+            return total;
+        }
+        // Most of it is in the window still: what has come since is taken off, what has left since is added.
+        let mut total = self.total;
+        for bucket in self.buckets.range(begins(newest + 1)..) {
+            total.subtract(&bucket.sums);
+        }
+        let first_live = self.buckets.len() - self.live;
+        for bucket in self.buckets.range(begins(oldest).min(first_live)..first_live) {
+            total.add(&bucket.sums);
         }
         total
     }
@@ -349,5 +361,24 @@ mod tests {
         assert_eq!(window.total().requests, 0);
         window.advance(600);
         assert_eq!(window.total_at(59).requests, 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_past_is_what_its_buckets_hold(
+            adds in proptest::collection::vec((0_i64..900, 1_i64..9), 0..60),
+            now in 0_i64..1000,
+            second in 0_i64..1000,
+        ) {
+            let mut window = Window::new(120, 300);
+            for (at, n) in &adds {
+                window.add(*at, &requests(*n));
+            }
+            window.advance(now);
+            let newest = second / 2;
+            let held = window.buckets.iter().filter(|b| b.index > newest - BUCKETS && b.index <= newest);
+            let sum: i64 = held.map(|b| b.sums.requests).sum();
+            proptest::prop_assert_eq!(window.total_at(second).requests, sum);
+        }
     }
 }
