@@ -153,15 +153,21 @@ fn transcript(random: &mut Random, n: u64, ms: u64, out: &mut String) {
     }
 }
 
+/// Writes the lines of one response.
+type Writer = fn(&mut Random, u64, u64, &mut String);
+
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let [kind, bytes, path, rest @ ..] = &args[..] else {
         eprintln!("usage: cargo bench --bench corpus -- a|b|c BYTES FILE [SEED]");
         std::process::exit(2);
     };
     let bytes: u64 = bytes.parse().unwrap();
     let seed = rest.first().map_or(1, |seed| seed.parse().unwrap());
-    let (line, mean): (fn(&mut Random, u64, u64, &mut String), u64) = match kind.as_str() {
+    let (line, mean): (Writer, u64) = match kind.as_str() {
         "a" => (api_response, 2_760),
         "b" => (counts_alone, 208),
         "c" => (transcript, 13_500),

@@ -70,10 +70,13 @@ Examples:
   claude-tokmon replay --since 2026-11-01 logs/       a part; what lies before is only learned from
   claude-tokmon replay --cost-rate 0.5 --json app.log | jq 'select(.event==\"alert\")'
   claude-tokmon replay --by project                   your Claude Code sessions, with sums by project
+  claude-tokmon replay --sweep cost-rate.above=0.5..5:0.5 app.log    which limit would have said what?
+  claude-tokmon replay --suggest app.log              limits for this log, as TOML
+  claude-tokmon replay --without 9h --response 10m app.log    what do the alerts save?
   zcat old.log.gz | claude-tokmon replay -
 
 Alerts go to stderr, the report to stdout. No hook runs unless you say --run-hooks.
-Exit status: 0 done, 2 wrong usage or no record with a time, 3 something cannot be read, 5 no usage record.";
+Exit status: 0 done, 1 with --fail-on if an alert fired, 2 wrong usage or no record with a time, 3 something cannot be read, 5 no usage record.";
 
 const RULES_EXAMPLES: &str = "\
 Examples:
@@ -362,6 +365,9 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub run_hooks: bool,
 
+    /// What to try.
+    #[command(flatten)]
+    pub lab: LabArgs,
     /// Thresholds.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -371,6 +377,54 @@ pub struct ReplayArgs {
     /// Output.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// What `replay` is asked to try.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Laboratory")]
+pub struct LabArgs {
+    /// Try other settings in the same pass, such as cost-rate.above=0.5..5:0.5; of several, all combinations
+    #[arg(long, value_name = "RULE.FIELD=VALUES")]
+    pub sweep: Vec<String>,
+
+    /// Incidents that really were, one JSON object a line: id, start, end, and if known rule, key, note
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+
+    /// How long it takes from an alert until something is done about it [default: 0s]
+    #[arg(long, value_name = "TIME")]
+    pub response: Option<String>,
+
+    /// Say what alerts save if it took so long to notice without them
+    #[arg(long, value_name = "TIME")]
+    pub without: Option<String>,
+
+    /// Propose limits for this log, as TOML
+    #[arg(long)]
+    pub suggest: bool,
+
+    /// With --suggest: what it costs to be paged [default: 5]
+    #[arg(long, value_name = "USD")]
+    pub page_cost: Option<String>,
+
+    /// With --suggest: choose on what lies before this moment, and score on the rest
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub train_until: Option<String>,
+
+    /// End with 1 if an alert as severe as this fired
+    #[arg(long, value_name = "SEVERITY", value_enum)]
+    pub fail_on: Option<SeverityArg>,
+}
+
+/// `--fail-on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SeverityArg {
+    /// Any alert
+    Info,
+    /// A warning or worse
+    Warning,
+    /// A critical one
+    Critical,
 }
 
 /// `prices`.

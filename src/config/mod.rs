@@ -4,6 +4,7 @@
 
 mod calendar;
 mod file;
+mod laboratory;
 mod rules;
 mod units;
 
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+pub use laboratory::{Axis, Combination, Laboratory, Suggest};
 pub use rules::{rules, write_rules};
-pub use units::{duration, write_duration};
+pub use units::{duration, moment, write_amount, write_duration};
 
 use crate::cli::{
     ColorArg, ExecFormatArg, LogArgs, OtelInputArg, OutputArgs, PricesArgs, ReadArgs, ReplayArgs,
@@ -99,6 +101,8 @@ pub struct Span {
     pub assume_interval_ms: Option<i64>,
     /// Run hooks for the alerts of history.
     pub run_hooks: bool,
+    /// What is tried.
+    pub lab: Laboratory,
 }
 
 /// No path was given and there are no Claude Code sessions.
@@ -192,6 +196,7 @@ impl Options {
         }
         let interval = seconds("--assume-interval", args.assume_interval.as_deref())?;
         let assume_interval_ms = interval.map(|secs| secs * 1000);
+        let lab = Laboratory::resolve(args, &options, now)?;
         Ok((
             options,
             Span {
@@ -199,6 +204,7 @@ impl Options {
                 until,
                 assume_interval_ms,
                 run_hooks: args.run_hooks,
+                lab,
             },
         ))
     }

@@ -71,7 +71,7 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
 }
 
 /// Writes an amount the way [`amount`] reads it.
-pub(super) fn write_amount(amount: Amount) -> String {
+pub fn write_amount(amount: Amount) -> String {
     let fraction = format!("{:012}", amount % UNIT);
     let fraction = fraction.trim_end_matches('0');
     if fraction.is_empty() {
@@ -85,7 +85,7 @@ pub(super) fn write_amount(amount: Amount) -> String {
 ///
 /// # Errors
 /// Says what is wrong and how to write it.
-pub(super) fn moment(text: &str, now: Time, zone: Zone) -> Result<Time, String> {
+pub fn moment(text: &str, now: Time, zone: Zone) -> Result<Time, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(Time(time.timestamp_millis()));
     }

@@ -3,8 +3,16 @@
 //! Reads no clock: "now" is an argument, and time is that of the records.
 
 mod check;
+mod episodes;
 mod explain;
+mod figures;
+mod incidents;
+mod journal;
+mod lanes;
 mod report;
+mod score;
+mod suggest;
+mod table;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,16 +21,22 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::config::{Options, Span};
-use crate::monitor::{Stamp, Time};
-use crate::pipeline::{Event, Pipeline, Undated};
+use crate::config::{Options, Span, Suggest};
+use crate::monitor::{Rule, Stamp, Time, Usual};
+use crate::pipeline::{Event, Pipeline};
+use crate::price::PicoUsd;
 use crate::run::{Exit, give, summary_fields};
 use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
 
 use crate::source::{
     Decode, HistoryFile, Input, Line, Names, SourceInfo, SplitStats, discover, merge, reason,
 };
-use report::{Coverage, Episodes, Report};
+use episodes::Episodes;
+use figures::Tried;
+use incidents::Incident;
+use journal::Journal;
+use lanes::Lanes;
+use report::{Coverage, Finding, Report};
 
 pub use check::check_models;
 pub use explain::explain_rules;
@@ -35,12 +49,89 @@ const HOOK_PATIENCE: Duration = Duration::from_hours(1);
 /// # Errors
 /// If a named input is missing or not one record has a time.
 pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
+    let zone = options.output.stderr.clock.zone;
+    let lab = &span.lab;
+    let incidents = match &lab.labels {
+        Some(path) => incidents::read(path, &options.settings.rules, now, zone)?,
+        None => Vec::new(),
+    };
+    let candidates = match &lab.suggest {
+        Some(_)
+            if options
+                .inputs
+                .iter()
+                .any(|i| matches!(i, Input::Stdin | Input::Pipe(_))) =>
+        {
+            bail!("--suggest reads the log twice, which cannot be done with a pipe; name the file");
+        }
+        Some(_) => suggest::candidates(&options.settings.rules),
+        None => Vec::new(),
+    };
+    let mut choices: Vec<Vec<Rule>> = lab.combinations.iter().map(|c| c.rules.clone()).collect();
+    for candidate in &candidates {
+        choices.push(lab.rules_with(&[candidate.assignment()])?);
+    }
     let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
     sinks.refresh(now);
+    let mut passed = pass(options, span, now, choices, Some(&mut sinks))?;
+    let tried = passed.lanes.split_off(lab.combinations.len());
+    let suggestion = match &lab.suggest {
+        Some(suggest) if passed.pipeline.evaluator.totals().records > 0 => {
+            let chosen = Chosen {
+                suggest,
+                candidates: &candidates,
+                tried: &tried,
+                incidents: &incidents,
+                three_times_usual: three_times_usual(&mut passed.pipeline),
+            };
+            Some(try_suggestion(options, span, now, &passed, &chosen)?)
+        }
+        _ => None,
+    };
+    let found = Found {
+        passed,
+        incidents,
+        suggestion,
+    };
+    let exit = conclude(options, span, &found, &mut sinks)?;
+    sinks.finish(HOOK_PATIENCE);
+    let is_failure = |severity| found.passed.episodes.any_as_severe_as(severity);
+    Ok(match exit {
+        Exit::Clean if found.passed.unreadable > 0 => Exit::Unreadable,
+        Exit::Clean if lab.fail_on.is_some_and(is_failure) => Exit::Found,
+        other => other,
+    })
+}
+
+/// What one pass over a log has found.
+struct Pass {
+    pipeline: Pipeline,
+    episodes: Episodes,
+    journal: Journal,
+    /// What was told with each other choice of rules.
+    lanes: Vec<Episodes>,
+    n_files: usize,
+    stats: SplitStats,
+    unreadable: usize,
+}
+
+/// Goes through a log once, with the rules in force and with other choices of them. Without sinks nothing is told.
+fn pass(
+    options: &Options,
+    span: &Span,
+    now: Time,
+    choices: Vec<Vec<Rule>>,
+    mut sinks: Option<&mut Sinks>,
+) -> Result<Pass> {
     let (files, errors) = open_all(&options.inputs)?;
     let mut unreadable = errors.len();
+    let say = |sinks: &mut Option<&mut Sinks>, line: &str| {
+        if let Some(sinks) = sinks {
+            sinks.printer.line(line);
+        }
+    };
     for error in &errors {
-        sinks.printer.line(error);
+        say(&mut sinks, error);
     }
     let n_files = files.len();
     let pipeline = Pipeline::new(
@@ -59,7 +150,7 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
         .map(|since| since.plus_secs(-options.history_secs()));
     let mut replay = Replay {
         pipeline,
-        sinks: &mut sinks,
+        sinks,
         span: span.clone(),
         now,
         oldest,
@@ -68,53 +159,179 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
             interval_ms: span.assume_interval_ms,
             last: HashMap::new(),
         },
-        live: false,
+        live: span.since.is_none(),
         episodes: Episodes::default(),
+        journal: (!span.lab.is_plain()).then(Journal::default),
+        lanes: Lanes::new(choices, &options.settings, span.since.is_none()),
     };
-    if span.since.is_none() {
+    if replay.live {
         replay.pipeline.evaluator.go_live();
-        replay.live = true;
     }
     let mut stats = SplitStats::default();
     for file in merge(files, &mut replay, |_| {}) {
         stats.add(file.stats);
         if let Some(error) = file.error {
             unreadable += 1;
-            replay.sinks.printer.line(&format!(
+            let line = format!(
                 "cannot read {} to its end: {}",
                 file.info.name,
                 reason(&error)
-            ));
+            );
+            say(&mut replay.sinks, &line);
         }
     }
-    let Replay {
-        mut pipeline,
-        live,
-        mut episodes,
-        ..
-    } = replay;
-    if !live && let Some(since) = span.since {
+    if let Some(since) = span.since.filter(|_| !replay.live) {
         // Nothing lies in the span.
-        pipeline.evaluator.begin_span(Some(since));
+        replay.pipeline.evaluator.begin_span(Some(since));
+        replay.lanes.begin(since);
     }
-    pipeline.evaluator.stop();
-    let stopped = pipeline.take_notices();
-    episodes.note(&stopped);
-    sinks.tell(&stopped, None);
-    let exit = conclude(
-        options,
-        span,
-        &pipeline,
-        &episodes,
-        (n_files, stats),
-        &mut sinks,
-    )?;
-    sinks.finish(HOOK_PATIENCE);
-    Ok(if unreadable > 0 && exit == Exit::Clean {
-        Exit::Unreadable
-    } else {
-        exit
+    replay.pipeline.evaluator.stop();
+    replay.tell();
+    let mut journal = replay.journal.unwrap_or_default();
+    journal.finish();
+    Ok(Pass {
+        pipeline: replay.pipeline,
+        episodes: replay.episodes,
+        journal,
+        lanes: replay.lanes.finish(),
+        n_files,
+        stats,
+        unreadable,
     })
+}
+
+/// What a suggestion is chosen from.
+struct Chosen<'a> {
+    suggest: &'a Suggest,
+    candidates: &'a [suggest::Candidate],
+    tried: &'a [Episodes],
+    incidents: &'a [Incident],
+    three_times_usual: Option<PicoUsd>,
+}
+
+/// Chooses on what lies before `--train-until`, or on all of it, and tries the choice as a whole in a pass of its own.
+fn try_suggestion(
+    options: &Options,
+    span: &Span,
+    now: Time,
+    passed: &Pass,
+    chosen: &Chosen<'_>,
+) -> Result<Suggestion> {
+    let Suggest {
+        page_cost,
+        train_until,
+    } = *chosen.suggest;
+    let (first, last) = passed.pipeline.evaluator.totals().span.unwrap_or_default();
+    let end = Time(last.0 + 1);
+    let until = train_until.unwrap_or(end).clamp(first, end);
+    let part = |from, to| suggest::Part {
+        from,
+        to,
+        journal: &passed.journal,
+        incidents: chosen.incidents,
+        present: &passed.episodes,
+        page_cost,
+        response_secs: span.lab.response_secs,
+    };
+    let training = part(first, until);
+    let rest = part(until, end);
+    let mut best = suggest::choose(chosen.candidates, chosen.tried, &training);
+    let changes: Vec<String> = best.iter().map(suggest::Candidate::assignment).collect();
+    let mut with = options.clone();
+    with.settings.rules = span.lab.rules_with(&changes)?;
+    let second = pass(&with, span, now, Vec::new(), None)?;
+    let present = training.cost(&passed.episodes);
+    let mut suggested = training.cost(&second.episodes);
+    let mut episodes = &second.episodes;
+    if suggested.all >= present.all {
+        // Each is better alone, but not all of them together.
+        best.clear();
+        suggested = present;
+        episodes = &passed.episodes;
+    }
+    let name = if until < end { "training" } else { "all of it" };
+    let mut parts = vec![(name, until.millis_since(first), present, suggested)];
+    if until < end {
+        let costs = (rest.cost(&passed.episodes), rest.cost(episodes));
+        parts.push(("the rest", end.millis_since(until), costs.0, costs.1));
+    }
+    Ok(Suggestion {
+        toml: suggest::toml(&best),
+        changes: best.iter().map(suggest::Candidate::assignment).collect(),
+        rows: suggest::comparison(&parts),
+        costs: parts
+            .into_iter()
+            .map(|(name, _, a, b)| (name, a, b))
+            .collect(),
+        by_labels: !chosen.incidents.is_empty(),
+        page_cost,
+        three_times_usual: chosen.three_times_usual,
+    })
+}
+
+impl Suggestion {
+    fn finding(&self) -> Finding {
+        let measure = if self.by_labels {
+            "what was lost is that of the labelled incidents"
+        } else {
+            "without --labels, what the present rules told and cost more than a page stands for incidents"
+        };
+        let mut sentences = vec![format!("a page costs {}; {measure}", self.page_cost)];
+        if let Some(limit) = self.three_times_usual {
+            sentences.push(format!(
+                "three times what is usual would be {limit} a minute (--cost-rate)"
+            ));
+        }
+        if self.toml.is_empty() {
+            sentences.push("nothing tried costs less than the rules as they are".to_owned());
+        } else {
+            sentences.push("for claude-tokmon.toml:".to_owned());
+            sentences.push(String::new());
+            sentences.extend(self.toml.lines().map(str::to_owned));
+        }
+        Finding {
+            rows: self.rows.clone(),
+            sentences,
+        }
+    }
+
+    fn object(&self) -> impl serde::Serialize {
+        let parts = self.costs.iter().map(|(name, present, suggested)| {
+            let cost = |cost: &suggest::Cost| {
+                serde_json::json!({
+                    "alerts": cost.alerts, "pages": cost.pages,
+                    "lost_usd": crate::sink::usd(cost.lost), "cost_usd": crate::sink::usd(cost.all),
+                })
+            };
+            serde_json::json!({ "part": name, "present": cost(present), "suggested": cost(suggested) })
+        });
+        serde_json::json!({
+            "schema": 1, "event": "suggestion", "set": self.changes, "toml": self.toml,
+            "page_cost_usd": crate::sink::usd(self.page_cost), "parts": parts.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Three times what a minute usually costs, as a limit for `cost-rate`.
+fn three_times_usual(pipeline: &mut Pipeline) -> Option<PicoUsd> {
+    let explained = pipeline.evaluator.explain();
+    let rate = explained
+        .iter()
+        .find(|rule| &*rule.rule.name == "cost-rate")?;
+    let usual = Some(rate.usual).filter(Usual::is_learned)?;
+    Some(PicoUsd(3 * usual.usual))
+}
+
+/// What is suggested, and what it comes to.
+struct Suggestion {
+    /// As a configuration; empty if nothing is better than what is in force.
+    toml: String,
+    changes: Vec<String>,
+    rows: Vec<Vec<String>>,
+    costs: Vec<(&'static str, suggest::Cost, suggest::Cost)>,
+    by_labels: bool,
+    page_cost: PicoUsd,
+    three_times_usual: Option<PicoUsd>,
 }
 
 /// Opens what the inputs name, and says of which it could not. A name that leads nowhere ends the run; one bad file among many
@@ -188,7 +405,7 @@ pub struct Missing(String);
 /// Feeds history to the pipeline, in time order.
 struct Replay<'a> {
     pipeline: Pipeline,
-    sinks: &'a mut Sinks,
+    sinks: Option<&'a mut Sinks>,
     span: Span,
     now: Time,
     /// Records before this are old.
@@ -197,6 +414,16 @@ struct Replay<'a> {
     /// The span has begun.
     live: bool,
     episodes: Episodes,
+    /// What each response cost, if somebody wants to know afterwards.
+    journal: Option<Journal>,
+    lanes: Lanes,
+}
+
+/// What a replay has found, to be made words of.
+struct Found {
+    passed: Pass,
+    incidents: Vec<Incident>,
+    suggestion: Option<Suggestion>,
 }
 
 /// Times for records that have none, evenly spaced in each source.
@@ -275,31 +502,53 @@ impl Decode for Replay<'_> {
             .since
             .filter(|since| !self.live && time.is_some_and(|time| time >= *since))
         {
-            self.pipeline.tick(since);
-            self.pipeline.evaluator.begin_span(Some(since));
-            self.pipeline.evaluator.go_live();
+            lanes::begin(&mut self.pipeline.evaluator, since);
+            self.lanes.begin(since);
             self.live = true;
         }
-        self.pipeline.feed(event, Undated::TotalsOnly, self.oldest);
+        if let Some(seen) = self.pipeline.feed_first(event, self.oldest) {
+            if let Some(journal) = self.journal.as_mut().filter(|_| self.live) {
+                journal.note(&seen, self.pipeline.evaluator.last_waste());
+            }
+            self.lanes.feed(seen);
+        }
+        self.tell();
+    }
+}
+
+impl Replay<'_> {
+    /// Hands on what there is to tell.
+    fn tell(&mut self) {
         let episodes = &mut self.episodes;
-        give(&mut self.pipeline, self.sinks, None, |notices| {
-            episodes.note(notices);
-        });
+        match &mut self.sinks {
+            Some(sinks) => {
+                give(&mut self.pipeline, sinks, None, |notices| {
+                    episodes.note(notices);
+                });
+            }
+            None => episodes.note(&self.pipeline.take_notices()),
+        }
     }
 }
 
 /// Says what came of it: the report, or why there is none.
-fn conclude(
-    options: &Options,
-    span: &Span,
-    pipeline: &Pipeline,
-    episodes: &Episodes,
-    (n_files, stats): (usize, SplitStats),
-    sinks: &mut Sinks,
-) -> Result<Exit> {
+fn conclude(options: &Options, span: &Span, found: &Found, sinks: &mut Sinks) -> Result<Exit> {
+    let Pass {
+        pipeline,
+        n_files,
+        stats,
+        ..
+    } = &found.passed;
+    let (n_files, stats) = (*n_files, *stats);
     let totals = pipeline.evaluator.totals();
     let counts = pipeline.intake.counts();
     let fields = summary_fields(Files::Count(n_files), counts, stats);
+    let time_span = totals.span.unwrap_or_default();
+    let findings = if totals.records > 0 {
+        findings(span, found, time_span, sinks)?
+    } else {
+        Vec::new()
+    };
     if let Some(json) = &mut sinks.json {
         ignore_closed(json.summary(&Summary {
             totals,
@@ -327,7 +576,8 @@ fn conclude(
         let report = Report {
             coverage,
             totals,
-            episodes,
+            episodes: &found.passed.episodes,
+            findings: &findings,
             style: options.output.stdout,
         };
         ignore_closed(Outlet::direct(io::stdout()).write(&report.to_string()))?;
@@ -343,6 +593,78 @@ fn conclude(
         "{responses}, so no rule could be tried; name its place with --time-field /where/it/stands, or make times up with --assume-interval 1s"
     ));
     Ok(Exit::NoTimes)
+}
+
+/// What the laboratory was asked for: tables for people, and at once the objects for programs.
+fn findings(
+    span: &Span,
+    found: &Found,
+    (first, last): (Time, Time),
+    sinks: &Sinks,
+) -> Result<Vec<Finding>> {
+    let lab = &span.lab;
+    let Found {
+        passed,
+        incidents,
+        suggestion,
+    } = found;
+    let Pass {
+        episodes,
+        journal,
+        lanes,
+        ..
+    } = passed;
+    let response = lab.response_secs;
+    let mut findings = Vec::new();
+    if !incidents.is_empty() {
+        let score = score::judge(incidents, episodes, journal, response);
+        if let Some(json) = &sinks.json {
+            ignore_closed(json.write(&figures::incidents_object(incidents, &score)))?;
+        }
+        findings.push(Finding {
+            rows: figures::incidents(incidents, &score),
+            sentences: figures::verdict(&score, last.millis_since(first)),
+        });
+    }
+    if let Some(without) = lab.without_secs {
+        let impact = score::impact(episodes, journal, response, without);
+        if let Some(json) = &sinks.json {
+            ignore_closed(json.write(&figures::impact_object(&impact, response, without)))?;
+        }
+        findings.push(Finding {
+            rows: vec![table::row(&["what the alerts save"])],
+            sentences: figures::impact(&impact, response, without),
+        });
+    }
+    let tried: Vec<Tried<'_>> = lab
+        .combinations
+        .iter()
+        .zip(lanes)
+        .map(|(combination, episodes)| Tried {
+            combination,
+            episodes: episodes.clone(),
+            score: (!incidents.is_empty())
+                .then(|| score::judge(incidents, episodes, journal, response)),
+        })
+        .collect();
+    if let Some(json) = &sinks.json {
+        for one in &tried {
+            ignore_closed(json.write(&figures::sweep_object(&lab.axes, one, last)))?;
+        }
+    }
+    if !tried.is_empty() {
+        findings.push(Finding {
+            rows: figures::sweep(&lab.axes, &tried, (first, last)),
+            sentences: Vec::new(),
+        });
+    }
+    if let Some(suggestion) = suggestion {
+        if let Some(json) = &sinks.json {
+            ignore_closed(json.write(&suggestion.object()))?;
+        }
+        findings.push(suggestion.finding());
+    }
+    Ok(findings)
 }
 
 /// A reader that has seen enough is no error.

@@ -1,15 +1,14 @@
 //! The report of a replay: coverage first, then dollars, then alerts.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use owo_colors::OwoColorize;
 
+use super::episodes::{Episodes, Told};
+use super::figures::per_day;
+use super::table::{self, row};
 use crate::config::{Options, Span};
-use crate::monitor::{
-    GroupBy, Learning, Metric, ModelTotal, Notice, Reason, Rule, Time, Tokens, Totals,
-};
+use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, duration, quantity};
@@ -17,41 +16,6 @@ use crate::source::{MAX_LINE_BYTES, SplitStats};
 
 /// Groups that are listed.
 const GROUPS_SHOWN: usize = 20;
-
-/// What was told of one episode.
-#[derive(Debug, Clone)]
-struct Told {
-    rule: Arc<str>,
-    since: Time,
-    last: Time,
-    exposed: Option<PicoUsd>,
-    open: bool,
-    notices: u64,
-}
-
-/// The episodes of a replay, as told.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Episodes(BTreeMap<u64, Told>);
-
-impl Episodes {
-    /// Remembers notices.
-    pub(super) fn note(&mut self, notices: &[Notice]) {
-        for notice in notices {
-            let told = self.0.entry(notice.episode).or_insert_with(|| Told {
-                rule: Arc::clone(&notice.rule.name),
-                since: notice.since,
-                last: notice.at,
-                exposed: None,
-                open: true,
-                notices: 0,
-            });
-            told.last = notice.at;
-            told.exposed = notice.exposed;
-            told.open = notice.reason != Reason::Resolved;
-            told.notices += u64::from(notice.reason != Reason::Stopped);
-        }
-    }
-}
 
 /// What the replay looked at.
 pub(super) struct Coverage<'a> {
@@ -68,6 +32,7 @@ pub(super) struct Report<'a> {
     pub(super) coverage: Coverage<'a>,
     pub(super) totals: &'a Totals,
     pub(super) episodes: &'a Episodes,
+    pub(super) findings: &'a [Finding],
     pub(super) style: Style,
 }
 
@@ -179,7 +144,8 @@ impl fmt::Display for Report<'_> {
         self.coverage(f)?;
         self.models(f)?;
         self.causes(f)?;
-        self.alerts(f)
+        self.alerts(f)?;
+        self.findings(f)
     }
 }
 
@@ -430,12 +396,7 @@ impl Report<'_> {
             "rule", "alerts", "a day", "notices", "exposed", "longest", "",
         ])];
         for rule in rules.iter().filter(|rule| is_tried(rule)) {
-            let told: Vec<&Told> = self
-                .episodes
-                .0
-                .values()
-                .filter(|told| told.rule == rule.name)
-                .collect();
+            let told: Vec<&Told> = self.episodes.of(&rule.name).collect();
             if !told.is_empty() {
                 rows.push(self.alert_row(&rule.name, &told));
             }
@@ -451,9 +412,7 @@ impl Report<'_> {
         self.table(f, &rows)?;
         let quiet: Vec<&str> = rules
             .iter()
-            .filter(|rule| {
-                is_tried(rule) && !self.episodes.0.values().any(|told| told.rule == rule.name)
-            })
+            .filter(|rule| is_tried(rule) && self.episodes.of(&rule.name).next().is_none())
             .map(|rule| &*rule.name)
             .collect();
         if !quiet.is_empty() {
@@ -499,44 +458,14 @@ impl Report<'_> {
 
     /// Alerts a day over the span, with one decimal; only for spans of a day or more.
     fn per_day(&self, n: u64) -> String {
-        let Some((first, last)) = self.totals.span else {
-            return String::new();
-        };
-        let ms = u64::try_from(last.millis_since(first)).unwrap_or(0);
-        if ms < 86_400_000 {
-            return "-".to_owned();
-        }
-        let tenths = (n * 864_000_000 + ms / 2) / ms;
-        format!("{}.{}", tenths / 10, tenths % 10)
+        let span = self.totals.span;
+        span.map_or_else(String::new, |(first, last)| {
+            per_day(n, last.millis_since(first))
+        })
     }
 
-    /// The first column to the left, the others to the right; text in the last ones to the left too.
     fn table(&self, f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
-        let columns = rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for (i, row) in rows.iter().enumerate() {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let pad = " ".repeat(widths[column] - cell.chars().count());
-                let left = column == 0
-                    || (column + 1 == columns && widths[column] > 0 && row[column].contains(' '));
-                if column > 0 {
-                    line.push_str("  ");
-                }
-                let (before, after) = if left {
-                    ("", pad.as_str())
-                } else {
-                    (pad.as_str(), "")
-                };
-                line.extend([before, cell, after]);
-            }
-            let line = line.trim_end();
+        for (i, line) in table::lines(rows).iter().enumerate() {
             if i == 0 {
                 self.heading(f, line)?;
             } else {
@@ -545,10 +474,24 @@ impl Report<'_> {
         }
         Ok(())
     }
+
+    /// What the laboratory found: tables with the sentences under each.
+    fn findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Finding { rows, sentences } in self.findings {
+            writeln!(f)?;
+            self.table(f, rows)?;
+            for sentence in sentences {
+                writeln!(f, "{sentence}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|cell| (*cell).to_owned()).collect()
+/// A table and what is said under it.
+pub(super) struct Finding {
+    pub(super) rows: Vec<Vec<String>>,
+    pub(super) sentences: Vec<String>,
 }
 
 /// Blind spots are those of a running `tail`: history has none.

@@ -143,6 +143,7 @@ impl Evaluator {
                 first: None,
                 now: Time(i64::MIN / 2),
                 lateness_ms: settings.lateness_secs * 1000,
+                last_waste: (PicoUsd::ZERO, 0),
                 live: false,
                 resuming: false,
                 ended_unheard: Vec::new(),
@@ -359,10 +360,31 @@ impl Evaluator {
 
     /// Takes in a record: counts it once, moves the time on, and evaluates the rules that it touches.
     pub fn observe(&mut self, record: &UsageRecord) -> Counted {
+        let sighting = self.sight(record);
+        self.observe_seen(record, &sighting)
+    }
+
+    /// Tells a new response from a copy, and remembers it.
+    pub fn sight(&mut self, record: &UsageRecord) -> Sighting {
+        self.state.dedupe.sight(record)
+    }
+
+    /// Tells an error answer from a copy of it, and remembers it.
+    pub fn sight_error(&mut self, error: &ErrorRecord) -> bool {
+        error.id.is_none_or(|id| self.state.dedupe.is_first(id))
+    }
+
+    /// What the last new response paid again that could have been avoided, and the tokens that this was paid for.
+    pub fn last_waste(&self) -> (PicoUsd, u64) {
+        self.state.last_waste
+    }
+
+    /// Takes in a record that somebody has told from a copy already, as many evaluators of one log need only one to do.
+    pub fn observe_seen(&mut self, record: &UsageRecord, sighting: &Sighting) -> Counted {
         let state = &mut self.state;
-        let sighting = state.dedupe.sight(record);
+        state.last_waste = (PicoUsd::ZERO, 0);
         let mut given_back = Change::default();
-        let change = match &sighting {
+        let change = match sighting {
             Sighting::New => {
                 state.totals.count(record);
                 state.ledger.count(record)
@@ -414,7 +436,7 @@ impl Evaluator {
             }
             Sighting::Grown(growth) => {
                 self.state.cache.observe_copy(record, at);
-                self.grow(&growth, record.batch);
+                self.grow(growth, record.batch);
                 if let Some(first) = growth.first {
                     self.spend(&Spent {
                         at: first,
@@ -495,6 +517,7 @@ impl Evaluator {
         state.pace.add(at, record.cost.unwrap_or_default());
         let unread = miss.map_or(0, |miss| miss.tokens);
         let miss = miss.filter(|miss| miss.cause.is_waste());
+        state.last_waste = miss.map_or((PicoUsd::ZERO, 0), |miss| (miss.cost, miss.tokens));
         let mut arrival = Arrival {
             record,
             at,
@@ -515,9 +538,13 @@ impl Evaluator {
 
     /// Takes in an error answer, which is no response: it counts for the rules that are about errors.
     pub fn observe_error(&mut self, error: &ErrorRecord) {
-        if error.id.is_some_and(|id| !self.state.dedupe.is_first(id)) {
-            return;
+        if self.sight_error(error) {
+            self.observe_new_error(error);
         }
+    }
+
+    /// Takes in an error answer that is no copy.
+    pub fn observe_new_error(&mut self, error: &ErrorRecord) {
         self.state.totals.count_error(error);
         let Stamp::At(at) = error.stamp else {
             return;

@@ -33,6 +33,9 @@ use crate::price::PicoUsd;
 pub(super) struct State {
     pub(super) now: Time,
     pub(super) lateness_ms: i64,
+    /// What the last new response paid again, and for how many tokens.
+    #[serde(skip)]
+    pub(super) last_waste: (PicoUsd, u64),
     /// A restored state is silent until it has caught up.
     #[serde(skip)]
     pub(super) live: bool,

@@ -250,7 +250,10 @@ impl Window {
             total.subtract(&bucket.sums);
         }
         let first_live = self.buckets.len() - self.live;
-        for bucket in self.buckets.range(begins(oldest).min(first_live)..first_live) {
+        for bucket in self
+            .buckets
+            .range(begins(oldest).min(first_live)..first_live)
+        {
             total.add(&bucket.sums);
         }
         total

@@ -60,7 +60,9 @@ fn kind(key: &str) -> u64 {
         [first, .., last] => (u32::from(*first), u32::from(*last)),
         [only] => (u32::from(*only), 0),
     };
-    let mixed = first.wrapping_mul(7) ^ last.wrapping_mul(3) ^ u32::try_from(bytes.len()).unwrap_or(0).wrapping_mul(11);
+    let mixed = first.wrapping_mul(7)
+        ^ last.wrapping_mul(3)
+        ^ u32::try_from(bytes.len()).unwrap_or(0).wrapping_mul(11);
     1 << (mixed & 63)
 }
 
@@ -76,7 +78,9 @@ impl<'a> Object<'a> {
 
     /// An object of these members.
     pub(super) fn new(members: Vec<Member<'a>>) -> Self {
-        let kinds = members.iter().fold(0, |all, member| all | kind(&member.key));
+        let kinds = members
+            .iter()
+            .fold(0, |all, member| all | kind(&member.key));
         Self {
             members: Rc::new(members),
             kinds,

@@ -17,8 +17,8 @@ const MAX_NESTING: u32 = 128;
 /// Takes apart the object that begins with the text, and gives where it ends. `None` if it is no object, or odd.
 pub(super) fn object(text: &str) -> Option<(Object<'_>, usize)> {
     // In strings they are faults, and between values they are seldom.
-    let has_control = text.bytes().fold(false, |any, b| any | (b < 0x20));
-    if has_control {
+    let lowest = text.bytes().fold(u8::MAX, u8::min);
+    if lowest < 0x20 {
         return None;
     }
     let mut scanner = Scanner {
@@ -338,10 +338,30 @@ mod tests {
     fn what_is_odd_or_wrong_is_left_to_the_parser() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
         for text in [
-            "", "{", "[]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{\"a\":01}", "{\"a\":1.}",
-            "{\"a\":-}", "{\"a\":1e}", "{\"a\":tru}", "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}",
-            "{\"a\":\"\u{1}\"}", "{\"a\":[1,]}", "{\"a\":[1}", "{\"a\":{\"b\"]}", "{\"\\u0061\":1}",
-            "{\"a\":\t1}", "{\"a\":\"", "{\"a\":\"\\", "{\"a\":nul", &deep,
+            "",
+            "{",
+            "[]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\":01}",
+            "{\"a\":1.}",
+            "{\"a\":-}",
+            "{\"a\":1e}",
+            "{\"a\":tru}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"\u{1}\"}",
+            "{\"a\":[1,]}",
+            "{\"a\":[1}",
+            "{\"a\":{\"b\"]}",
+            "{\"\\u0061\":1}",
+            "{\"a\":\t1}",
+            "{\"a\":\"",
+            "{\"a\":\"\\",
+            "{\"a\":nul",
+            &deep,
         ] {
             assert!(object(text).is_none(), "{text:?}");
         }

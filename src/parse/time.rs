@@ -2,9 +2,9 @@
 //!
 //! Pure: "now" is an argument, because a number is only a time if it lies between 2023 and now.
 
-use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use super::json::{Raw, text};
 use crate::monitor::{Stamp, Time};
+use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
 
 /// 2023-01-01, before which no response can lie: the Messages API did not exist.
 const EARLIEST: Time = Time(1_672_531_200_000);

@@ -12,7 +12,7 @@ pub use silent::Silent;
 use std::sync::Arc;
 
 use crate::monitor::{
-    ErrorRecord, Evaluator, Labels, Notice, RunReport, Settings, Stamp, Time, UsageRecord,
+    ErrorRecord, Evaluator, Labels, Notice, RunReport, Settings, Sighting, Stamp, Time, UsageRecord,
 };
 use crate::parse::ParseOptions;
 use crate::price::PriceTable;
@@ -101,6 +101,13 @@ impl Pipeline {
         feed(&mut self.evaluator, event, undated, oldest);
     }
 
+    /// Gives an event to the evaluator, and hands it over for others of the same log.
+    pub fn feed_first(&mut self, event: Event, oldest: Option<Time>) -> Option<Seen> {
+        let seen = see(&mut self.evaluator, event, Undated::TotalsOnly, oldest)?;
+        seen.feed(&mut self.evaluator);
+        Some(seen)
+    }
+
     /// No line will follow: what is left open is evaluated.
     pub fn end(&mut self, undated: Undated, oldest: Option<Time>) {
         let evaluator = &mut self.evaluator;
@@ -127,25 +134,69 @@ impl Pipeline {
     }
 }
 
-fn feed(evaluator: &mut Evaluator, mut event: Event, undated: Undated, oldest: Option<Time>) {
+/// Something that the evaluator of one log has told from a copy, so that others of the same log need not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are records; boxing them would cost each an allocation"
+)]
+pub enum Seen {
+    /// A response, and whether it is new.
+    Record(UsageRecord, Sighting),
+    /// A session was compacted.
+    Compacted(Arc<Labels>),
+    /// An error answer that is no copy.
+    Error(ErrorRecord),
+    /// The sum of a run.
+    Run(RunReport),
+}
+
+impl Seen {
+    /// Gives it to an evaluator.
+    pub fn feed(&self, evaluator: &mut Evaluator) {
+        match self {
+            Self::Compacted(labels) => evaluator.compacted(labels),
+            Self::Record(record, sighting) => {
+                evaluator.observe_seen(record, sighting);
+            }
+            Self::Error(error) => evaluator.observe_new_error(error),
+            Self::Run(report) => evaluator.observe_run(report),
+        }
+    }
+}
+
+/// Tells an event from a copy of it. `None` if it is one that counts for nothing, or too old.
+fn see(
+    evaluator: &mut Evaluator,
+    mut event: Event,
+    undated: Undated,
+    oldest: Option<Time>,
+) -> Option<Seen> {
     if let Some(stamp) = event.stamp_mut() {
         match (*stamp, undated) {
             (Stamp::At(time), _) if oldest.is_some_and(|oldest| time < oldest) => {
                 if matches!(event, Event::Record(_)) {
                     evaluator.count_old();
                 }
-                return;
+                return None;
             }
             (Stamp::Undated, Undated::Arrived(now)) => *stamp = Stamp::At(now),
             _ => {}
         }
     }
     match event {
-        Event::Compacted(labels) => evaluator.compacted(&labels),
+        Event::Compacted(labels) => Some(Seen::Compacted(labels)),
         Event::Record(record) => {
-            evaluator.observe(&record);
+            let sighting = evaluator.sight(&record);
+            Some(Seen::Record(record, sighting))
         }
-        Event::Error(error) => evaluator.observe_error(&error),
-        Event::Run(report) => evaluator.observe_run(&report),
+        Event::Error(error) => evaluator.sight_error(&error).then_some(Seen::Error(error)),
+        Event::Run(report) => Some(Seen::Run(report)),
+    }
+}
+
+fn feed(evaluator: &mut Evaluator, event: Event, undated: Undated, oldest: Option<Time>) {
+    if let Some(seen) = see(evaluator, event, undated, oldest) {
+        seen.feed(evaluator);
     }
 }

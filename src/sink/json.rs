@@ -36,7 +36,11 @@ impl JsonSink {
         self.write(&summary.object())
     }
 
-    fn write(&self, object: &impl Serialize) -> io::Result<()> {
+    /// Writes any object as a line.
+    ///
+    /// # Errors
+    /// If the stream is closed or broken.
+    pub fn write(&self, object: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_string(object)?;
         line.push('\n');
         self.outlet.write(&line)
@@ -222,19 +226,21 @@ pub(super) fn episode(notice: &Notice) -> String {
 }
 
 /// UTC with milliseconds.
-pub(super) fn rfc3339(time: Time) -> String {
+pub fn rfc3339(time: Time) -> String {
     let utc: DateTime<Utc> = DateTime::from_timestamp_millis(time.0).unwrap_or_default();
     utc.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// A JSON number that was never a binary fraction.
-type Number = Box<RawValue>;
+/// A number as it is to be written.
+pub type Number = Box<RawValue>;
 
 fn number(text: String) -> Number {
     RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn usd(amount: PicoUsd) -> Number {
+/// Dollars as a number with six places.
+pub fn usd(amount: PicoUsd) -> Number {
     number(amount.to_decimal())
 }
 

@@ -16,7 +16,9 @@ use std::io;
 
 pub use fanout::{Output, Sinks};
 pub use hook::{Hook, HookCommand, HookOptions, Outcomes, kill_running_hook};
-pub use json::{BadLineField, FileField, Files, JsonSink, Summary, SummaryFields};
+pub use json::{
+    BadLineField, FileField, Files, JsonSink, Number, Summary, SummaryFields, rfc3339, usd,
+};
 
 pub use listing::{price_line, price_of, price_table};
 pub use mute::MuteFile;

@@ -1,0 +1,94 @@
+//! What was told of each episode of a replay.
+//!
+//! Collects notices. Does not know what they are worth.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::monitor::{Label, Labels, Notice, Reason, Rule, Severity, Time};
+use crate::price::PicoUsd;
+
+/// What was told of one episode.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) rule: Arc<Rule>,
+    /// Those of its key, among others.
+    pub(super) labels: Arc<Labels>,
+    /// The values of its key.
+    pub(super) key: Vec<String>,
+    /// The first affected record.
+    pub(super) since: Time,
+    /// The first notice.
+    pub(super) first: Time,
+    /// The last notice.
+    pub(super) last: Time,
+    pub(super) exposed: Option<PicoUsd>,
+    pub(super) open: bool,
+    /// All notices.
+    pub(super) notices: u64,
+    /// When somebody was woken by it: all notices but that it is over.
+    pages: Vec<Time>,
+}
+
+impl Told {
+    /// How often somebody is woken by it until something is done, so long after the first time.
+    pub(super) fn pages_until_answered(&self, response_secs: i64) -> u64 {
+        let answered = self.first.plus_secs(response_secs);
+        self.pages.iter().filter(|at| **at <= answered).count() as u64
+    }
+
+    /// Whether a response with these labels is one that its rule looks at under its key.
+    pub(super) fn covers(&self, labels: &Labels) -> bool {
+        let same = |label: &Label| match label {
+            Label::Conversation => labels.conversation == self.labels.conversation,
+            other => other.of(labels) == other.of(&self.labels),
+        };
+        self.rule.filter.matches(labels) && self.rule.by.iter().all(same)
+    }
+}
+
+/// The episodes of a replay, as told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Episodes(BTreeMap<u64, Told>);
+
+impl Episodes {
+    /// Remembers notices.
+    pub(super) fn note(&mut self, notices: &[Notice]) {
+        for notice in notices {
+            let told = self.0.entry(notice.episode).or_insert_with(|| Told {
+                rule: Arc::clone(&notice.rule),
+                labels: Arc::clone(&notice.labels),
+                key: notice.key.iter().map(|(_, value)| value.clone()).collect(),
+                since: notice.since,
+                first: notice.at,
+                last: notice.at,
+                exposed: None,
+                open: true,
+                notices: 0,
+                pages: Vec::new(),
+            });
+            told.last = notice.at;
+            told.exposed = notice.exposed;
+            told.open = notice.reason != Reason::Resolved;
+            told.notices += u64::from(notice.reason != Reason::Stopped);
+            if !matches!(notice.reason, Reason::Resolved | Reason::Stopped) {
+                told.pages.push(notice.at);
+            }
+        }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Told> {
+        self.0.values()
+    }
+
+    /// Those of a rule.
+    pub(super) fn of<'a>(&'a self, rule: &'a str) -> impl Iterator<Item = &'a Told> {
+        self.all().filter(move |told| *told.rule.name == *rule)
+    }
+
+    /// Any as severe as this.
+    pub(super) fn any_as_severe_as(&self, severity: Severity) -> bool {
+        self.all().any(|told| told.rule.severity >= severity)
+    }
+}

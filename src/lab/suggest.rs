@@ -1,0 +1,230 @@
+//! `--suggest`: which limits would have cost least on this log, pages and lost dollars together.
+//!
+//! Candidates are tried one field at a time; what is chosen is then tried together, on the rest of the log if it was held back.
+//! Pure: what was told with each choice comes in, a choice and words come out.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::episodes::{Episodes, Told};
+use super::figures::per_day;
+use super::incidents::Incident;
+use super::journal::Journal;
+use super::score::judge;
+use super::table::row;
+use crate::monitor::{Metric, Rule, Time};
+use crate::price::PicoUsd;
+use crate::sink::{clean, count};
+
+/// Fields that are worth changing, with values from sensitive to calm.
+const FIELDS: [(&str, &str, &[&str]); 8] = [
+    ("cost-rate", "above", &["0.5", "1", "2", "4", "8", "16"]),
+    ("cost-rate", "beyond_busy", &["1", "1.5", "2", "3", "4"]),
+    ("cache-break", "by_chance", &["1d", "7d", "30d", "90d"]),
+    (
+        "cache-waste",
+        "above",
+        &["0.1", "0.25", "0.5", "1", "2", "5"],
+    ),
+    ("cache-drop", "beyond_busy", &["1", "1.4", "2", "3"]),
+    ("session-cost", "beyond_busy", &["1", "1.5", "2", "3", "4"]),
+    ("request-cost", "beyond_busy", &["1.4", "2", "2.5", "3"]),
+    ("token-spike", "times_usual", &["2", "3", "4", "6"]),
+];
+
+/// One value of one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    rule: &'static str,
+    field: &'static str,
+    value: &'static str,
+}
+
+impl Candidate {
+    /// As `--set` takes it.
+    pub(super) fn assignment(&self) -> String {
+        format!("{}.{}={}", self.rule, self.field, self.value)
+    }
+}
+
+/// All candidates for the rules that are in force.
+pub(super) fn candidates(rules: &[Rule]) -> Vec<Candidate> {
+    let in_force = |name: &str| rules.iter().any(|rule| rule.enabled && *rule.name == *name);
+    let mut all = Vec::new();
+    for (rule, field, values) in FIELDS.into_iter().filter(|(rule, ..)| in_force(rule)) {
+        all.extend(values.iter().map(|value| Candidate { rule, field, value }));
+    }
+    all
+}
+
+/// A stretch of the log, with what is known to have gone wrong in it.
+pub(super) struct Part<'a> {
+    pub(super) from: Time,
+    pub(super) to: Time,
+    pub(super) journal: &'a Journal,
+    /// Incidents that really were. Without any, what the present rules told and cost more than a page stands for them.
+    pub(super) incidents: &'a [Incident],
+    pub(super) present: &'a Episodes,
+    pub(super) page_cost: PicoUsd,
+    pub(super) response_secs: i64,
+}
+
+/// What a choice of rules costs on a part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    pub(super) alerts: u64,
+    pub(super) pages: u64,
+    pub(super) lost: PicoUsd,
+    /// Pages and lost dollars together.
+    pub(super) all: PicoUsd,
+}
+
+impl Part<'_> {
+    fn holds(&self, at: Time) -> bool {
+        (self.from..self.to).contains(&at)
+    }
+
+    fn end_of(&self, told: &Told) -> Time {
+        let last_of_log = self.journal.end().unwrap_or_default();
+        let end = if told.open { last_of_log } else { told.last };
+        end.min(Time(self.to.0 - 1))
+    }
+
+    /// What these alerts would have cost.
+    pub(super) fn cost(&self, episodes: &Episodes) -> Cost {
+        let told: Vec<&Told> = episodes
+            .all()
+            .filter(|told| self.holds(told.first))
+            .collect();
+        let pages = told
+            .iter()
+            .map(|told| told.pages_until_answered(self.response_secs))
+            .sum();
+        let lost = if self.incidents.is_empty() {
+            self.lost_of_present(&told)
+        } else {
+            let mine = self
+                .incidents
+                .iter()
+                .filter(|incident| self.holds(incident.start));
+            let mine: Vec<Incident> = mine.cloned().collect();
+            judge(&mine, episodes, self.journal, self.response_secs).exposed()
+        };
+        Cost {
+            alerts: told.len() as u64,
+            pages,
+            lost,
+            all: PicoUsd(self.page_cost.0 * i128::from(pages)) + lost,
+        }
+    }
+
+    /// Dollars of what the present rules told, until these alerts would have been answered.
+    fn lost_of_present(&self, told: &[&Told]) -> PicoUsd {
+        let mut affected: HashMap<usize, PicoUsd> = HashMap::new();
+        let costly = |told: &&Told| {
+            let metric = told.rule.metric;
+            metric.has_dollars()
+                && metric != Metric::Budget
+                && told
+                    .exposed
+                    .is_some_and(|exposed| exposed >= self.page_cost)
+                && self.holds(told.first)
+        };
+        for incident in self.present.all().filter(costly) {
+            let of_cache = incident.rule.metric.is_about_cache();
+            for (place, entry) in self.journal.between(incident.since, self.end_of(incident)) {
+                if incident.covers(&entry.labels) {
+                    let dollars = if of_cache {
+                        entry.waste()
+                    } else {
+                        entry.cost()
+                    };
+                    let known = affected.entry(place).or_default();
+                    *known = (*known).max(dollars);
+                }
+            }
+        }
+        for told in told.iter().filter(|told| told.rule.metric.has_dollars()) {
+            let answered = Time(told.first.plus_secs(self.response_secs).0 + 1);
+            for (place, entry) in self.journal.between(answered, self.end_of(told)) {
+                if told.covers(&entry.labels) {
+                    affected.remove(&place);
+                }
+            }
+        }
+        affected.into_values().sum()
+    }
+}
+
+/// For each field the value that costs least on its own; only those that are better than what is in force.
+pub(super) fn choose(
+    candidates: &[Candidate],
+    tried: &[Episodes],
+    part: &Part<'_>,
+) -> Vec<Candidate> {
+    let present = part.cost(part.present).all;
+    let mut chosen: Vec<(Candidate, PicoUsd)> = Vec::new();
+    for (candidate, episodes) in candidates.iter().zip(tried) {
+        let cost = part.cost(episodes).all;
+        if cost >= present {
+            continue;
+        }
+        let same = |(other, _): &&mut (Candidate, PicoUsd)| {
+            (other.rule, other.field) == (candidate.rule, candidate.field)
+        };
+        match chosen.iter_mut().find(same) {
+            Some(best) if cost < best.1 => *best = (candidate.clone(), cost),
+            Some(_) => {}
+            None => chosen.push((candidate.clone(), cost)),
+        }
+    }
+    chosen.into_iter().map(|(candidate, _)| candidate).collect()
+}
+
+/// The choice as a configuration.
+pub(super) fn toml(chosen: &[Candidate]) -> String {
+    let mut text = String::new();
+    let mut last = "";
+    for Candidate { rule, field, value } in chosen {
+        if *rule != last {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{gap}[[rule]]\nname = \"{rule}\"");
+            last = rule;
+        }
+        let quoted = value.ends_with('d');
+        let value = if quoted {
+            format!("\"{value}\"")
+        } else {
+            (*value).to_owned()
+        };
+        let _ = writeln!(text, "{field} = {value}");
+    }
+    text
+}
+
+/// What the present and the suggested rules come to, part by part.
+pub(super) fn comparison(parts: &[(&str, i64, Cost, Cost)]) -> Vec<Vec<String>> {
+    let mut rows = vec![row(&[
+        "rules",
+        "on",
+        "alerts",
+        "a day",
+        "pages",
+        "lost",
+        "pages and lost",
+    ])];
+    for (name, span_ms, present, suggested) in parts {
+        for (rules, cost) in [("as they are", present), ("as suggested", suggested)] {
+            rows.push(vec![
+                rules.to_owned(),
+                clean(name).into_owned(),
+                count(cost.alerts),
+                per_day(cost.alerts, *span_ms),
+                count(cost.pages),
+                cost.lost.to_string(),
+                cost.all.to_string(),
+            ]);
+        }
+    }
+    rows
+}
