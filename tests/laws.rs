@@ -12,7 +12,7 @@ use claude_tokmon::pipeline::{Event, Pipeline, Undated};
 use claude_tokmon::price::{PicoUsd, PriceTable};
 use claude_tokmon::sink::{JsonSink, Mode, Outlet, Sink, Told};
 use claude_tokmon::source::{
-    Decode, HistoryFile, Input, Line, LineSplitter, Names, SourceInfo, discover, merge,
+    Decode, HistoryFile, InOrder, Input, Line, LineSplitter, Names, SourceInfo, discover, merge,
 };
 use common::{
     Call, NOW, Random, TWO_O_CLOCK, feed, give, pipeline, rfc3339, settings, story, told,
@@ -509,6 +509,14 @@ struct Replay(Pipeline);
 
 impl Decode for Replay {
     type Item = Event;
+
+    type Glance = InOrder<Event>;
+
+    fn glance(&self) -> Option<InOrder<Event>> {
+        None
+    }
+
+    fn digest(&mut self, _source: &Arc<SourceInfo>, (): (), _last: Option<i64>) {}
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
         self.0.intake.line(line, NOW, |event| {

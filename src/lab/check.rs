@@ -12,7 +12,7 @@ use crate::monitor::Time;
 use crate::parse::{Clock, Item, ParseOptions, Reader, Usage};
 use crate::run::Exit;
 use crate::sink::{Outlet, count, price_line};
-use crate::source::{Decode, Line, SourceInfo};
+use crate::source::{Decode, InOrder, Line, SourceInfo};
 
 /// Lists each model in the logs with its price.
 ///
@@ -95,10 +95,19 @@ impl ModelNames<'_> {
 impl Decode for ModelNames<'_> {
     type Item = ();
 
+    type Glance = InOrder<()>;
+
+    fn glance(&self) -> Option<InOrder<()>> {
+        None
+    }
+
+    fn digest(&mut self, _source: &Arc<SourceInfo>, (): (), _last: Option<i64>) {}
+
     fn line(&mut self, line: Line<'_>, _out: &mut Vec<(Option<i64>, ())>) {
         let clock = Clock {
             now: self.now,
             previous: None,
+            ambiguous: None,
             zone: self.options.zone,
         };
         let name = Arc::clone(&line.source.name);

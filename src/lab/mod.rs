@@ -23,7 +23,7 @@ use anyhow::{Result, bail};
 
 use crate::config::{Options, Span, Suggest};
 use crate::monitor::{Rule, Stamp, Time, Usual};
-use crate::pipeline::{Event, Pipeline};
+use crate::pipeline::{Digest, Event, IntakeAhead, Pipeline};
 use crate::price::PicoUsd;
 use crate::run::{Exit, give, summary_fields};
 use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
@@ -458,6 +458,18 @@ impl MadeUpTimes {
 
 impl Decode for Replay<'_> {
     type Item = Event;
+    type Glance = IntakeAhead;
+
+    fn glance(&self) -> Option<IntakeAhead> {
+        // Times that are made up depend on the lines before.
+        let is_plain = self.made_up.interval_ms.is_none();
+        is_plain.then(|| self.pipeline.intake.ahead(self.now))
+    }
+
+    fn digest(&mut self, source: &Arc<SourceInfo>, digest: Digest, last: Option<i64>) {
+        let intake = &mut self.pipeline.intake;
+        intake.digest(source, &digest, last.map(Time));
+    }
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
         let Self {

@@ -18,6 +18,8 @@ pub use json::Pointer;
 pub use time::{Clock, Zone};
 pub use usage::InputCount;
 
+use std::cell::Cell;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -79,13 +81,56 @@ pub struct Reader {
 pub fn parse_line(
     line: &[u8],
     options: &ParseOptions,
-    clock: Clock,
+    clock: Clock<'_>,
     mut emit: impl FnMut(Item),
 ) -> Verdict {
     let mut reader = Reader::default();
     let verdict = reader.line(line, options, clock, &mut emit);
     reader.finish(&mut emit);
     verdict
+}
+
+/// Reads a line that stands for itself, and is plain, without those before it. `None` if what it means may depend on them, or
+/// if it is odd in any way; nothing is put out then.
+pub fn parse_alone(
+    line: &[u8],
+    options: &ParseOptions,
+    now: Time,
+    out: &mut Vec<Item>,
+) -> Option<Verdict> {
+    let text = simdutf8::basic::from_utf8(line).ok()?.trim();
+    if text.is_empty() {
+        return Some(Verdict::Blank);
+    }
+    let object = scan::only_object(text)?;
+    // It may be a part of a line that docker has split.
+    if object.get("log").is_some() {
+        return None;
+    }
+    let ambiguous = Cell::new(false);
+    let context = Context {
+        options,
+        clock: Clock {
+            now,
+            previous: None,
+            zone: options.zone,
+            ambiguous: Some(&ambiguous),
+        },
+        transport: None,
+    };
+    let found = places::find(&object, &context);
+    if ambiguous.get() {
+        return None;
+    }
+    match found {
+        Found::Item(item) => {
+            out.push(item);
+            Some(Verdict::Items(1))
+        }
+        Found::Nothing => Some(Verdict::NoUsage),
+        Found::Skipped(reason) => Some(Verdict::Skipped(reason)),
+        Found::Several(_) | Found::Stream(_) | Found::Bad(_) => None,
+    }
 }
 
 /// How often a line may be unwrapped before it is JSON.
@@ -98,7 +143,7 @@ impl Reader {
         &mut self,
         line: &[u8],
         options: &ParseOptions,
-        clock: Clock,
+        clock: Clock<'_>,
         emit: &mut dyn FnMut(Item),
     ) -> Verdict {
         let Ok(text) = simdutf8::basic::from_utf8(line) else {

@@ -47,7 +47,7 @@ const MAX_DECODES: u8 = 2;
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) options: &'a ParseOptions,
-    pub(super) clock: Clock,
+    pub(super) clock: Clock<'a>,
     /// The time that a log shipper wrote before the line.
     pub(super) transport: Option<&'a str>,
 }
@@ -623,7 +623,7 @@ const TIME_KEYS: [&str; 21] = [
     "request_created_at",
 ];
 
-fn best_time(object: &Object, clock: Clock) -> Option<Stamp> {
+fn best_time(object: &Object, clock: Clock<'_>) -> Option<Stamp> {
     let mut impossible = None;
     for key in TIME_KEYS {
         match object.get(key).and_then(|raw| clock.read(raw)) {

@@ -4,6 +4,8 @@
 
 use super::json::{Raw, text};
 use crate::monitor::{Stamp, Time};
+use std::cell::Cell;
+
 use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
 
 /// 2023-01-01, before which no response can lie: the Messages API did not exist.
@@ -91,16 +93,18 @@ fn moment_in<Tz: TimeZone>(zone: &Tz, wall: NaiveDateTime, near: Time) -> Time {
 
 /// What the reader of times has to know about the moment and the file.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub struct Clock<'a> {
     /// The present, or the start of a replay.
     pub now: Time,
     /// The time of the record before this one in the same file.
     pub previous: Option<Time>,
     /// Where times without a zone belong.
     pub zone: Zone,
+    /// Set where a line has a time that only the one before it could make certain.
+    pub ambiguous: Option<&'a Cell<bool>>,
 }
 
-impl Clock {
+impl Clock<'_> {
     /// Reads a value as a time. `None` if it is not one at all; `Impossible` if it is written as a date but cannot be.
     pub(super) fn read(&self, raw: Raw<'_>) -> Option<Stamp> {
         let json = raw.get();
@@ -186,6 +190,9 @@ impl Clock {
             .find_map(|f| NaiveDateTime::parse_from_str(text.0, f).ok())?;
         if text.1 {
             return Some(Time(Utc.from_utc_datetime(&wall).timestamp_millis()));
+        }
+        if let Some(ambiguous) = self.ambiguous {
+            ambiguous.set(true);
         }
         Some(self.zone.moment(wall, self.previous.unwrap_or(self.now)))
     }
@@ -281,6 +288,7 @@ mod tests {
         Clock {
             now: NOW,
             previous: None,
+            ambiguous: None,
             zone: zone.parse().unwrap(),
         }
         .read(raw)
@@ -348,6 +356,7 @@ mod tests {
             Clock {
                 now: NOW,
                 previous,
+                ambiguous: None,
                 zone,
             }
             .read(raw)

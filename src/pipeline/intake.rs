@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::Event;
 use super::build::{Builder, Known};
 use crate::monitor::{Stamp, Time};
-use crate::parse::{Clock, Item, ParseOptions, Reader, Skipped, Verdict, parse_line};
+use crate::parse::{Clock, Item, ParseOptions, Reader, Skipped, Verdict, parse_alone, parse_line};
 use crate::price::PriceTable;
-use crate::source::{Line, SourceInfo};
+use crate::source::{Glance, Line, SourceInfo};
 
 /// How many bad lines are shown.
 const BAD_LINES_SHOWN: usize = 5;
@@ -133,8 +133,8 @@ fn speaks_of_tokens(bytes: &[u8]) -> bool {
 /// Reads lines into events: parsing, labels, identity, price.
 #[derive(Debug)]
 pub struct Intake {
-    options: ParseOptions,
-    prices: PriceTable,
+    options: Arc<ParseOptions>,
+    prices: Arc<PriceTable>,
     known: Known,
     places: FxHashMap<Arc<str>, Place>,
     counts: LineCounts,
@@ -144,8 +144,8 @@ impl Intake {
     /// An intake that has read nothing.
     pub fn new(options: ParseOptions, prices: PriceTable) -> Self {
         Self {
-            options,
-            prices,
+            options: Arc::new(options),
+            prices: Arc::new(prices),
             known: Known::default(),
             places: FxHashMap::default(),
             counts: LineCounts::default(),
@@ -199,6 +199,7 @@ impl Intake {
         let clock = Clock {
             now,
             previous: place.previous,
+            ambiguous: None,
             zone: self.options.zone,
         };
         let mut build = Builder {
@@ -216,6 +217,30 @@ impl Intake {
             });
         place.note(&verdict, line.bytes, now);
         self.counts.note(&verdict, &line);
+    }
+
+    /// Something that reads lines on another thread, those that can be understood without the lines before them.
+    pub fn ahead(&self, now: Time) -> IntakeAhead {
+        IntakeAhead {
+            options: Arc::clone(&self.options),
+            prices: Arc::clone(&self.prices),
+            known: Known::default(),
+            now,
+            items: Vec::new(),
+            digest: Digest::default(),
+        }
+    }
+
+    /// Takes in what lines came to that were read ahead.
+    pub fn digest(&mut self, source: &Arc<SourceInfo>, digest: &Digest, last: Option<Time>) {
+        self.counts.add(&digest.counts);
+        if digest.counts.lines == 0 {
+            return;
+        }
+        let place = self.places.entry(Arc::clone(&source.name));
+        let place = place.or_insert_with(|| Place::new(source));
+        place.previous = last.or(place.previous);
+        place.has_given |= digest.has_given;
     }
 
     /// Sources that have grown by much without a response, and those that did and have given one since.
@@ -290,6 +315,7 @@ impl Intake {
         let clock = Clock {
             now,
             previous: None,
+            ambiguous: None,
             zone: self.options.zone,
         };
         let mut first = None;
@@ -304,7 +330,62 @@ impl Intake {
     }
 }
 
+/// Reads lines ahead.
+#[derive(Debug)]
+pub struct IntakeAhead {
+    options: Arc<ParseOptions>,
+    prices: Arc<PriceTable>,
+    known: Known,
+    now: Time,
+    items: Vec<Item>,
+    digest: Digest,
+}
+
+/// What lines came to that were read ahead, besides their events.
+#[derive(Debug, Default)]
+pub struct Digest {
+    counts: LineCounts,
+    has_given: bool,
+}
+
+impl Glance for IntakeAhead {
+    type Item = Event;
+    type Digest = Digest;
+
+    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) -> bool {
+        let verdict = parse_alone(line.bytes, &self.options, self.now, &mut self.items);
+        let Some(verdict) = verdict else {
+            return false;
+        };
+        let mut build = Builder {
+            prices: &self.prices,
+            known: &mut self.known,
+            source: line.source,
+        };
+        for item in self.items.drain(..) {
+            let event = build.event(item);
+            self.digest.has_given = true;
+            out.push((event.time().map(|time| time.0), event));
+        }
+        self.digest.counts.note(&verdict, &line);
+        true
+    }
+
+    fn digest(&mut self) -> Digest {
+        std::mem::take(&mut self.digest)
+    }
+}
+
 impl LineCounts {
+    /// Adds the counts of other lines, of which none is bad.
+    fn add(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.no_usage += other.no_usage;
+        for (reason, n) in &other.skipped {
+            *self.skipped.entry(*reason).or_default() += n;
+        }
+    }
+
     fn note(&mut self, verdict: &Verdict, line: &Line<'_>) {
         self.lines += u64::from(*verdict != Verdict::Blank);
         match verdict {

@@ -6,7 +6,7 @@ mod build;
 mod intake;
 mod silent;
 
-pub use intake::{BadLine, DrySource, Intake, LineCounts};
+pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts};
 pub use silent::Silent;
 
 use std::sync::Arc;

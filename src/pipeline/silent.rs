@@ -2,10 +2,12 @@
 //!
 //! Does not know where lines come from or who wants to know.
 
-use super::{Event, Pipeline, Undated};
+use std::sync::Arc;
+
+use super::{Digest, Event, IntakeAhead, Pipeline, Undated};
 use crate::monitor::Time;
 use crate::parse::is_complete;
-use crate::source::{Decode, Line};
+use crate::source::{Decode, Line, SourceInfo};
 
 /// Feeds history to a pipeline.
 pub struct Silent<'a> {
@@ -19,6 +21,16 @@ pub struct Silent<'a> {
 
 impl Decode for Silent<'_> {
     type Item = Event;
+    type Glance = IntakeAhead;
+
+    fn glance(&self) -> Option<IntakeAhead> {
+        Some(self.pipeline.intake.ahead(self.now))
+    }
+
+    fn digest(&mut self, source: &Arc<SourceInfo>, digest: Digest, last: Option<i64>) {
+        let intake = &mut self.pipeline.intake;
+        intake.digest(source, &digest, last.map(Time));
+    }
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
         self.pipeline.intake.line(line, self.now, |event| {

@@ -1,27 +1,29 @@
 //! What lies in files already, merged in time order.
 //!
 //! Each file is a stream with a reorder buffer of ten minutes or 65,536 entries; streams are merged by time, then by the birth
-//! of the file, its path and the order within it. A file is opened when the merge has come near its first entry, and not kept
-//! open between two reads, so ten thousand files need few descriptors and little memory.
+//! of the file, its path and the order within it. Plain files are read ahead in pieces on all cores; what is packed, and what
+//! cannot be understood without the lines before it, is read in order. No file is kept open between two reads, so ten thousand
+//! need few descriptors and little memory.
 //!
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
+use super::ahead::{Glance, Job, Piece, Pool, Stretch};
 use super::identity::FileKey;
 use super::lines::SplitStats;
+use super::reorder::{REORDER_MS, Reorder};
 use super::{Found, Line, LineSplitter, SourceInfo};
 
-/// How far entries of one file may be out of order.
-pub(super) const REORDER_MS: i64 = 600_000;
-
-const REORDER_ENTRIES: usize = 65_536;
+/// A file is read ahead in pieces of this size.
+const PIECE: u64 = 1 << 20;
 
 const CHUNK: usize = 256 << 10;
 
@@ -31,7 +33,22 @@ const PROBE: u64 = 1 << 20;
 /// Reads lines for a merge that does not know what they mean.
 pub trait Decode {
     /// What a line holds.
-    type Item;
+    type Item: Send;
+
+    /// What reads lines ahead on other threads.
+    type Glance: Glance<Item = Self::Item>;
+
+    /// Something that reads lines ahead on another thread; one is asked for each. Without any, all lines are read in order.
+    fn glance(&self) -> Option<Self::Glance>;
+
+    /// Takes in what lines of a source came to that were read ahead. Told in the order of the lines; `last` is the time of the
+    /// last item in them.
+    fn digest(
+        &mut self,
+        source: &Arc<SourceInfo>,
+        digest: <Self::Glance as Glance>::Digest,
+        last: Option<i64>,
+    );
 
     /// Reads a line. Each item comes with its time in milliseconds since the epoch, or none.
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Self::Item)>);
@@ -61,6 +78,8 @@ pub struct HistoryFile {
     from: u64,
     /// Read no further than this; a line that is cut off there is left alone.
     limit: Option<u64>,
+    /// Its size when it was found.
+    size: u64,
 }
 
 enum FileInput {
@@ -110,6 +129,7 @@ impl HistoryFile {
             key: Some(found.key),
             from: 0,
             limit: None,
+            size: found.size,
         })
     }
 
@@ -134,6 +154,7 @@ impl HistoryFile {
             key: None,
             from: 0,
             limit: None,
+            size: 0,
         }
     }
 
@@ -150,6 +171,7 @@ impl HistoryFile {
             key: None,
             from: 0,
             limit: None,
+            size: 0,
         })
     }
 }
@@ -169,20 +191,11 @@ pub struct Finished {
     pub error: Option<io::Error>,
 }
 
-struct Stream<T> {
-    file: HistoryFile,
-    splitter: LineSplitter,
-    /// Entries that may still be overtaken by an earlier one: time, order of reading; with their items.
-    heap: BinaryHeap<Reverse<(i64, u64)>>,
-    items: HashMap<u64, T, rustc_hash::FxBuildHasher>,
-    /// Entries whose turn is certain, in order. Which they are depends on the entries only, not on how the file was read.
-    ready: VecDeque<(i64, T)>,
-    read: u64,
-    newest: i64,
-    /// The time given to an item without one: that of the item before it.
-    last: i64,
-    ended: bool,
-    error: Option<io::Error>,
+/// How reading is spread over threads.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    threads: usize,
+    piece: u64,
 }
 
 /// Reads all files and hands every item to the decoder, in time order. `progress` is told of the bytes as they are read.
@@ -191,37 +204,124 @@ pub fn merge<D: Decode>(
     decoder: &mut D,
     progress: impl FnMut(u64),
 ) -> Vec<Finished> {
-    let mut waiting: Vec<(i64, HistoryFile)> = files
+    let spread = Spread {
+        threads: available_parallelism().map_or(1, usize::from),
+        piece: PIECE,
+    };
+    merge_spread(files, decoder, progress, spread)
+}
+
+fn merge_spread<D: Decode>(
+    files: Vec<HistoryFile>,
+    decoder: &mut D,
+    progress: impl FnMut(u64),
+    spread: Spread,
+) -> Vec<Finished> {
+    let Some(own) = decoder.glance() else {
+        return merge_on(files, decoder, progress, None);
+    };
+    // A small file is read before a thread has begun.
+    let n_pieces: u64 = files
+        .iter()
+        .map(|file| file.size.div_ceil(spread.piece))
+        .sum();
+    let helpers = usize::try_from(n_pieces / 2)
+        .unwrap_or(usize::MAX)
+        .min(spread.threads);
+    let glances: Vec<D::Glance> = (0..helpers).filter_map(|_| decoder.glance()).collect();
+    let pool = Pool::new();
+    std::thread::scope(|scope| {
+        for glance in glances {
+            scope.spawn(|| pool.serve(glance));
+        }
+        let helpers = Helpers {
+            pool: &pool,
+            own,
+            buffer: Vec::new(),
+            piece: spread.piece,
+            // Each thread has one piece to read and one that it has read; the merge has some of its own.
+            free: isize::try_from(2 * helpers + 2).unwrap_or(isize::MAX),
+        };
+        let finished = merge_on(files, decoder, progress, Some(helpers));
+        pool.close();
+        finished
+    })
+}
+
+/// The threads that read ahead.
+struct Helpers<'p, G: Glance> {
+    pool: &'p Pool<G>,
+    /// For pieces that nobody has begun when they are needed.
+    own: G,
+    buffer: Vec<u8>,
+    piece: u64,
+    /// So many more pieces may be read ahead; below zero if some were asked for because they were needed at once.
+    free: isize,
+}
+
+/// Where a file stands that is read ahead in pieces.
+struct Ahead<G: Glance> {
+    /// Where the next piece begins that nobody was asked to read.
+    next: u64,
+    end: u64,
+    jobs: VecDeque<Arc<Job<G>>>,
+}
+
+struct Stream<D: Decode> {
+    file: HistoryFile,
+    splitter: LineSplitter,
+    ahead: Option<Ahead<D::Glance>>,
+    /// Lines in the pieces so far.
+    lines: u64,
+    entries: Reorder<D::Item>,
+    ended: bool,
+    error: Option<io::Error>,
+}
+
+/// Files of which none is open for long are asked for so many pieces before their turn.
+const WAITING_AHEAD: usize = 4;
+
+fn merge_on<D: Decode>(
+    files: Vec<HistoryFile>,
+    decoder: &mut D,
+    progress: impl FnMut(u64),
+    helpers: Option<Helpers<'_, D::Glance>>,
+) -> Vec<Finished> {
+    let reads_ahead = helpers.is_some();
+    let mut waiting: Vec<(i64, Stream<D>)> = files
         .into_iter()
-        .map(|file| (first_time(&file, decoder), file))
+        .map(|file| (first_time(&file, decoder), Stream::new(file, reads_ahead)))
         .collect();
     // The file that begins first is taken from the end.
-    waiting.sort_by(|a, b| {
-        (b.0, b.1.birth_ns, &b.1.info.name).cmp(&(a.0, a.1.birth_ns, &a.1.info.name))
+    waiting.sort_by(|(a, x), (b, y)| {
+        (b, y.file.birth_ns, &y.file.info.name).cmp(&(a, x.file.birth_ns, &x.file.info.name))
     });
     let mut merge = Merge {
         streams: Vec::new(),
         heads: BinaryHeap::new(),
         buffer: vec![0; CHUNK],
         progress,
+        helpers,
     };
     let mut finished = Vec::new();
     loop {
         let front = merge.heads.peek().map(|Reverse(head)| head.time);
         let may_be_earlier =
             |first: i64| front.is_none_or(|front| first.saturating_sub(REORDER_MS) <= front);
-        if let Some((_, file)) = waiting.pop_if(|(first, _)| may_be_earlier(*first)) {
-            merge.streams.push(Some(Stream::new(file)));
+        if let Some((_, stream)) = waiting.pop_if(|(first, _)| may_be_earlier(*first)) {
+            if let Some(helpers) = &mut merge.helpers {
+                for (_, stream) in waiting.iter_mut().rev().take(WAITING_AHEAD) {
+                    stream.ask_for(helpers, 1, false);
+                }
+            }
+            merge.streams.push(Some(stream));
             let index = merge.streams.len() - 1;
             finished.extend(merge.refill(index, decoder));
         } else if let Some(Reverse(head)) = merge.heads.pop() {
-            if let Some(item) = merge.streams[head.index]
-                .as_mut()
-                .and_then(Stream::take_first)
-            {
-                decoder.take((head.time > i64::MIN).then_some(head.time), item);
-            }
-            finished.extend(merge.refill(head.index, decoder));
+            let waits = waiting
+                .last()
+                .map(|(first, _)| first.saturating_sub(REORDER_MS));
+            merge.take_from(head, waits, decoder, &mut finished);
         } else {
             break;
         }
@@ -238,27 +338,60 @@ struct Head {
     index: usize,
 }
 
-struct Merge<T, P> {
-    streams: Vec<Option<Stream<T>>>,
+struct Merge<'p, D: Decode, P> {
+    streams: Vec<Option<Stream<D>>>,
     heads: BinaryHeap<Reverse<Head>>,
     buffer: Vec<u8>,
     progress: P,
+    helpers: Option<Helpers<'p, D::Glance>>,
 }
 
-impl<T, P: FnMut(u64)> Merge<T, P> {
+impl<D: Decode, P: FnMut(u64)> Merge<'_, D, P> {
+    /// Hands over the entries of a stream for as long as they come before those of all others, and before `waits`, when
+    /// another file may begin.
+    fn take_from(
+        &mut self,
+        mut head: Head,
+        waits: Option<i64>,
+        decoder: &mut D,
+        finished: &mut Vec<Finished>,
+    ) {
+        loop {
+            let Some(stream) = self.streams[head.index].as_mut() else {
+                return;
+            };
+            if let Some((time, item)) = stream.entries.take_first() {
+                decoder.take((time > i64::MIN).then_some(time), item);
+            }
+            let Some(next) = stream.entries.first() else {
+                break;
+            };
+            head.time = next;
+            let others = self
+                .heads
+                .peek()
+                .is_some_and(|Reverse(other)| *other < head);
+            if others || waits.is_some_and(|waits| waits <= next) {
+                self.heads.push(Reverse(head));
+                return;
+            }
+        }
+        finished.extend(self.refill(head.index, decoder));
+    }
+
     /// Reads a stream on until its first entry is certain, and queues it; or finishes the stream.
-    fn refill<D: Decode<Item = T>>(&mut self, index: usize, decoder: &mut D) -> Option<Finished> {
+    fn refill(&mut self, index: usize, decoder: &mut D) -> Option<Finished> {
         let stream = self.streams[index].as_mut()?;
         let before = stream.splitter.stats().bytes;
-        stream.fill(decoder, &mut self.buffer);
+        stream.fill(decoder, &mut self.buffer, self.helpers.as_mut());
         let read = stream.splitter.stats().bytes - before;
         if read > 0 {
             (self.progress)(read);
         }
-        if let Some((time, _)) = stream.ready.front() {
+        if let Some(time) = stream.entries.first() {
             let Stream { file, .. } = stream;
             let head = Head {
-                time: *time,
+                time,
                 birth_ns: file.birth_ns,
                 name: Arc::clone(&file.info.name),
                 index,
@@ -270,87 +403,163 @@ impl<T, P: FnMut(u64)> Merge<T, P> {
     }
 }
 
-impl<T> Stream<T> {
-    fn new(file: HistoryFile) -> Self {
+impl<D: Decode> Stream<D> {
+    fn new(file: HistoryFile, reads_ahead: bool) -> Self {
+        let end = file.limit.unwrap_or(file.size);
+        let is_plain = matches!(file.input, FileInput::Path(_));
+        let ahead = (reads_ahead && is_plain && end > file.from).then(|| Ahead {
+            next: file.from,
+            end,
+            jobs: VecDeque::new(),
+        });
         Self {
             splitter: LineSplitter::at(file.from),
             file,
-
-            heap: BinaryHeap::new(),
-            items: HashMap::default(),
-            ready: VecDeque::new(),
-            read: 0,
-            newest: i64::MIN,
-            last: i64::MIN,
+            ahead,
+            lines: 0,
+            entries: Reorder::new(),
             ended: false,
             error: None,
         }
     }
 
-    /// Whether the earliest entry may be taken: nothing earlier can come any more.
-    fn is_certain(&self) -> bool {
-        self.ended
-            || self.heap.len() >= REORDER_ENTRIES
-            || self
-                .heap
-                .peek()
-                .is_some_and(|Reverse((time, _))| self.newest.saturating_sub(*time) > REORDER_MS)
-    }
-
-    /// Moves the entries whose turn is certain.
-    fn settle(&mut self) {
-        while !self.heap.is_empty() && self.is_certain() {
-            let Some(Reverse((time, order))) = self.heap.pop() else {
-                break;
-            };
-            self.ready
-                .extend(self.items.remove(&order).map(|item| (time, item)));
+    /// Sees to it that so many pieces are being read, as far as there is room; one that is needed at once finds room.
+    fn ask_for(&mut self, helpers: &mut Helpers<'_, D::Glance>, n: usize, is_needed: bool) {
+        let (Some(ahead), FileInput::Path(path)) = (&mut self.ahead, &self.file.input) else {
+            return;
+        };
+        while ahead.jobs.len() < n
+            && ahead.next < ahead.end
+            && (helpers.free > 0 || (is_needed && ahead.jobs.is_empty()))
+        {
+            let to = ahead.end.min(ahead.next + helpers.piece);
+            let job = Job::new(
+                path.clone(),
+                Arc::clone(&self.file.info),
+                self.file.from,
+                (ahead.next, to),
+                ahead.end,
+            );
+            let job = Arc::new(job);
+            helpers.pool.add(Arc::clone(&job));
+            ahead.jobs.push_back(job);
+            ahead.next = to;
+            helpers.free -= 1;
         }
     }
 
     /// Reads until an entry is ready or the file is at its end.
-    fn fill<D: Decode<Item = T>>(&mut self, decoder: &mut D, buffer: &mut [u8]) {
-        while self.ready.is_empty() && !self.ended {
-            let n = match self.read(buffer) {
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    self.error = Some(e);
-                    0
-                }
-            };
-            // A file that is followed from here on may be in the middle of a line.
-            let whole =
-                n == 0 && (self.file.limit.is_none() || decoder.is_whole(self.splitter.partial()));
-            let mut items = Vec::new();
-            let source = &self.file.info;
-            let mut hand_over = |offset, number, bytes: &[u8]| {
+    fn fill(
+        &mut self,
+        decoder: &mut D,
+        buffer: &mut [u8],
+        mut helpers: Option<&mut Helpers<'_, D::Glance>>,
+    ) {
+        while self.entries.first().is_none() && !self.ended {
+            match helpers.as_deref_mut().filter(|_| self.ahead.is_some()) {
+                Some(helpers) => self.take_piece(decoder, helpers),
+                None => self.read_on(decoder, buffer),
+            }
+        }
+    }
+
+    /// Takes in the next piece that was read ahead.
+    fn take_piece(&mut self, decoder: &mut D, helpers: &mut Helpers<'_, D::Glance>) {
+        self.ask_for(helpers, usize::MAX, true);
+        let job = self.ahead.as_mut().and_then(|ahead| ahead.jobs.pop_front());
+        let Some(job) = job else {
+            self.ahead = None;
+            return;
+        };
+        let piece = job.wait(&mut helpers.own, &mut helpers.buffer);
+        helpers.free += 1;
+        let goes_on = match piece {
+            Ok(piece) => self.take_in(piece, decoder),
+            // Read in order from here on, it meets the same error.
+            Err(_) => false,
+        };
+        if !goes_on {
+            let left = self.ahead.take().map_or(0, |ahead| ahead.jobs.len());
+            helpers.free += isize::try_from(left).unwrap_or(0);
+        }
+    }
+
+    /// Takes in what a piece came to. False if the file has to be read in order from here on.
+    fn take_in(
+        &mut self,
+        piece: Piece<D::Item, <D::Glance as Glance>::Digest>,
+        decoder: &mut D,
+    ) -> bool {
+        for Stretch {
+            items,
+            digest,
+            then,
+        } in piece.stretches
+        {
+            let last = items.iter().rev().find_map(|(time, _)| *time);
+            decoder.digest(&self.file.info, digest, last);
+            for (time, item) in items {
+                self.entries.push(time, item);
+            }
+            if let Some(aside) = then {
+                let mut items = Vec::new();
                 let line = Line {
-                    source,
-                    offset,
-                    number,
-                    bytes,
+                    source: &self.file.info,
+                    offset: aside.offset,
+                    number: self.lines + aside.number,
+                    bytes: &aside.bytes,
                 };
                 decoder.line(line, &mut items);
+                for (time, item) in items {
+                    self.entries.push(time, item);
+                }
+            }
+        }
+        self.lines += piece.lines;
+        if let Some(end) = piece.end {
+            self.splitter.skip_to(end, self.lines, piece.nul_bytes);
+        }
+        piece.goes_on
+    }
+
+    /// Reads the next bytes in order.
+    fn read_on(&mut self, decoder: &mut D, buffer: &mut [u8]) {
+        let n = match self.read(buffer) {
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return,
+            Err(e) => {
+                self.error = Some(e);
+                0
+            }
+        };
+        // A file that is followed from here on may be in the middle of a line.
+        let whole =
+            n == 0 && (self.file.limit.is_none() || decoder.is_whole(self.splitter.partial()));
+        let mut items = Vec::new();
+        let source = &self.file.info;
+        let mut hand_over = |offset, number, bytes: &[u8]| {
+            let line = Line {
+                source,
+                offset,
+                number,
+                bytes,
             };
-            if n > 0 {
-                self.splitter.push(&buffer[..n], &mut hand_over);
-            } else if whole && self.error.is_none() {
-                self.splitter.finish(&mut hand_over);
-            }
-            if n == 0 {
-                decoder.end(&self.file.info, &mut items);
-            }
-            for (time, item) in items {
-                self.last = time.unwrap_or(self.last);
-                self.newest = self.newest.max(self.last);
-                self.heap.push(Reverse((self.last, self.read)));
-                self.items.insert(self.read, item);
-                self.read += 1;
-                self.settle();
-            }
-            self.ended = n == 0;
-            self.settle();
+            decoder.line(line, &mut items);
+        };
+        if n > 0 {
+            self.splitter.push(&buffer[..n], &mut hand_over);
+        } else if whole && self.error.is_none() {
+            self.splitter.finish(&mut hand_over);
+        }
+        if n == 0 {
+            decoder.end(&self.file.info, &mut items);
+        }
+        for (time, item) in items {
+            self.entries.push(time, item);
+        }
+        self.ended = n == 0;
+        if self.ended {
+            self.entries.end();
         }
     }
 
@@ -367,10 +576,6 @@ impl<T> Stream<T> {
             FileInput::Path(path) => File::open(path)?.read_at(&mut buffer[..length], position),
             FileInput::Stream(stream) => stream.read(&mut buffer[..length]),
         }
-    }
-
-    fn take_first(&mut self) -> Option<T> {
-        self.ready.pop_front().map(|(_, item)| item)
     }
 
     fn finish(self) -> Finished {
@@ -442,10 +647,14 @@ pub fn last_line_end(found: &Found) -> io::Result<u64> {
 mod tests {
     use super::*;
     use crate::source::{Input, Names, discover};
+    use proptest::prelude::*;
 
     /// Lines of the form `TIME NAME`; a line without a time is `- NAME`.
     #[derive(Default)]
-    struct Words(Vec<(Option<i64>, String)>);
+    struct Words {
+        taken: Vec<(Option<i64>, String)>,
+        lines: u64,
+    }
 
     fn word(line: &Line<'_>) -> Option<(Option<i64>, String)> {
         let text = std::str::from_utf8(line.bytes).ok()?;
@@ -453,10 +662,42 @@ mod tests {
         Some((time.parse().ok(), name.to_owned()))
     }
 
+    /// Reads ahead every line but those that say `aside`.
+    #[derive(Default)]
+    struct WordsAhead(u64);
+
+    impl Glance for WordsAhead {
+        type Item = String;
+        type Digest = u64;
+
+        fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, String)>) -> bool {
+            let is_aside = line.bytes.windows(5).any(|word| word == b"aside");
+            if !is_aside {
+                self.0 += 1;
+                out.extend(word(&line));
+            }
+            !is_aside
+        }
+
+        fn digest(&mut self) -> u64 {
+            std::mem::take(&mut self.0)
+        }
+    }
+
     impl Decode for Words {
         type Item = String;
+        type Glance = WordsAhead;
+
+        fn glance(&self) -> Option<WordsAhead> {
+            Some(WordsAhead::default())
+        }
+
+        fn digest(&mut self, _source: &Arc<SourceInfo>, lines: u64, _last: Option<i64>) {
+            self.lines += lines;
+        }
 
         fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, String)>) {
+            self.lines += 1;
             out.extend(word(&line));
         }
 
@@ -469,7 +710,7 @@ mod tests {
         }
 
         fn take(&mut self, time: Option<i64>, item: String) {
-            self.0.push((time, item));
+            self.taken.push((time, item));
         }
     }
 
@@ -498,7 +739,7 @@ mod tests {
         let mut words = Words::default();
         merge(files, &mut words, |_| {});
         words
-            .0
+            .taken
             .into_iter()
             .map(|(_, word)| word)
             .collect::<Vec<_>>()
@@ -529,5 +770,68 @@ mod tests {
     #[test]
     fn an_item_without_a_time_keeps_its_place() {
         assert_eq!(merged(&[("a.log", "1 a\n- x\n3 c\n2 b\n")]), "a x b c");
+    }
+
+    /// Lines of which some are odd, long, empty, or have no time.
+    fn lines() -> impl Strategy<Value = String> {
+        let line = prop_oneof![
+            6 => (0_i64..2_000_000, "[a-z]{1,6}").prop_map(|(time, word)| format!("{time} {word}")),
+            1 => (0_i64..2_000_000).prop_map(|time| format!("{time} aside")),
+            1 => "[a-z]{1,4}".prop_map(|word| format!("- {word}")),
+            1 => Just(String::new()),
+            1 => (0_i64..2_000_000, 20_usize..90).prop_map(|(time, n)| format!("{time} {}", "x".repeat(n))),
+            1 => Just("\0\0\u{feff}7 nul\r".to_owned()),
+        ];
+        (prop::collection::vec(line, 0..60), any::<bool>()).prop_map(|(lines, ends)| {
+            let end = if ends { "\n" } else { "" };
+            lines.join("\n") + end
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_and_threads_give_what_reading_in_order_gives(
+            a in lines(),
+            b in lines(),
+            piece in 1_u64..80,
+            threads in 0_usize..4,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("a.log"), &a).unwrap();
+            std::fs::write(dir.path().join("b.log"), &b).unwrap();
+            let read = |spread: Option<Spread>| {
+                let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Compressed);
+                let files = found.iter().map(|found| HistoryFile::whole(found).unwrap()).collect();
+                let mut words = Words::default();
+                let mut bytes = 0;
+                let mut finished = match spread {
+                    Some(spread) => merge_spread(files, &mut words, |n| bytes += n, spread),
+                    None => merge_on(files, &mut words, |n| bytes += n, None),
+                };
+                finished.sort_by(|a, b| a.info.name.cmp(&b.info.name));
+                let ends: Vec<_> = finished.iter().map(|f| (f.committed, f.stats)).collect();
+                (words.taken, words.lines, ends, bytes)
+            };
+            prop_assert_eq!(read(Some(Spread { threads, piece })), read(None));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_whatever_the_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "x".repeat(crate::source::MAX_LINE_BYTES + 5);
+        std::fs::write(dir.path().join("a.log"), format!("1 a\n{long}\n2 b\n3 c\n")).unwrap();
+        for piece in [1 << 10, 1 << 20, 1 << 30] {
+            let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Compressed);
+            let files = found
+                .iter()
+                .map(|found| HistoryFile::whole(found).unwrap())
+                .collect();
+            let mut words = Words::default();
+            let finished = merge_spread(files, &mut words, |_| {}, Spread { threads: 2, piece });
+            let taken: Vec<&str> = words.taken.iter().map(|(_, word)| &**word).collect();
+            assert_eq!(taken, ["a", "b", "c"]);
+            assert_eq!(finished[0].stats.oversize_lines, 1);
+        }
     }
 }

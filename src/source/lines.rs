@@ -134,17 +134,30 @@ impl LineSplitter {
         }
     }
 
-    /// Drops what a truncation left before the line, a byte-order mark, and a carriage return after it.
+    /// Goes on at an offset up to which somebody else has cut the lines: how many there were, and zero bytes before them.
+    pub(super) fn skip_to(&mut self, offset: u64, lines: u64, nul_bytes: u64) {
+        self.stats.bytes += offset.saturating_sub(self.offset);
+        self.stats.nul_bytes += nul_bytes;
+        self.offset = offset;
+        self.number = lines;
+    }
+
     fn line(&mut self, bytes: &[u8], emit: &mut impl FnMut(u64, u64, &[u8])) {
-        let nuls = bytes.iter().take_while(|b| **b == 0).count();
-        self.stats.nul_bytes += nuls as u64;
-        let mut line = &bytes[nuls..];
-        if self.offset == 0 {
-            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
-        }
-        line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (line, nuls) = bare_line(bytes, self.offset);
+        self.stats.nul_bytes += nuls;
         emit(self.offset, self.number, line);
     }
+}
+
+/// A line without what a truncation left before it, a byte-order mark, and a carriage return after it; and how many zero bytes
+/// a truncation left.
+pub(super) fn bare_line(bytes: &[u8], offset: u64) -> (&[u8], u64) {
+    let nuls = bytes.iter().take_while(|b| **b == 0).count();
+    let mut line = &bytes[nuls..];
+    if offset == 0 {
+        line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+    }
+    (line.strip_suffix(b"\r").unwrap_or(line), nuls as u64)
 }
 
 /// What standard input is connected to.

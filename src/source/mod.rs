@@ -2,6 +2,7 @@
 //!
 //! Knows paths, inodes and line feeds. Does not know what a line means: what it must know of that is handed in.
 
+mod ahead;
 mod discover;
 mod file;
 mod follow;
@@ -10,6 +11,7 @@ mod identity;
 mod lines;
 mod mount;
 mod named_pipe;
+mod reorder;
 mod seek;
 mod siblings;
 mod snapshot;
@@ -21,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use ahead::{Glance, InOrder};
 pub use discover::{Found, Input, InputError, Names, claude_code_folders, discover, inputs};
 pub use follow::{Follower, FollowerState, NoEvents, Note, Resume};
 

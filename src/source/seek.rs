@@ -5,7 +5,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::history::{Decode, REORDER_MS};
+use super::history::Decode;
+use super::reorder::REORDER_MS;
 use super::{Found, Line, LineSplitter, SourceInfo};
 
 /// Smaller files are read whole.
@@ -136,14 +137,23 @@ impl<D: Decode> Look<'_, D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Input, Names, discover};
+    use crate::source::{InOrder, Input, Names, SourceInfo, discover};
     use std::fmt::Write;
+    use std::sync::Arc;
 
     /// Lines of the form `TIME TEXT`.
     struct Numbers;
 
     impl Decode for Numbers {
         type Item = ();
+
+        type Glance = InOrder<()>;
+
+        fn glance(&self) -> Option<InOrder<()>> {
+            None
+        }
+
+        fn digest(&mut self, _source: &Arc<SourceInfo>, (): (), _last: Option<i64>) {}
 
         fn line(&mut self, _line: Line<'_>, _out: &mut Vec<(Option<i64>, ())>) {}
 
