@@ -100,7 +100,7 @@ pub enum Sighting {
     /// Count nothing.
     Copy,
     /// Count what it adds.
-    Grown(Growth),
+    Grown(Box<Growth>),
 }
 
 /// What is remembered for the sake of a response while it is recent.
@@ -298,7 +298,7 @@ impl Dedupe {
             _ => Some(PicoUsd::ZERO),
         };
         recent.has_extra |= with_extra;
-        Sighting::Grown(Growth {
+        Sighting::Grown(Box::new(Growth {
             first: (recent.first.0 > i64::MIN).then_some(recent.first),
             labels: Arc::clone(&recent.labels),
             tokens: output(more),
@@ -309,7 +309,7 @@ impl Dedupe {
             },
             cost,
             now_final,
-        })
+        }))
     }
 
     /// Growth of a response that is not recent: it is priced by the copy, whose names and time are those of the first.
@@ -333,7 +333,7 @@ impl Dedupe {
                 PicoUsd::ZERO
             }
         });
-        Sighting::Grown(Growth {
+        Sighting::Grown(Box::new(Growth {
             first: match record.stamp {
                 Stamp::At(time) => Some(time),
                 Stamp::Undated | Stamp::Impossible => None,
@@ -343,7 +343,7 @@ impl Dedupe {
             extra: Vec::new(),
             cost,
             now_final,
-        })
+        }))
     }
 }
 

@@ -164,6 +164,8 @@ impl Filter {
         self.patterns
             .iter()
             .all(|(label, glob)| match label.of(labels) {
+                // Any name at all: asked of each response, and no work for a pattern.
+                Some(value) if glob.glob().glob() == "?*" => !value.is_empty(),
                 Some(value) => glob.is_match(value),
                 None => glob.glob().glob() == "-",
             })

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::alert::{Episode, Notice, Phase, Reading, Reason};
+use super::alert::{Alert, Episode, Notice, Phase, Reading, Reason};
 use super::baseline::{Baseline, Usual};
 use super::blind::Blind;
 use super::budget::Spending;
@@ -298,19 +298,17 @@ impl State {
             return;
         };
         key.advance(self.now);
-        for slot in 0..scope.rules.len() {
-            let Some(key) = scope.keys.get(&id) else {
-                return;
-            };
-            let is_pooled = scope.pooled.is_some();
-            if !(key.alerts[slot].is_quiet()
-                && stays_quiet(&self.cache, key, &scope.rules[slot], is_pooled))
-            {
+        let is_pooled = scope.pooled.is_some();
+        let has_news = |(slot, alert): &(usize, &Alert)| {
+            !alert.is_quiet() || !stays_quiet(&self.cache, key, &scope.rules[*slot], is_pooled)
+        };
+        let slots = key.alerts.iter().enumerate().filter(has_news);
+        // Nearly always empty, and then it costs nothing.
+        let due: Vec<usize> = slots.map(|(slot, _)| slot).collect();
+        if !due.is_empty() {
+            for slot in due {
                 self.step(scope, id, slot, arrived);
             }
-        }
-        let told_of = |key: &Key| key.alerts.iter().any(|alert| alert.episode.is_some());
-        if scope.keys.get(&id).is_some_and(told_of) {
             self.tell(scope, id, arrived, None);
         }
         self.schedule(scope, index, id);
