@@ -8,10 +8,11 @@ use proptest::prelude::*;
 const NOW: Time = Time(1_795_500_000_000);
 const TEN: &str = "2026-11-23T10:00:00.123Z";
 
-fn clock() -> Clock {
+fn clock() -> Clock<'static> {
     Clock {
         now: NOW,
         previous: None,
+        ambiguous: None,
         zone: "UTC".parse().unwrap(),
     }
 }

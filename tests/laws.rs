@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use claude_tokmon::monitor::{Baseline, Notice, Reason, Sums, Time, UNIT, Window};
 use claude_tokmon::parse::ParseOptions;

@@ -40,7 +40,13 @@ fn check(item: &Item) {
     match item {
         Item::Usage(usage) => {
             let t = usage.tokens;
-            for n in [t.input, t.output, t.cache_write_5m, t.cache_write_1h, t.cache_read] {
+            for n in [
+                t.input,
+                t.output,
+                t.cache_write_5m,
+                t.cache_write_1h,
+                t.cache_read,
+            ] {
                 assert!(n <= MOST, "a count of {n}");
             }
             if let Stamp::At(time) = usage.stamp {
@@ -57,6 +63,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let options = &OPTIONS[usize::from(*choice) % OPTIONS.len()];
     let clock = Clock {
+        ambiguous: None,
         now: NOW,
         previous: None,
         zone: options.zone,

@@ -26,7 +26,7 @@ use crate::monitor::{Rule, Stamp, Time, Usual};
 use crate::pipeline::{Digest, Event, IntakeAhead, Pipeline};
 use crate::price::PicoUsd;
 use crate::run::{Exit, give, summary_fields};
-use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
+use crate::sink::{Files, Mode, Outlet, Progress, Sinks, Summary, count};
 
 use crate::source::{
     Decode, HistoryFile, Input, Line, Names, SourceInfo, SplitStats, discover, merge, reason,
@@ -134,6 +134,9 @@ fn pass(
         say(&mut sinks, error);
     }
     let n_files = files.len();
+    let bytes: Option<u64> = files.iter().map(HistoryFile::bytes).sum();
+    let is_watched = options.output.stderr.detail && !options.output.quiet;
+    let progress = Progress::new(bytes, is_watched);
     let pipeline = Pipeline::new(
         options.parse.clone(),
         options.prices.clone(),
@@ -151,6 +154,7 @@ fn pass(
     let mut replay = Replay {
         pipeline,
         sinks,
+        progress: progress.clone(),
         span: span.clone(),
         now,
         oldest,
@@ -168,7 +172,7 @@ fn pass(
         replay.pipeline.evaluator.go_live();
     }
     let mut stats = SplitStats::default();
-    for file in merge(files, &mut replay, |_| {}) {
+    for file in merge(files, &mut replay, |bytes| progress.add(bytes)) {
         stats.add(file.stats);
         if let Some(error) = file.error {
             unreadable += 1;
@@ -180,6 +184,7 @@ fn pass(
             say(&mut replay.sinks, &line);
         }
     }
+    progress.finish();
     if let Some(since) = span.since.filter(|_| !replay.live) {
         // Nothing lies in the span.
         replay.pipeline.evaluator.begin_span(Some(since));
@@ -406,6 +411,7 @@ pub struct Missing(String);
 struct Replay<'a> {
     pipeline: Pipeline,
     sinks: Option<&'a mut Sinks>,
+    progress: Progress,
     span: Span,
     now: Time,
     /// Records before this are old.
@@ -531,11 +537,15 @@ impl Decode for Replay<'_> {
 impl Replay<'_> {
     /// Hands on what there is to tell.
     fn tell(&mut self) {
+        if !self.pipeline.evaluator.has_notices() {
+            return;
+        }
         let episodes = &mut self.episodes;
         match &mut self.sinks {
             Some(sinks) => {
-                give(&mut self.pipeline, sinks, None, |notices| {
-                    episodes.note(notices);
+                let pipeline = &mut self.pipeline;
+                self.progress.aside(|| {
+                    give(pipeline, sinks, None, |notices| episodes.note(notices));
                 });
             }
             None => episodes.note(&self.pipeline.take_notices()),

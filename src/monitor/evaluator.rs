@@ -314,6 +314,11 @@ impl Evaluator {
         std::mem::take(&mut self.state.notices)
     }
 
+    /// There are notices to be taken.
+    pub fn has_notices(&self) -> bool {
+        !self.state.notices.is_empty()
+    }
+
     /// Some keys had to be added up as one, for want of room.
     pub fn is_folding(&self) -> bool {
         self.scopes.iter().any(|scope| !scope.other.is_empty())

@@ -3,7 +3,7 @@
 //! Knows what one key has seen. What other keys, scopes or the cache know is handed in by the evaluator.
 
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -60,7 +60,7 @@ pub(super) struct Key {
     pub(super) alerts: Vec<Alert>,
     pub(super) baselines: Vec<Baseline>,
     /// Samples of minutes in an episode, which enter the baseline after it: rule, minute, sample.
-    pub(super) held: Vec<(usize, i64, Amount)>,
+    pub(super) held: BTreeMap<usize, VecDeque<(i64, Amount)>>,
     pub(super) last_read: Option<Time>,
     pub(super) first_record: Time,
     pub(super) last_record: Time,
@@ -161,7 +161,7 @@ impl Scope {
                 .collect(),
             alerts: vec![Alert::default(); self.rules.len()],
             baselines: vec![Baseline::default(); own],
-            held: Vec::new(),
+            held: BTreeMap::new(),
             last_read: None,
             first_record: at,
             last_record: at,

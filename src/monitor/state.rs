@@ -28,6 +28,9 @@ use super::voices::{Voices, Withheld, is_about_spending};
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
+/// No baseline remembers more minutes.
+const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
+
 /// All that scopes share.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
@@ -267,21 +270,27 @@ impl State {
                 {
                     Some(episode) => {
                         let clipped = episode.usual.unwrap_or_default().clip(sample);
-                        key.held.push((slot, minute, clipped));
+                        let held = key.held.entry(slot).or_default();
+                        held.push_back((minute, clipped));
+                        // Older ones would be forgotten at once.
+                        if held.len() > MINUTES_OF_A_WEEK {
+                            held.pop_front();
+                        }
                     }
                     None => baseline.add(minute, sample),
                 }
             }
         }
         // Minutes of an episode enter the baseline once it can no longer reopen.
-        let over = |slot: usize| key.alerts[slot].episode.is_none();
-        let (ended, still): (Vec<_>, Vec<_>) =
-            key.held.drain(..).partition(|(slot, ..)| over(*slot));
-        key.held = still;
-        for (slot, minute, sample) in ended {
-            match &mut scope.pooled {
-                Some(pooled) => pooled[slot].add(minute, sample),
-                None => key.baselines[slot].add(minute, sample),
+        let alerts = &key.alerts;
+        let is_over = |slot: &usize, _: &mut _| alerts[*slot].episode.is_none();
+        for (slot, samples) in key.held.extract_if(.., is_over) {
+            let baseline = match &mut scope.pooled {
+                Some(pooled) => &mut pooled[slot],
+                None => &mut key.baselines[slot],
+            };
+            for (minute, sample) in samples {
+                baseline.add(minute, sample);
             }
         }
     }

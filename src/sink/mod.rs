@@ -10,6 +10,7 @@ mod mute;
 mod outlet;
 mod payload;
 mod printer;
+mod progress;
 mod text;
 
 use std::io;
@@ -25,6 +26,7 @@ pub use mute::MuteFile;
 pub use outlet::Outlet;
 pub use payload::Payload;
 pub use printer::{Printer, Style};
+pub use progress::Progress;
 pub use text::{Clock, amount, clean, count, duration, headline, percent, quantity};
 
 use crate::monitor::{Notice, Time};

@@ -145,6 +145,12 @@ impl HistoryFile {
         })
     }
 
+    /// How many bytes will be read of it; `None` if that is not known before.
+    pub fn bytes(&self) -> Option<u64> {
+        let end = self.limit.unwrap_or(self.size);
+        matches!(self.input, FileInput::Path(_)).then(|| end.saturating_sub(self.from))
+    }
+
     /// Standard input.
     pub fn stdin() -> Self {
         Self {

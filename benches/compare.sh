@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# How long a replay takes, beside other programs on the same file: benches/compare.sh [BYTES [FOLDER]]
+#
+# Writes logs of three kinds (see benches/corpus.rs), checks that all programs find the same sums, and only then times them in
+# turn: medians, and how many times as long as `wc -l`. Needs hyperfine and jq; uses rg, DuckDB (Python package) and ccusage
+# where they are installed. A program that is not installed is said to be missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bytes=${1:-1000000000}
+folder=${2:-$(mktemp -d)}
+runs=${RUNS:-5}
+ours=target/release/claude-tokmon
+mkdir -p "$folder"
+
+for tool in hyperfine jq; do
+  command -v "$tool" >/dev/null || { echo "compare.sh: $tool is needed" >&2; exit 2; }
+done
+cargo build --release --quiet
+echo "$(nproc) cores; $($ours --version); $(jq --version); $(rg --version 2>/dev/null | head -1 || echo 'no rg')"
+
+# The output tokens of all responses, each counted once, as each program finds them.
+tokens_ours() { "$ours" replay --json --quiet --config - "$1" 2>/dev/null | tail -1 | jq .tokens.output; }
+tokens_jq() {
+  case $2 in
+    a) jq -n 'reduce (inputs | .message.usage.output_tokens) as $n (0; . + $n)' "$1" ;;
+    b) jq -n 'reduce (inputs | .usage.output_tokens) as $n (0; . + $n)' "$1" ;;
+    c) jq -n 'reduce (inputs | select(.type == "assistant") | .message | {key: .id, value: .usage.output_tokens})
+              as $m ({}; .[$m.key] = $m.value) | add' "$1" ;;
+  esac
+}
+duckdb_query() {
+  case $2 in
+    a) echo "SELECT sum(message.usage.output_tokens) FROM read_json('$1', format='newline_delimited',
+             columns={message: 'STRUCT(usage STRUCT(output_tokens BIGINT))'})" ;;
+    b) echo "SELECT sum(usage.output_tokens) FROM read_json('$1', format='newline_delimited',
+             columns={usage: 'STRUCT(output_tokens BIGINT)'})" ;;
+    c) echo "SELECT sum(n) FROM (SELECT max(message.usage.output_tokens) n FROM read_json('$1', format='newline_delimited',
+             columns={type: 'VARCHAR', message: 'STRUCT(id VARCHAR, usage STRUCT(output_tokens BIGINT))'},
+             maximum_object_size=33554432) WHERE type = 'assistant' GROUP BY message.id)" ;;
+  esac
+}
+has_duckdb() { python3 -c 'import duckdb' 2>/dev/null; }
+duckdb_command() { echo "python3 -c \"import duckdb; print(duckdb.sql('''$(duckdb_query "$1" "$2")''').fetchall()[0][0])\""; }
+
+median() { jq -r '.results[0].median' "$1"; }
+peak() { /usr/bin/time -f %M "$@" 2>&1 >/dev/null | tail -1; }
+
+for kind in a b c; do
+  log="$folder/$kind.jsonl"
+  size=$bytes
+  [ "$kind" = b ] && size=$((bytes / 2))
+  [ -f "$log" ] || cargo bench --quiet --bench corpus -- "$kind" "$size" "$log"
+  cat "$log" >/dev/null
+
+  sum=$(tokens_ours "$log")
+  small="$folder/$kind.head"
+  head -n 20000 "$log" >"$small"
+  expected=$(tokens_jq "$small" "$kind")
+  [ "$(tokens_ours "$small")" = "$expected" ] || { echo "$kind: our sum of output tokens is not that of jq" >&2; exit 1; }
+  names=("wc -l" "ours") commands=("wc -l $log" "$ours replay --quiet --config - $log")
+  if command -v rg >/dev/null; then
+    names+=("rg -c usage") commands+=("rg -c '\"usage\"' $log")
+  fi
+  if has_duckdb; then
+    [ "$(eval "$(duckdb_command "$log" "$kind")")" = "$sum" ] || { echo "$kind: our sum of output tokens is not that of DuckDB" >&2; exit 1; }
+    names+=("DuckDB, sums") commands+=("$(duckdb_command "$log" "$kind")")
+  else
+    echo "$kind: DuckDB is not installed"
+  fi
+
+  echo "$kind: $(wc -c <"$log") bytes, $(wc -l <"$log") lines; $sum output tokens in all"
+  base=
+  for i in "${!names[@]}"; do
+    cat "$log" >/dev/null
+    hyperfine --warmup 1 --runs "$runs" --export-json "$folder/result.json" --output null --style none "${commands[$i]}" 2>/dev/null >&2
+    seconds=$(median "$folder/result.json")
+    base=${base:-$seconds}
+    jq -nr --arg name "${names[$i]}" --argjson s "$seconds" --argjson b "$base" \
+      '"  \($name): \($s * 1000 | round) ms, \($s / $b * 10 | round / 10) × wc -l"'
+  done
+  # jq takes too long for the whole.
+  one=$(hyperfine --runs 1 --export-json "$folder/result.json" --output null --style none "$ours replay --quiet --config - $small" 2>/dev/null >&2; median "$folder/result.json")
+  other=$(hyperfine --runs 1 --export-json "$folder/result.json" --output null --style none "jq -n 'reduce inputs as \$line (0; . + 1)' $small" 2>/dev/null >&2; median "$folder/result.json")
+  jq -nr --argjson a "$one" --argjson b "$other" '"  jq, the first 20,000 lines: \($b / $a * 10 | round / 10) × ours"'
+  echo "  peak memory: $(($(peak "$ours" replay --quiet --config - "$log") / 1024)) MiB"
+  if [ "$kind" = c ] && command -v ccusage >/dev/null; then
+    mkdir -p "$folder/claude/projects/p"
+    ln -sf "$log" "$folder/claude/projects/p/c.jsonl"
+    CLAUDE_CONFIG_DIR="$folder/claude" hyperfine --runs 2 --export-json "$folder/result.json" --output null --style none "ccusage daily --offline --json" 2>/dev/null >&2
+    echo "  ccusage: $(median "$folder/result.json") s"
+  elif [ "$kind" = c ]; then
+    echo "  ccusage is not installed"
+  fi
+done
