@@ -20,17 +20,41 @@ use crate::source::SourceInfo;
 /// The name that stands for a missing model.
 const NO_MODEL: &str = "(no model)";
 
-/// Labels kept for reuse; beyond that the memory of them begins anew.
+/// Labels kept for reuse where a log is read in order; beyond that the memory of them begins anew.
 const MAX_LABELS: usize = 50_000;
+
+/// The same where pieces of it are read ahead, by each of several threads.
+const MAX_LABELS_AHEAD: usize = 2_000;
 
 /// Bytes of a name that are kept.
 const MAX_NAME: usize = 256;
 
 /// Names that were looked up before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
+    max_labels: usize,
     resolved: FxHashMap<Box<str>, Arc<Resolved>>,
     labels: FxHashMap<u64, Arc<Labels>>,
+}
+
+impl Known {
+    fn at_most(max_labels: usize) -> Self {
+        Self {
+            max_labels,
+            resolved: FxHashMap::default(),
+            labels: FxHashMap::default(),
+        }
+    }
+
+    /// For a log that is read in order.
+    pub(super) fn in_order() -> Self {
+        Self::at_most(MAX_LABELS)
+    }
+
+    /// For pieces of one.
+    pub(super) fn ahead() -> Self {
+        Self::at_most(MAX_LABELS_AHEAD)
+    }
 }
 
 /// Makes events of parsed items.
@@ -265,7 +289,7 @@ impl Builder<'_> {
             run: None,
         };
         let labels = Arc::new(labels.with_hashes());
-        if self.known.labels.len() >= MAX_LABELS {
+        if self.known.labels.len() >= self.known.max_labels {
             self.known.labels.clear();
         }
         self.known.labels.insert(hash, Arc::clone(&labels));

@@ -146,7 +146,7 @@ impl Intake {
         Self {
             options: Arc::new(options),
             prices: Arc::new(prices),
-            known: Known::default(),
+            known: Known::in_order(),
             places: FxHashMap::default(),
             counts: LineCounts::default(),
         }
@@ -224,7 +224,7 @@ impl Intake {
         IntakeAhead {
             options: Arc::clone(&self.options),
             prices: Arc::clone(&self.prices),
-            known: Known::default(),
+            known: Known::ahead(),
             now,
             items: Vec::new(),
             digest: Digest::default(),
