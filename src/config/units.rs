@@ -70,7 +70,7 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
         .ok_or_else(|| format!("\"{text}\" is not a number; write it like 2, 0.5 or 50%"))
 }
 
-/// Writes an amount the way [`amount`] reads it.
+/// Writes an amount as a plain decimal number, exactly: `0.5`, `2.0`.
 pub fn write_amount(amount: Amount) -> String {
     let fraction = format!("{:012}", amount % UNIT);
     let fraction = fraction.trim_end_matches('0');
