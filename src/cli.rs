@@ -70,7 +70,7 @@ Examples:
   claude-tokmon replay --since 2026-11-01 logs/       a part; what lies before is only learned from
   claude-tokmon replay --cost-rate 0.5 --json app.log | jq 'select(.event==\"alert\")'
   claude-tokmon replay --by project                   your Claude Code sessions, with sums by project
-  claude-tokmon replay --sweep cost-rate.above=0.5..5:0.5 app.log    which limit would have said what?
+  claude-tokmon replay --sweep cost-rate.above=0.5..5:0.5 app.log    what would each limit say?
   claude-tokmon replay --suggest app.log              limits for this log, as TOML
   claude-tokmon replay --without 9h --response 10m app.log    what do the alerts save?
   zcat old.log.gz | claude-tokmon replay -
