@@ -5,7 +5,9 @@ mod common;
 
 use claude_tokmon::monitor::{Cause, Notice, Reason};
 use claude_tokmon::price::PicoUsd;
-use common::{Call, Loss, TWO_O_CLOCK, Textbook, count, is_cache_alert, pipeline, told};
+use common::{
+    Call, Loss, TWO_O_CLOCK, Textbook, count, is_cache_alert, pipeline, steady_call, told,
+};
 
 const HOUR: i64 = 3_600_000;
 
@@ -165,19 +167,8 @@ fn a_lost_cache_is_found_by_the_fourth_request_at_60000_an_hour() {
 /// Nine hours at 100 requests an hour of 50,000 tokens that should have come from the cache.
 #[test]
 fn nine_hours_of_a_lost_cache_cost_225_dollars_of_which_202_50_were_paid_again() {
-    let call = |n: i64, read: bool| {
-        let (input, read) = if read { (0, 50_000) } else { (50_000, 0) };
-        Call {
-            at: TWO_O_CLOCK + n * 36_000,
-            id: format!("msg_{n}"),
-            input,
-            read,
-            ..Call::default()
-        }
-        .line()
-    };
-    let before: Vec<String> = (-100..0).map(|n| call(n, true)).collect();
-    let lost: Vec<String> = (0..900).map(|n| call(n, false)).collect();
+    let before: Vec<String> = (-100..0).map(|n| steady_call(n, true)).collect();
+    let lost: Vec<String> = (0..900).map(|n| steady_call(n, false)).collect();
     let mut pipeline = pipeline(&[]);
     common::feed(&mut pipeline, "app.log", &before);
     pipeline.evaluator.begin_span(None);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Call, Loss, TWO_O_CLOCK, Textbook, program};
+use common::{Loss, Textbook, program, steady_call};
 use serde_json::{Value, json};
 
 struct Log {
@@ -51,17 +51,7 @@ fn event<'a>(objects: &'a [Value], name: &str) -> Vec<&'a Value> {
 
 /// Hours at 100 requests an hour of 50,000 tokens, the cache lost at two o'clock.
 fn textbook(before: i64, after: i64) -> Vec<String> {
-    let call = |n: i64| {
-        let (input, read) = if n < 0 { (0, 50_000) } else { (50_000, 0) };
-        Call {
-            at: TWO_O_CLOCK + n * 36_000,
-            id: format!("msg_{n}"),
-            input,
-            read,
-            ..Call::default()
-        }
-        .line()
-    };
+    let call = |n: i64| steady_call(n, n < 0);
     (-before * 100..after * 100).map(call).collect()
 }
 

@@ -720,6 +720,12 @@ mod tests {
         }
     }
 
+    fn files_in(dir: &Path) -> Vec<HistoryFile> {
+        let (found, ..) = discover(&[Input::Dir(dir.to_owned())], Names::Compressed);
+        let files = found.iter().map(|found| HistoryFile::whole(found).unwrap());
+        files.collect()
+    }
+
     fn merged(files: &[(&str, &str)]) -> String {
         let dir = tempfile::tempdir().unwrap();
         let born =
@@ -737,11 +743,7 @@ mod tests {
             }
             last = born(&path);
         }
-        let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Compressed);
-        let files = found
-            .iter()
-            .map(|found| HistoryFile::whole(found).unwrap())
-            .collect();
+        let files = files_in(dir.path());
         let mut words = Words::default();
         merge(files, &mut words, |_| {});
         words
@@ -806,8 +808,7 @@ mod tests {
             std::fs::write(dir.path().join("a.log"), &a).unwrap();
             std::fs::write(dir.path().join("b.log"), &b).unwrap();
             let read = |spread: Option<Spread>| {
-                let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Compressed);
-                let files = found.iter().map(|found| HistoryFile::whole(found).unwrap()).collect();
+                let files = files_in(dir.path());
                 let mut words = Words::default();
                 let mut bytes = 0;
                 let mut finished = match spread {
@@ -828,11 +829,7 @@ mod tests {
         let long = "x".repeat(crate::source::MAX_LINE_BYTES + 5);
         std::fs::write(dir.path().join("a.log"), format!("1 a\n{long}\n2 b\n3 c\n")).unwrap();
         for piece in [1 << 10, 1 << 20, 1 << 30] {
-            let (found, ..) = discover(&[Input::Dir(dir.path().to_owned())], Names::Compressed);
-            let files = found
-                .iter()
-                .map(|found| HistoryFile::whole(found).unwrap())
-                .collect();
+            let files = files_in(dir.path());
             let mut words = Words::default();
             let finished = merge_spread(files, &mut words, |_| {}, Spread { threads: 2, piece });
             let taken: Vec<&str> = words.taken.iter().map(|(_, word)| &**word).collect();

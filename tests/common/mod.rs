@@ -140,6 +140,19 @@ impl Call<'_> {
     }
 }
 
+/// The `n`th call of a service that asks every 36 seconds, with a prompt of 50,000 tokens: the zeroth at two o'clock.
+pub fn steady_call(n: i64, from_cache: bool) -> String {
+    let (input, read) = if from_cache { (0, CACHED) } else { (CACHED, 0) };
+    Call {
+        at: TWO_O_CLOCK + n * 36_000,
+        id: format!("msg_{n}"),
+        input,
+        read,
+        ..Call::default()
+    }
+    .line()
+}
+
 /// How the cache is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
