@@ -54,15 +54,7 @@ struct Place {
     previous: Option<Time>,
     /// The number of the last line.
     number: u64,
-    /// It has given a response.
-    has_given: bool,
-    /// Lines since the last response, their bytes, and since when.
-    dry_lines: u64,
-    dry_bytes: u64,
-    dry_since: Time,
-    /// One of them could not be read, or looks as if it should hold a response.
-    /// Lines of those that cannot be read, or that speak of tokens in a way that is not known.
-    suspicious: u64,
+    drought: Drought,
 }
 
 /// A source that has grown by much without a response.
@@ -92,12 +84,37 @@ impl Place {
             reader: Reader::default(),
             previous: None,
             number: 0,
-            has_given: false,
-            dry_lines: 0,
-            dry_bytes: 0,
-            dry_since: Time(0),
-            suspicious: 0,
+            drought: Drought::default(),
         }
+    }
+}
+
+/// What a source has said since it last gave a response.
+#[derive(Debug, Default)]
+struct Drought {
+    /// It has given a response.
+    has_given: bool,
+    /// Lines since the last response, their bytes, and since when.
+    lines: u64,
+    bytes: u64,
+    since: Time,
+    /// Those of them that cannot be read, or that speak of tokens in a way that is not known.
+    suspicious: u64,
+}
+
+impl Drought {
+    /// Takes in what lines came to that follow these.
+    fn go_on(&mut self, later: &Self) {
+        if later.has_given {
+            (self.lines, self.bytes, self.suspicious) = (0, 0, 0);
+            self.has_given = true;
+        }
+        if self.lines == 0 {
+            self.since = later.since;
+        }
+        self.lines += later.lines;
+        self.bytes += later.bytes;
+        self.suspicious += later.suspicious;
     }
 
     /// Notes whether a line held a response.
@@ -105,16 +122,16 @@ impl Place {
         match verdict {
             Verdict::Items(_) => {
                 self.has_given = true;
-                (self.dry_lines, self.dry_bytes) = (0, 0);
+                (self.lines, self.bytes) = (0, 0);
                 self.suspicious = 0;
             }
             Verdict::Blank | Verdict::Part => {}
             Verdict::NoUsage | Verdict::Skipped(_) | Verdict::Bad { .. } => {
-                if self.dry_lines == 0 {
-                    self.dry_since = now;
+                if self.lines == 0 {
+                    self.since = now;
                 }
-                self.dry_lines += 1;
-                self.dry_bytes += bytes.len() as u64;
+                self.lines += 1;
+                self.bytes += bytes.len() as u64;
                 self.suspicious += u64::from(match verdict {
                     Verdict::Bad { .. } | Verdict::Skipped(Skipped::OtherDialect) => true,
                     Verdict::NoUsage => speaks_of_tokens(bytes),
@@ -168,7 +185,10 @@ impl Intake {
             let place = Place {
                 reader,
                 previous,
-                has_given: previous.is_some(),
+                drought: Drought {
+                    has_given: previous.is_some(),
+                    ..Drought::default()
+                },
                 ..Place::new(&source)
             };
             self.places.insert(Arc::clone(&source.name), place);
@@ -215,7 +235,7 @@ impl Intake {
                 *previous = event.time().or(*previous);
                 emit(event);
             });
-        place.note(&verdict, line.bytes, now);
+        place.drought.note(&verdict, line.bytes, now);
         self.counts.note(&verdict, &line);
     }
 
@@ -240,22 +260,23 @@ impl Intake {
         let place = self.places.entry(Arc::clone(&source.name));
         let place = place.or_insert_with(|| Place::new(source));
         place.previous = last.or(place.previous);
-        place.has_given |= digest.has_given;
+        place.drought.go_on(&digest.drought);
     }
 
     /// Sources that have grown by much without a response, and those that did and have given one since.
     pub fn dry_sources(&self) -> Vec<DrySource> {
         let much = |place: &&Place| {
-            (place.dry_lines >= DRY_LINES && place.dry_bytes >= DRY_BYTES)
-                || place.suspicious >= SUSPICIOUS_LINES
+            (place.drought.lines >= DRY_LINES && place.drought.bytes >= DRY_BYTES)
+                || place.drought.suspicious >= SUSPICIOUS_LINES
         };
-        let expected = |place: &Place| place.has_given || self.options.usage_field.is_some();
+        let expected =
+            |place: &Place| place.drought.has_given || self.options.usage_field.is_some();
         let dry = |place: &Place| DrySource {
             source: Arc::clone(&place.source.name),
-            lines: place.dry_lines,
-            since: place.dry_since,
+            lines: place.drought.lines,
+            since: place.drought.since,
             is_suspicious: expected(place)
-                && (place.suspicious > 0 || self.options.usage_field.is_some()),
+                && (place.drought.suspicious > 0 || self.options.usage_field.is_some()),
         };
         self.places.values().filter(much).map(dry).collect()
     }
@@ -345,7 +366,7 @@ pub struct IntakeAhead {
 #[derive(Debug, Default)]
 pub struct Digest {
     counts: LineCounts,
-    has_given: bool,
+    drought: Drought,
 }
 
 impl Glance for IntakeAhead {
@@ -364,10 +385,10 @@ impl Glance for IntakeAhead {
         };
         for item in self.items.drain(..) {
             let event = build.event(item);
-            self.digest.has_given = true;
             out.push((event.time().map(|time| time.0), event));
         }
         self.digest.counts.note(&verdict, &line);
+        self.digest.drought.note(&verdict, line.bytes, self.now);
         true
     }
 
@@ -405,6 +426,69 @@ impl LineCounts {
         self.bad += 1;
         if self.bad_shown.len() < BAD_LINES_SHOWN {
             self.bad_shown.push(bad);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Time = Time(1_795_428_000_000);
+
+    fn in_order(lines: &[&str], ahead: bool) -> (Vec<Event>, LineCounts, Vec<DrySource>) {
+        let mut intake = Intake::new(ParseOptions::default(), PriceTable::embedded());
+        let mut glance = intake.ahead(NOW);
+        let source = SourceInfo::file(Path::new("app.log"));
+        let mut events = Vec::new();
+        for (number, text) in (1..).zip(lines) {
+            let line = Line {
+                source: &source,
+                offset: 0,
+                number,
+                bytes: text.as_bytes(),
+            };
+            let mut items = Vec::new();
+            if ahead && glance.line(line, &mut items) {
+                events.extend(items.into_iter().map(|(_, event)| event));
+                continue;
+            }
+            let last = events.iter().rev().find_map(Event::time);
+            intake.digest(&source, &glance.digest(), last);
+            intake.line(line, NOW, |event| events.push(event));
+        }
+        intake.digest(&source, &glance.digest(), None);
+        let dry = intake.dry_sources();
+        intake.end_all(|event| events.push(event));
+        (events, intake.take_counts(), dry)
+    }
+
+    proptest! {
+        /// What can be read ahead is read as it would be in its place.
+        #[test]
+        fn reading_ahead_is_reading_in_order(
+            picks in prop::collection::vec((0_usize..8, any::<prop::sample::Index>()), 0..200),
+        ) {
+            let call = r#"{"time":"2026-11-23T09:00:00Z","id":"msg_1","model":"claude-opus-4-7","usage":{"input_tokens":5,"output_tokens":7}}"#;
+            let known = [
+                call,
+                r#"{"time":"2026-11-23 09:00:00","model":"claude-opus-4-7","usage":{"input_tokens":5,"output_tokens":7}}"#,
+                r#"{"type":"user","message":{"content":"{\"usage\":{\"input_tokens\":1}}"}}"#,
+                r#"{"billed_tokens":5}"#,
+                r#"{"usage":{"input_tokens":-1}}"#,
+                "not json",
+                r#"{"log":"{\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}\n","stream":"stdout"}"#,
+                r#"{"type":"error","error":{"type":"overloaded_error"},"request_id":"r","time":"2026-11-23T09:00:00Z"}"#,
+            ];
+            let cut = |(pick, at): &(usize, prop::sample::Index)| {
+                let line = known[*pick];
+                // Many are whole, some are cut.
+                let end = at.index(2 * line.len()).min(line.len());
+                &line[..line.floor_char_boundary(end)]
+            };
+            let lines: Vec<&str> = picks.iter().map(cut).collect();
+            prop_assert_eq!(in_order(&lines, true), in_order(&lines, false));
         }
     }
 }
