@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::read_all;
+use super::inputs::read_all;
 use crate::config::Check;
 use crate::monitor::Time;
 use crate::parse::{Clock, Item, ParseOptions, Reader, Usage};

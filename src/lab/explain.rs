@@ -7,7 +7,7 @@ use std::io;
 
 use anyhow::Result;
 
-use super::read_all;
+use super::inputs::read_all;
 use crate::config::{Options, write_duration};
 use crate::monitor::{Explained, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
