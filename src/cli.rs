@@ -411,6 +411,10 @@ pub struct LabArgs {
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub train_until: Option<String>,
 
+    /// Write all that was found as a page with charts, which needs no network
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
     /// End with 1 if an alert as severe as this fired
     #[arg(long, value_name = "SEVERITY", value_enum)]
     pub fail_on: Option<SeverityArg>,

@@ -60,6 +60,8 @@ pub struct Laboratory {
     pub without_secs: Option<i64>,
     /// Propose values.
     pub suggest: Option<Suggest>,
+    /// Where the page with all that was found goes.
+    pub report: Option<PathBuf>,
     /// It is a failure if a rule fires that is as severe as this.
     pub fail_on: Option<Severity>,
     args: RuleArgs,
@@ -107,6 +109,7 @@ impl Laboratory {
             response_secs: seconds("--response", lab.response.as_deref())?.unwrap_or(0),
             without_secs: seconds("--without", lab.without.as_deref())?,
             suggest: suggest.transpose()?,
+            report: lab.report.clone(),
             fail_on: lab.fail_on.map(|severity| match severity {
                 SeverityArg::Info => Severity::Info,
                 SeverityArg::Warning => Severity::Warning,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::monitor::{Label, Labels, Notice, Reason, Rule, Severity, Time};
 use crate::price::PicoUsd;
+use crate::sink::{Clock, explanation, headline, who};
 
 /// What was told of one episode.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(super) struct Told {
     pub(super) notices: u64,
     /// When somebody was woken by it: all notices but that it is over.
     pages: Vec<Time>,
+    /// What it is about, why, and what to look at, if words were asked for.
+    pub(super) words: Vec<String>,
 }
 
 impl Told {
@@ -49,13 +52,25 @@ impl Told {
 
 /// The episodes of a replay, as told.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Episodes(BTreeMap<u64, Told>);
+pub(super) struct Episodes {
+    told: BTreeMap<u64, Told>,
+    /// Keep what was said, with the times of this clock.
+    words: Option<Clock>,
+}
 
 impl Episodes {
+    /// Episodes of which is kept what was said.
+    pub(super) fn in_words(clock: Clock) -> Self {
+        Self {
+            told: BTreeMap::new(),
+            words: Some(clock),
+        }
+    }
+
     /// Remembers notices.
     pub(super) fn note(&mut self, notices: &[Notice]) {
         for notice in notices {
-            let told = self.0.entry(notice.episode).or_insert_with(|| Told {
+            let told = self.told.entry(notice.episode).or_insert_with(|| Told {
                 rule: Arc::clone(&notice.rule),
                 labels: Arc::clone(&notice.labels),
                 key: notice.key.iter().map(|(_, value)| value.clone()).collect(),
@@ -66,6 +81,7 @@ impl Episodes {
                 open: true,
                 notices: 0,
                 pages: Vec::new(),
+                words: Vec::new(),
             });
             told.last = notice.at;
             told.exposed = notice.exposed;
@@ -74,12 +90,18 @@ impl Episodes {
             if !matches!(notice.reason, Reason::Resolved | Reason::Stopped) {
                 told.pages.push(notice.at);
             }
+            if let Some(clock) = self.words {
+                // What it is about stays what was told first; why is known best at the end.
+                let headline = told.words.first().cloned();
+                told.words = vec![headline.unwrap_or_else(|| headline_of(notice))];
+                told.words.extend(explanation(notice, clock));
+            }
         }
     }
 
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Told> {
-        self.0.values()
+        self.told.values()
     }
 
     /// Those of a rule.
@@ -91,4 +113,13 @@ impl Episodes {
     pub(super) fn any_as_severe_as(&self, severity: Severity) -> bool {
         self.all().any(|told| told.rule.severity >= severity)
     }
+}
+
+fn headline_of(notice: &Notice) -> String {
+    let mut line = headline(notice);
+    for part in who(notice) {
+        line.push_str(" · ");
+        line.push_str(&part);
+    }
+    line
 }

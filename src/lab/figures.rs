@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::chart::{Curve, Point};
 use super::episodes::Episodes;
 use super::incidents::Incident;
 use super::score::{Impact, Score};
@@ -219,6 +220,52 @@ pub(super) fn sweep(
         rows.push(cells);
     }
     rows
+}
+
+/// What each combination costs in attention and in dollars, with the rules in force among them.
+pub(super) fn curve(tried: &[Tried<'_>], present: (&Episodes, Option<&Score>)) -> Curve {
+    let place = |episodes: &Episodes, score: Option<&Score>| match score {
+        Some(score) => (score.false_alarms, score.exposed()),
+        None => (
+            episodes.all().count() as u64,
+            episodes.all().filter_map(|told| told.exposed).sum(),
+        ),
+    };
+    // Many settings come to the same.
+    let mut points: Vec<((u64, PicoUsd), Vec<String>)> = Vec::new();
+    for tried in tried {
+        let at = place(&tried.episodes, tried.score.as_ref());
+        let name = tried.combination.values.join(", ");
+        match points.iter_mut().find(|(known, _)| *known == at) {
+            Some((_, names)) => names.push(name),
+            None => points.push((at, vec![name])),
+        }
+    }
+    let (episodes, score) = present;
+    points.push((place(episodes, score), Vec::new()));
+    let point = |((x, y), names): ((u64, PicoUsd), Vec<String>)| Point {
+        name: match &names[..] {
+            [] => "as it is".to_owned(),
+            [one] => one.clone(),
+            [first, .., last] if names.len() > 2 => {
+                format!("{first} … {last} ({} settings)", names.len())
+            }
+            [first, ..] => format!("{first} and {}", names[1]),
+        },
+        x: i128::from(x),
+        y: y.0,
+        is_present: names.is_empty(),
+    };
+    Curve {
+        title: if score.is_some() {
+            "Dollars exposed, by false alarms"
+        } else {
+            "Dollars exposed, by alerts"
+        },
+        points: points.into_iter().map(point).collect(),
+        write_x: |n| count(u64::try_from(n).unwrap_or(0)),
+        write_y: |usd| PicoUsd(usd).to_string(),
+    }
 }
 
 /// One combination, for programs.

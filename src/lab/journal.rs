@@ -108,3 +108,25 @@ fn read_cost(record: &UsageRecord, tokens: u64) -> PicoUsd {
         .rates
         .map_or(PicoUsd::ZERO, |rates| rates.cost(&read))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A response at this time, and nothing else.
+    pub(in crate::lab) fn record(at: Time) -> UsageRecord {
+        UsageRecord {
+            id: None,
+            stamp: Stamp::At(at),
+            started: None,
+            labels: Arc::default(),
+            tokens: Tokens::default(),
+            extra: Vec::new(),
+            cost: None,
+            rates: None,
+            batch: false,
+            miss_reason: None,
+            caveats: crate::monitor::Caveats::default(),
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Reads no clock: "now" is an argument, and time is that of the records.
 
+mod chart;
 mod check;
 mod episodes;
 mod explain;
@@ -10,12 +11,16 @@ mod incidents;
 mod inputs;
 mod journal;
 mod lanes;
+mod page;
+mod page_file;
 mod pass;
 mod report;
 mod score;
+mod strip;
 mod suggest;
 mod suggestion;
 mod table;
+mod timeline;
 
 use std::io;
 use std::time::Duration;
@@ -27,8 +32,11 @@ use crate::monitor::{Rule, Time};
 use crate::run::{Exit, summary_fields};
 use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
 use crate::source::Input;
+use chart::Curve;
 use figures::Tried;
 use incidents::Incident;
+use page::Page;
+use page_file::PageFile;
 use pass::{Pass, pass};
 use report::{Coverage, Finding, Report};
 use suggestion::{Chosen, Suggestion, three_times_usual, try_suggestion};
@@ -67,6 +75,7 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     for candidate in &candidates {
         choices.push(lab.rules_with(&[candidate.assignment()])?);
     }
+    let page = lab.report.as_deref().map(PageFile::create).transpose()?;
     let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
     sinks.refresh(now);
     let mut passed = pass(options, span, now, choices, Some(&mut sinks))?;
@@ -89,7 +98,7 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
         incidents,
         suggestion,
     };
-    let exit = conclude(options, span, &found, &mut sinks)?;
+    let exit = conclude(options, span, &found, page, &mut sinks)?;
     sinks.finish(HOOK_PATIENCE);
     let is_failure = |severity| found.passed.episodes.any_as_severe_as(severity);
     Ok(match exit {
@@ -107,7 +116,13 @@ struct Found {
 }
 
 /// Says what came of it: the report, or why there is none.
-fn conclude(options: &Options, span: &Span, found: &Found, sinks: &mut Sinks) -> Result<Exit> {
+fn conclude(
+    options: &Options,
+    span: &Span,
+    found: &Found,
+    page: Option<PageFile>,
+    sinks: &mut Sinks,
+) -> Result<Exit> {
     let Pass {
         pipeline,
         n_files,
@@ -119,10 +134,10 @@ fn conclude(options: &Options, span: &Span, found: &Found, sinks: &mut Sinks) ->
     let counts = pipeline.intake.counts();
     let fields = summary_fields(Files::Count(n_files), counts, stats);
     let time_span = totals.span.unwrap_or_default();
-    let findings = if totals.records > 0 {
+    let (findings, curve) = if totals.records > 0 {
         findings(span, found, time_span, sinks)?
     } else {
-        Vec::new()
+        (Vec::new(), None)
     };
     if let Some(json) = &mut sinks.json {
         ignore_closed(json.summary(&Summary {
@@ -147,15 +162,26 @@ fn conclude(options: &Options, span: &Span, found: &Found, sinks: &mut Sinks) ->
     // Batch results have no times and need none: they are in no window.
     let timeless =
         totals.undated + totals.bad_time == totals.records && totals.batch < totals.records;
+    let report = Report {
+        coverage,
+        totals,
+        episodes: &found.passed.episodes,
+        findings: &findings,
+        timeline: &found.passed.timeline,
+        style: options.output.stdout,
+    };
     if !options.output.json {
-        let report = Report {
-            coverage,
-            totals,
-            episodes: &found.passed.episodes,
-            findings: &findings,
-            style: options.output.stdout,
-        };
         ignore_closed(Outlet::direct(io::stdout()).write(&report.to_string()))?;
+    }
+    if let Some(file) = page {
+        let limits = pipeline.evaluator.limits_of_all();
+        let page = Page {
+            report: &report,
+            timeline: &found.passed.timeline,
+            limits: limits.map(|(rule, secs, _)| (&**rule, secs)).collect(),
+            curve,
+        };
+        file.write(&page.html())?;
     }
     if !timeless {
         return Ok(Exit::Clean);
@@ -176,7 +202,7 @@ fn findings(
     found: &Found,
     (first, last): (Time, Time),
     sinks: &Sinks,
-) -> Result<Vec<Finding>> {
+) -> Result<(Vec<Finding>, Option<Curve>)> {
     let lab = &span.lab;
     let Found {
         passed,
@@ -191,14 +217,16 @@ fn findings(
     } = passed;
     let response = lab.response_secs;
     let mut findings = Vec::new();
-    if !incidents.is_empty() {
-        let score = score::judge(incidents, episodes, journal, response);
+    let score =
+        (!incidents.is_empty()).then(|| score::judge(incidents, episodes, journal, response));
+    if let Some(score) = &score {
         if let Some(json) = &sinks.json {
-            ignore_closed(json.write(&figures::incidents_object(incidents, &score)))?;
+            ignore_closed(json.write(&figures::incidents_object(incidents, score)))?;
         }
         findings.push(Finding {
-            rows: figures::incidents(incidents, &score),
-            sentences: figures::verdict(&score, last.millis_since(first)),
+            title: "Incidents",
+            rows: figures::incidents(incidents, score),
+            sentences: figures::verdict(score, last.millis_since(first)),
         });
     }
     if let Some(without) = lab.without_secs {
@@ -207,6 +235,7 @@ fn findings(
             ignore_closed(json.write(&figures::impact_object(&impact, response, without)))?;
         }
         findings.push(Finding {
+            title: "What the alerts save",
             rows: vec![table::row(&["what the alerts save"])],
             sentences: figures::impact(&impact, response, without),
         });
@@ -227,8 +256,10 @@ fn findings(
             ignore_closed(json.write(&figures::sweep_object(&lab.axes, one, last)))?;
         }
     }
+    let curve = (!tried.is_empty()).then(|| figures::curve(&tried, (episodes, score.as_ref())));
     if !tried.is_empty() {
         findings.push(Finding {
+            title: "What was tried",
             rows: figures::sweep(&lab.axes, &tried, (first, last)),
             sentences: Vec::new(),
         });
@@ -239,7 +270,7 @@ fn findings(
         }
         findings.push(suggestion.finding());
     }
-    Ok(findings)
+    Ok((findings, curve))
 }
 
 /// A reader that has seen enough is no error.

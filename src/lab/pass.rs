@@ -11,9 +11,10 @@ use super::episodes::Episodes;
 use super::inputs::open_all;
 use super::journal::Journal;
 use super::lanes::{self, Lanes};
+use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{Rule, Stamp, Time};
-use crate::pipeline::{Digest, Event, IntakeAhead, Pipeline};
+use crate::pipeline::{Digest, Event, IntakeAhead, Pipeline, Seen};
 use crate::run::give;
 use crate::sink::{Progress, Sinks};
 use crate::source::{Decode, HistoryFile, Line, SourceInfo, SplitStats, merge, reason};
@@ -23,6 +24,7 @@ pub(super) struct Pass {
     pub(super) pipeline: Pipeline,
     pub(super) episodes: Episodes,
     pub(super) journal: Journal,
+    pub(super) timeline: Timeline,
     /// What was told with each other choice of rules.
     pub(super) lanes: Vec<Episodes>,
     pub(super) n_files: usize,
@@ -66,6 +68,8 @@ pub(super) fn pass(
     let oldest = span
         .since
         .map(|since| since.plus_secs(-options.history_secs()));
+    let clock = options.output.stdout.clock;
+    let with_report = span.lab.report.is_some() && sinks.is_some();
     let mut replay = Replay {
         pipeline,
         sinks,
@@ -79,7 +83,13 @@ pub(super) fn pass(
             last: HashMap::new(),
         },
         live: span.since.is_none(),
-        episodes: Episodes::default(),
+        episodes: if with_report {
+            Episodes::in_words(clock)
+        } else {
+            Episodes::default()
+        },
+        timeline: Timeline::new(clock),
+        with_limits: with_report,
         journal: (!span.lab.is_plain()).then(Journal::default),
         lanes: Lanes::new(choices, &options.settings, span.since.is_none()),
     };
@@ -109,10 +119,12 @@ pub(super) fn pass(
     replay.tell();
     let mut journal = replay.journal.unwrap_or_default();
     journal.finish();
+    replay.timeline.finish();
     Ok(Pass {
         pipeline: replay.pipeline,
         episodes: replay.episodes,
         journal,
+        timeline: replay.timeline,
         lanes: replay.lanes.finish(),
         n_files,
         stats,
@@ -133,6 +145,9 @@ struct Replay<'a> {
     /// The span has begun.
     live: bool,
     episodes: Episodes,
+    timeline: Timeline,
+    /// Note what the rules are held against.
+    with_limits: bool,
     /// What each response cost, if somebody wants to know afterwards.
     journal: Option<Journal>,
     lanes: Lanes,
@@ -231,6 +246,9 @@ impl Decode for Replay<'_> {
             self.live = true;
         }
         if let Some(seen) = self.pipeline.feed_first(event, self.oldest) {
+            if self.live {
+                self.draw(&seen, time);
+            }
             if let Some(journal) = self.journal.as_mut().filter(|_| self.live) {
                 journal.note(&seen, self.pipeline.evaluator.last_waste());
             }
@@ -241,6 +259,17 @@ impl Decode for Replay<'_> {
 }
 
 impl Replay<'_> {
+    /// Adds what was seen to the log over time.
+    fn draw(&mut self, seen: &Seen, time: Option<Time>) {
+        let evaluator = &self.pipeline.evaluator;
+        self.timeline.note(seen, evaluator.last_waste().0);
+        if let Some(time) = time.filter(|_| self.with_limits) {
+            self.timeline.note_limits(time, || {
+                evaluator.limits_of_all().map(|(.., limit)| limit).collect()
+            });
+        }
+    }
+
     /// Hands on what there is to tell.
     fn tell(&mut self) {
         if !self.pipeline.evaluator.has_notices() {

@@ -6,9 +6,11 @@ use owo_colors::OwoColorize;
 
 use super::episodes::{Episodes, Told};
 use super::figures::per_day;
+use super::strip;
 use super::table::{self, row};
+use super::timeline::Timeline;
 use crate::config::{Options, Span};
-use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Tokens, Totals};
+use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, duration, quantity};
@@ -33,7 +35,17 @@ pub(super) struct Report<'a> {
     pub(super) totals: &'a Totals,
     pub(super) episodes: &'a Episodes,
     pub(super) findings: &'a [Finding],
+    pub(super) timeline: &'a Timeline,
     pub(super) style: Style,
+}
+
+/// The dearest groups.
+pub(super) struct Groups {
+    /// What they are.
+    pub(super) name: &'static str,
+    pub(super) rows: Vec<Vec<String>>,
+    /// How many more there are.
+    pub(super) rest: Option<String>,
 }
 
 /// Why there is nothing to report.
@@ -144,6 +156,7 @@ impl fmt::Display for Report<'_> {
         self.coverage(f)?;
         self.models(f)?;
         self.causes(f)?;
+        self.strip(f)?;
         self.alerts(f)?;
         self.findings(f)
     }
@@ -158,36 +171,42 @@ impl Report<'_> {
         }
     }
 
-    fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { span, .. } = self.totals;
+    /// From when to when, and how long that is.
+    pub(super) fn span_line(&self) -> Option<String> {
+        let (first, last) = self.totals.span?;
         let clock = self.style.clock;
-        writeln!(f)?;
-        if let Some((first, last)) = span {
-            let length = duration(last.millis_since(*first) / 1000);
-            self.heading(
-                f,
-                &format!("{} to {} ({length})", clock.full(*first), clock.full(*last)),
-            )?;
-        }
-        let files = self.coverage.n_files as u64;
-        let copies = self.totals.duplicates;
-        let copies = match copies {
+        let length = duration(last.millis_since(first) / 1000);
+        Some(format!(
+            "{} to {} ({length})",
+            clock.full(first),
+            clock.full(last)
+        ))
+    }
+
+    /// What was read.
+    pub(super) fn read_line(&self) -> String {
+        let copies = match self.totals.duplicates {
             0 => String::new(),
             1 => ", 1 copy counted once".to_owned(),
             n => format!(", {} copies counted once", count(n)),
         };
-
-        let files = if files == 1 {
-            "1 file".to_owned()
-        } else {
-            format!("{} files", count(files))
+        let files = match self.coverage.n_files {
+            1 => "1 file".to_owned(),
+            n => format!("{} files", count(n as u64)),
         };
-        writeln!(
-            f,
+        format!(
             "{} in {} of {files}{copies}",
             responses(self.totals.records),
             lines_of(self.coverage.counts.lines),
-        )?;
+        )
+    }
+
+    fn coverage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        if let Some(line) = self.span_line() {
+            self.heading(f, &line)?;
+        }
+        writeln!(f, "{}", self.read_line())?;
         for line in self.caveats() {
             writeln!(f, "{line}")?;
         }
@@ -195,7 +214,7 @@ impl Report<'_> {
     }
 
     /// What keeps the sums from being whole or the rules from having seen all.
-    fn caveats(&self) -> Vec<String> {
+    pub(super) fn caveats(&self) -> Vec<String> {
         let totals = self.totals;
         let known = [
             (
@@ -294,7 +313,8 @@ impl Report<'_> {
         ))
     }
 
-    fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What each model cost, and all of them.
+    pub(super) fn model_rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![totals_head("model")];
         for (model, total) in &self.totals.by_model {
             rows.push(total_row(model, total));
@@ -310,18 +330,34 @@ impl Report<'_> {
             &self.totals.tokens,
             format!("{bound}{}", self.totals.cost),
         ));
+        rows
+    }
+
+    /// What came from the cache, and whose prices these are.
+    pub(super) fn share_line(&self) -> Option<String> {
+        let per_mille = self.totals.cache_read_per_mille()?;
+        Some(format!(
+            "{}.{} % of all prompt tokens came from the cache; costs are list prices of {}",
+            per_mille / 10,
+            per_mille % 10,
+            self.price_date()
+        ))
+    }
+
+    fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
-        self.table(f, &rows)?;
-        if let Some(per_mille) = self.totals.cache_read_per_mille() {
-            writeln!(
-                f,
-                "{}.{} % of all prompt tokens came from the cache; costs are list prices of {}",
-                per_mille / 10,
-                per_mille % 10,
-                self.price_date()
-            )?;
+        self.table(f, &self.model_rows())?;
+        if let Some(line) = self.share_line() {
+            writeln!(f, "{line}")?;
         }
-        self.groups(f)
+        if let Some(groups) = self.groups() {
+            writeln!(f)?;
+            self.table(f, &groups.rows)?;
+            if let Some(line) = groups.rest {
+                writeln!(f, "{line}")?;
+            }
+        }
+        Ok(())
     }
 
     fn price_date(&self) -> String {
@@ -332,37 +368,32 @@ impl Report<'_> {
         }
     }
 
-    /// The dearest groups.
-    fn groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The dearest groups: what they are, what they cost, and how many more there are.
+    pub(super) fn groups(&self) -> Option<Groups> {
         let by_group = &self.totals.by_group;
-        let name = match self.totals.group_by {
-            None => return Ok(()),
-            Some(GroupBy::Model) => "model",
-            Some(GroupBy::Session) => "session",
-            Some(GroupBy::Project) => "project",
-            Some(GroupBy::Place(_)) => "group",
+        let name = match self.totals.group_by.as_ref()? {
+            GroupBy::Model => "model",
+            GroupBy::Session => "session",
+            GroupBy::Project => "project",
+            GroupBy::Place(_) => "group",
         };
         let mut groups: Vec<_> = by_group.iter().collect();
         groups.sort_by(|a, b| b.1.cost.cmp(&a.1.cost).then_with(|| a.0.cmp(b.0)));
         let mut rows = vec![totals_head(name)];
         let (shown, rest) = groups.split_at(groups.len().min(GROUPS_SHOWN));
         rows.extend(shown.iter().map(|(name, total)| total_row(name, total)));
-        writeln!(f)?;
-        self.table(f, &rows)?;
-        if !rest.is_empty() {
+        let rest = (!rest.is_empty()).then(|| {
             let cost: PicoUsd = rest.iter().map(|(_, total)| total.cost).sum();
-            writeln!(
-                f,
-                "and {} more with {cost} (--json lists all)",
-                count(rest.len() as u64)
-            )?;
-        }
-        Ok(())
+            let n = count(rest.len() as u64);
+            format!("and {n} more with {cost} (--json lists all)")
+        });
+        Some(Groups { name, rows, rest })
     }
 
-    fn causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Why the cache missed, and what that cost. Empty if it never did.
+    pub(super) fn cause_rows(&self) -> Vec<Vec<String>> {
         if self.totals.by_cause.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
         let mut rows = vec![row(&[
             "cache missed because",
@@ -385,9 +416,38 @@ impl Report<'_> {
                 .to_owned(),
             ]);
         }
+        rows
+    }
+
+    fn causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.cause_rows();
+        if rows.is_empty() {
+            return Ok(());
+        }
         writeln!(f)?;
         self.table(f, &rows)?;
         writeln!(f, "{} could have been avoided", self.totals.waste())
+    }
+
+    /// The log in a few lines.
+    fn strip(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = strip::lines(self.timeline, self.episodes, self.clock());
+        let width = lines.iter().map(|line| line.name.chars().count()).max();
+        let width = width.unwrap_or(0);
+        if !lines.is_empty() {
+            writeln!(f)?;
+        }
+        for line in lines {
+            let columns = match line.severity.filter(|_| self.style.colour) {
+                Some(Severity::Critical) => line.columns.red().to_string(),
+                Some(Severity::Warning) => line.columns.yellow().to_string(),
+                Some(Severity::Info) => line.columns.cyan().to_string(),
+                None => line.columns,
+            };
+            let text = format!("{:width$}  {columns}  {}", line.name, line.note);
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        Ok(())
     }
 
     fn alerts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -477,7 +537,10 @@ impl Report<'_> {
 
     /// What the laboratory found: tables with the sentences under each.
     fn findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Finding { rows, sentences } in self.findings {
+        for Finding {
+            rows, sentences, ..
+        } in self.findings
+        {
             writeln!(f)?;
             self.table(f, rows)?;
             for sentence in sentences {
@@ -490,6 +553,8 @@ impl Report<'_> {
 
 /// A table and what is said under it.
 pub(super) struct Finding {
+    pub(super) title: &'static str,
+    /// The first of them names the columns.
     pub(super) rows: Vec<Vec<String>>,
     pub(super) sentences: Vec<String>,
 }

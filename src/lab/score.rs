@@ -242,7 +242,7 @@ fn costs(told: &Told) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::{Notice, Reason, Rule, Sighting, Stamp, UsageRecord};
+    use crate::monitor::{Notice, Reason, Rule, Sighting, UsageRecord};
     use crate::pipeline::Seen;
     use proptest::prelude::*;
 
@@ -250,17 +250,8 @@ mod tests {
 
     fn record(secs: i64, cents: i64) -> UsageRecord {
         UsageRecord {
-            id: None,
-            stamp: Stamp::At(Time::from_secs(START + secs)),
-            started: None,
-            labels: Arc::default(),
-            tokens: crate::monitor::Tokens::default(),
-            extra: Vec::new(),
             cost: Some(PicoUsd(i128::from(cents) * 10_000_000_000)),
-            rates: None,
-            batch: false,
-            miss_reason: None,
-            caveats: crate::monitor::Caveats::default(),
+            ..super::super::journal::tests::record(Time::from_secs(START + secs))
         }
     }
 

@@ -104,6 +104,7 @@ impl Suggestion {
             sentences.extend(self.toml.lines().map(str::to_owned));
         }
         Finding {
+            title: "What is suggested",
             rows: self.rows.clone(),
             sentences,
         }

@@ -9,7 +9,8 @@ use super::cache::{Odds, Run};
 use super::evaluator::Evaluator;
 use super::metric::{Metric, Value};
 use super::rule::{Label, Limit, Rule};
-use super::scope::Key;
+use super::scope::{Key, Scope};
+use crate::price::PicoUsd;
 
 /// How a rule stands.
 #[derive(Debug, Clone)]
@@ -32,7 +33,34 @@ pub struct Explained {
     pub odds: Option<Odds>,
 }
 
+/// What the window cost that a value is of.
+fn cost_in(key: Option<&Key>, window_secs: Option<i64>) -> PicoUsd {
+    key.zip(window_secs)
+        .and_then(|(key, secs)| key.window(secs))
+        .map(|window| window.total().cost)
+        .unwrap_or_default()
+}
+
 impl Evaluator {
+    /// What the rules about all traffic are held against now, with the windows that is for: those that a chart of all traffic
+    /// can show. The same rules in the same order each time; no limit while one is learning.
+    pub fn limits_of_all(&self) -> impl Iterator<Item = (&Arc<Rule>, i64, Option<Amount>)> {
+        let of_all = |scope: &&Scope| scope.by.is_empty();
+        self.scopes.iter().filter(of_all).flat_map(|scope| {
+            let rules = scope.rules.iter().enumerate();
+            let plain = rules.filter(|(_, rule)| rule.filter.patterns.is_empty());
+            plain.filter_map(|(slot, rule)| {
+                let key = scope.keys.values().next();
+                let (step, _) = key.map_or((0, None), |key| key.value(rule, None));
+                let window_secs = rule.windows.get(step).copied()?;
+                let baseline = key.and_then(|key| key.baselines.get(slot));
+                let usual = baseline.map(Baseline::usual).unwrap_or_default();
+                let limit = rule.limit_now(usual, cost_in(key, Some(window_secs)));
+                Some((rule, window_secs, limit))
+            })
+        })
+    }
+
     /// How every rule stands now, in the order in which they are asked.
     pub fn explain(&mut self) -> Vec<Explained> {
         let now = self.now();
@@ -66,13 +94,9 @@ impl Evaluator {
                 let (reading, key) = largest.unzip();
                 let (step, value) = reading.unwrap_or((0, None));
                 let window_secs = rule.windows.get(step).copied();
-                let total = key
-                    .zip(window_secs)
-                    .and_then(|(key, secs)| key.window(secs))
-                    .map(|window| window.total().cost);
                 let limit = match rule.limit {
                     Limit::ByChance { days } => Some(i128::from(odds.shortest_run(days)) * UNIT),
-                    _ => rule.limit_now(usual, total.unwrap_or_default()),
+                    _ => rule.limit_now(usual, cost_in(key, window_secs)),
                 };
                 all.push(Explained {
                     rule: Arc::clone(rule),

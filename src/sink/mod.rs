@@ -27,7 +27,9 @@ pub use outlet::Outlet;
 pub use payload::Payload;
 pub use printer::{Printer, Style};
 pub use progress::Progress;
-pub use text::{Clock, amount, clean, count, duration, headline, percent, quantity};
+pub use text::{
+    Clock, amount, clean, count, duration, explanation, headline, percent, quantity, who,
+};
 
 use crate::monitor::{Notice, Time};
 

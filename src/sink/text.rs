@@ -264,7 +264,7 @@ fn usual(notice: &Notice) -> Option<String> {
 }
 
 /// Who: the key, or the largest model and session of the whole stream.
-pub(super) fn who(notice: &Notice) -> Vec<String> {
+pub fn who(notice: &Notice) -> Vec<String> {
     if notice.rule.metric.is_limitless() || notice.rule.metric == Metric::Silence {
         return Vec::new();
     }
@@ -326,21 +326,7 @@ fn short(session: &str) -> String {
 pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
     let mut lines = Vec::new();
     let ending = matches!(notice.reason, Reason::Resolved | Reason::Stopped);
-    if let Some(main) = notice.causes.first() {
-        let mut line = format!("cause: {}", cause(main));
-        if let Some(other) = notice.causes.get(1) {
-            let _ = write!(
-                line,
-                "; also {} ({})",
-                clean(other.cause.name()),
-                other.cost
-            );
-        }
-        if let Some((odds, length)) = notice.odds.filter(|_| !ending) {
-            let _ = write!(line, "; {}", chance(odds, length));
-        }
-        lines.push(line);
-    }
+    lines.extend(causes(notice, ending));
     if notice.rule.metric.is_limitless() {
         lines.extend(advice(notice, clock).map(|advice| format!("look at: {advice}")));
         return lines;
@@ -388,6 +374,25 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         lines.push("flapping: it comes and goes; repeats come half as often".to_owned());
     }
     lines
+}
+
+/// Why, and what to look at: what remains true of an episode once it is over.
+pub fn explanation(notice: &Notice, clock: Clock) -> Vec<String> {
+    let advice = advice(notice, clock).map(|advice| format!("look at: {advice}"));
+    causes(notice, true).into_iter().chain(advice).collect()
+}
+
+fn causes(notice: &Notice, ending: bool) -> Option<String> {
+    let main = notice.causes.first()?;
+    let mut line = format!("cause: {}", cause(main));
+    if let Some(other) = notice.causes.get(1) {
+        let name = clean(other.cause.name());
+        let _ = write!(line, "; also {name} ({})", other.cost);
+    }
+    if let Some((odds, length)) = notice.odds.filter(|_| !ending) {
+        let _ = write!(line, "; {}", chance(odds, length));
+    }
+    Some(line)
 }
 
 fn cause(tally: &CauseTally) -> String {
