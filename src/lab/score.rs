@@ -258,7 +258,7 @@ mod tests {
     fn journal(records: &[(i64, i64)]) -> Journal {
         let mut journal = Journal::default();
         for (secs, cents) in records {
-            let seen = Seen::Record(record(*secs, *cents), Sighting::New);
+            let seen = Seen::Record(Box::new(record(*secs, *cents)), Sighting::New);
             journal.note(&seen, (PicoUsd::ZERO, 0));
         }
         journal.finish();

@@ -11,7 +11,7 @@ use super::alert::{Notice, Reason};
 use super::record::{Labels, Time};
 use super::rule::{Label, Limit, Rule, Severity};
 use super::state::episode_id;
-use super::window::{Sums, Window};
+use super::window::Window;
 use crate::price::PicoUsd;
 
 /// A stretch of the calendar.
@@ -115,7 +115,7 @@ pub(super) struct Spending {
     responses: i64,
     /// Responses without a price: `spent` is a lower bound.
     unpriced: bool,
-    last_hour: Window,
+    last_hour: Window<PicoUsd>,
     /// The last that was said: the level, and whether a forecast.
     said: u8,
     forecast: bool,
@@ -200,11 +200,7 @@ impl Budget {
         spending.unpriced |= spent.cost.is_none();
         spending.responses += i64::from(spent.is_new);
         spending.labels = Arc::clone(spent.labels);
-        let sums = Sums {
-            cost,
-            ..Sums::default()
-        };
-        spending.last_hour.add(spent.at.secs(), &sums);
+        spending.last_hour.add(spent.at.secs(), &cost);
         notices.extend(self.tell(spending, moment, Reason::First));
         notices
     }
@@ -255,7 +251,7 @@ impl Budget {
             .rfind(|level| spending.spent.0 * 100 >= percent(*level))
             .filter(|level| *level > spending.said);
         spending.last_hour.advance(moment.now.secs());
-        let pace = spending.last_hour.total().cost;
+        let pace = *spending.last_hour.total();
         let text = if let Some(level) = level {
             spending.said = level;
             let part = spending.spent.0 * 100 / self.limit.0.max(1);
@@ -364,7 +360,7 @@ impl Budget {
             requests: spending.responses,
             exposed: Some(spending.spent),
             exposed_is_all: true,
-            pace: Some(spending.last_hour.total().cost).filter(|pace| *pace > PicoUsd::ZERO),
+            pace: Some(*spending.last_hour.total()).filter(|pace| *pace > PicoUsd::ZERO),
             labels: Arc::clone(&spending.labels),
             ..Notice::in_words(
                 rule,

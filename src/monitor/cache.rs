@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::record::{Labels, Time, Tokens, UsageRecord};
-use super::window::{Sums, Window};
+use super::window::Window;
 use crate::price::PicoUsd;
 
 /// A conversation that has not read the cache for this long is taken for one that does not use it.
@@ -208,7 +208,7 @@ struct Session {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Chance {
     blocks: VecDeque<(i64, u64, u64)>,
-    last_hour: Window,
+    last_hour: Window<i64>,
 }
 
 const CHANCE_BLOCK_SECS: i64 = 6 * 3600;
@@ -364,13 +364,7 @@ impl CacheTracker {
         if prompt < self.min_prompt_tokens || record.batch {
             return Outcome::NotJudged;
         }
-        self.chance.last_hour.add(
-            at.secs(),
-            &Sums {
-                requests: 1,
-                ..Sums::default()
-            },
-        );
+        self.chance.last_hour.add(at.secs(), &1);
         let session = session_key(&record.labels);
         let before = session.and_then(|key| self.sessions.get(&key)).cloned();
         let fresh = !self.conversations.contains_key(&record.labels.conversation);
@@ -515,7 +509,7 @@ impl CacheTracker {
             .filter(|(block, ..)| *block > oldest);
         let (judged, affected) =
             recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
-        let last_hour = u64::try_from(self.chance.last_hour.total().requests).unwrap_or(0);
+        let last_hour = u64::try_from(*self.chance.last_hour.total()).unwrap_or(0);
         Odds {
             affected: affected + 1,
             judged: judged + 100,

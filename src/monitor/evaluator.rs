@@ -527,7 +527,7 @@ impl Evaluator {
             record,
             at,
             miss,
-            unread,
+            sums: Sums::of_record(record, miss, unread),
             spoken: Spoken::default(),
         };
         let mut held = false;
@@ -588,7 +588,7 @@ impl Evaluator {
             ..Sums::default()
         };
         let state = &mut self.state;
-        state.pace.window.add(first.secs(), &sums);
+        state.pace.window.add(first.secs(), &sums.cost);
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             if !scope.filter.matches(&growth.labels) {
                 continue;

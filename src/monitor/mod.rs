@@ -45,4 +45,4 @@ pub use record::{
 };
 pub use rule::{DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity};
 pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
-pub use window::{BUCKETS, Sums, Window};
+pub use window::{BUCKETS, Summed, Sums, Window};

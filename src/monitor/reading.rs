@@ -3,7 +3,7 @@
 //! Reads only. What follows from a reading is the alert's business.
 
 use super::alert::{Episode, Phase, Reading};
-use super::baseline::{Amount, UNIT, Usual};
+use super::baseline::{Amount, Baseline, UNIT, Usual};
 use super::cache::{CacheTracker, Odds};
 use super::metric::{Metric, Value};
 use super::record::Time;
@@ -64,8 +64,33 @@ pub(super) fn read(
 }
 
 /// Whether a rule that is quiet surely stays so at this moment: a reading would be no breach. Far cheaper than a reading, and
-/// asked of each rule for each response.
-pub(super) fn stays_quiet(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool) -> bool {
+/// asked of each rule for each response. `baseline` has what is usual for the key.
+pub(super) fn stays_quiet(
+    cache: &CacheTracker,
+    key: &Key,
+    rule: &Rule,
+    is_pooled: bool,
+    baseline: Option<&Baseline>,
+) -> bool {
+    if is_under_least(cache, key, rule, is_pooled) {
+        return true;
+    }
+    // Over what its limit may be at least, as the traffic of a large service always is: it takes what has been learned.
+    if !rule.limit.learns() {
+        return false;
+    }
+    let usual = baseline.map(Baseline::usual).unwrap_or_default();
+    match rule.limit_now(usual, PicoUsd::ZERO) {
+        None => true,
+        Some(limit) => {
+            let (_, value) = key.value(rule, None);
+            value.is_none_or(|value| !value.is_above(limit))
+        }
+    }
+}
+
+/// Whether a rule that is quiet stays so whatever it learns.
+fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool) -> bool {
     match rule.metric {
         Metric::MissRun => {
             let is_run = |run: &super::cache::Run| run.in_a_row() > 1;
@@ -74,7 +99,8 @@ pub(super) fn stays_quiet(cache: &CacheTracker, key: &Key, rule: &Rule, is_poole
         }
         Metric::Unpriced => !key.unpriced,
         Metric::CacheMiss if !may_come_by_itself(cache, key, rule, is_pooled) => true,
-        Metric::Silence | Metric::NoCache => false,
+        Metric::NoCache => !is_uncached(key, rule),
+        Metric::Silence => false,
         _ => {
             let Some(least) = least_limit(rule) else {
                 return false;
@@ -117,7 +143,7 @@ pub(super) fn may_come_by_itself(
         | Metric::Requests
             if rule.windows.len() == 1 =>
         {
-            is_pooled && rule.limit.learns() && !stays_quiet(cache, key, rule, is_pooled)
+            is_pooled && rule.limit.learns() && !is_under_least(cache, key, rule, is_pooled)
         }
         Metric::Cost
         | Metric::Tokens
@@ -183,13 +209,14 @@ fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
 
 fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
     let on = key.alerts[slot].phase == Phase::Firing;
-    let total = rule
-        .windows
-        .first()
-        .and_then(|secs| key.window(*secs))
-        .map(Window::total);
-    let uncached = total.is_some_and(|sums| sums.cached == 0 && sums.large >= rule.min_requests);
-    Read::announcement(on || uncached)
+    Read::announcement(on || is_uncached(key, rule))
+}
+
+/// Many large prompts, and none of them used the cache.
+fn is_uncached(key: &Key, rule: &Rule) -> bool {
+    let window = rule.windows.first().and_then(|secs| key.window(*secs));
+    let total = window.map(Window::total);
+    total.is_some_and(|sums| sums.cached == 0 && sums.large >= rule.min_requests)
 }
 
 fn read_window(

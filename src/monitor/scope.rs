@@ -16,7 +16,7 @@ use super::metric::{Metric, Value};
 use super::reading::may_come_by_itself;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
-use super::window::{Sums, Window, signed};
+use super::window::{BUCKETS, Sums, Window, signed};
 use crate::price::PicoUsd;
 
 /// A minute is sampled this long after its end, so that output that comes late is in.
@@ -78,6 +78,8 @@ pub(super) struct Key {
     pub(super) retry: Option<i64>,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
+    /// The second that its windows have been moved to.
+    advanced: i64,
 }
 
 impl Scope {
@@ -173,6 +175,7 @@ impl Scope {
             minutes: VecDeque::new(),
             retry: None,
             scheduled: None,
+            advanced: i64::MIN,
         })
     }
 
@@ -263,8 +266,12 @@ fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
 
 impl Key {
     pub(super) fn advance(&mut self, now: Time) {
-        for window in &mut self.windows {
-            window.advance(now.secs());
+        let second = now.secs();
+        if second > self.advanced {
+            self.advanced = second;
+            for window in &mut self.windows {
+                window.advance(second);
+            }
         }
     }
 
@@ -293,6 +300,7 @@ impl Key {
             time.shift(ms);
         }
         self.names.epoch += secs.div_euclid(STRETCH_SECS);
+        self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {
             *retry += secs;
         }
@@ -319,10 +327,10 @@ impl Key {
     pub(super) fn value(&self, rule: &Rule, open_step: Option<usize>) -> (usize, Option<Value>) {
         let read = |step: usize| {
             let secs = *rule.windows.get(step)?;
-            let total = *self.window(secs)?.total();
-            let enough = rule.metric.evidence(&total) >= rule.min_requests;
+            let total = self.window(secs)?.total();
+            let enough = rule.metric.evidence(total) >= rule.min_requests;
             (enough || (open_step.is_some() && rule.metric.is_sum()))
-                .then(|| rule.metric.read(&total, secs, rule.per_secs))
+                .then(|| rule.metric.read(total, secs, rule.per_secs))
                 .flatten()
         };
         match open_step {
@@ -367,41 +375,28 @@ impl Key {
         self.misses.push_back(miss.clone());
     }
 
-    /// What a record adds to the windows of this key.
-    pub(super) fn sums_of(
+    /// What the cache could have served of a record is for each key to say.
+    pub(super) fn judge_prompt(
         &self,
+        sums: &mut Sums,
         record: &UsageRecord,
         at: Time,
-        miss: Option<&Miss>,
         min_prompt: u64,
-    ) -> Sums {
+    ) {
         let tokens = &record.tokens;
-        let mut sums = Sums::of(&record.all_tokens(), record.cost);
-        sums.prompt = signed(record.all_tokens().prompt());
-        if tokens.prompt() >= min_prompt {
-            sums.large = 1;
-            sums.cached = i64::from(tokens.cache_read > 0 || tokens.cache_write() > 0);
-            let uses_cache = self
-                .last_read
-                .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS);
-            if uses_cache {
-                sums.eligible = 1;
-                sums.eligible_prompt = signed(tokens.prompt());
-                sums.eligible_read = signed(tokens.cache_read);
-            }
+        if tokens.prompt() < min_prompt {
+            return;
         }
-        sums.cache_gain = record
-            .rates
-            .map_or(PicoUsd::ZERO, |rates| rates.cache_gain(tokens));
-        if let Some(miss) = miss {
-            sums.waste = miss.cost;
-            if miss.cause.is_evident() {
-                sums.evident_waste = miss.cost;
-            }
-            sums.affected = 1;
-            sums.missed = signed(miss.tokens);
+        sums.large = 1;
+        sums.cached = i64::from(tokens.cache_read > 0 || tokens.cache_write() > 0);
+        let uses_cache = self
+            .last_read
+            .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS);
+        if uses_cache {
+            sums.eligible = 1;
+            sums.eligible_prompt = signed(tokens.prompt());
+            sums.eligible_read = signed(tokens.cache_read);
         }
-        sums
     }
 
     /// Remembers what a record tells about this key.
@@ -430,6 +425,23 @@ impl Key {
         self.held.is_empty() && self.alerts.iter().all(Alert::is_quiet)
     }
 
+    /// It will be looked at before a plain response, which has just come, could change anything by growing old: that is no
+    /// earlier than its leaving of the shortest window, or the sample of its minute. What was there before is seen to.
+    pub(super) fn is_scheduled_soon(&self, now: i64) -> bool {
+        let Some(shortest) = self.windows.first() else {
+            return false;
+        };
+        let soon = (shortest.secs() - shortest.secs() / BUCKETS).min(SAMPLE_DELAY_SECS);
+        let is_soon = |second: i64| second > now && second <= now + soon;
+        self.held.is_empty() && self.scheduled.is_some_and(is_soon)
+    }
+
+    /// The second at which it is silent, if nothing comes.
+    fn silent_at(&self, secs: i64) -> Option<i64> {
+        let from = self.silent_from(secs)?;
+        Some(from.0.div_euclid(1000) + 1)
+    }
+
     /// The next second after `now` at which time alone changes something here, where nothing is on.
     pub(super) fn next_at_rest(
         &self,
@@ -446,8 +458,7 @@ impl Key {
         };
         for rule in rules {
             if let Limit::SilentFor(secs) = rule.limit {
-                let from = self.silent_from(secs);
-                at(from.map(|from| from.0.div_euclid(1000) + 1));
+                at(self.silent_at(secs));
             }
             if may_come_by_itself(cache, self, rule, is_pooled) {
                 for secs in &rule.windows {
@@ -516,6 +527,8 @@ pub(super) struct Names {
     epoch: i64,
     now: Weights,
     before: Weights,
+    /// What the last labels cost in a row, which is not in `now` yet: most come many times in a row.
+    last: Option<(Arc<Labels>, i128)>,
 }
 
 /// Models, sessions, projects.
@@ -524,9 +537,10 @@ type Weights = [FxHashMap<Arc<str>, i128>; 3];
 const STRETCH_SECS: i64 = 300;
 
 impl Names {
-    pub(super) fn add(&mut self, at: Time, labels: &Labels, cost: PicoUsd) {
+    pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, cost: PicoUsd) {
         let epoch = at.secs().div_euclid(STRETCH_SECS);
         if epoch > self.epoch {
+            self.settle();
             let last = std::mem::take(&mut self.now);
             self.before = if epoch == self.epoch + 1 {
                 last
@@ -535,30 +549,51 @@ impl Names {
             };
             self.epoch = epoch;
         }
-        let names = [
-            Some(&labels.model),
-            labels.session.as_ref(),
-            labels.project.as_ref(),
-        ];
-        for (weights, name) in self.now.iter_mut().zip(names) {
-            let Some(name) = name else { continue };
-            if let Some(weight) = weights.get_mut(name) {
-                *weight += cost.0;
-            } else if weights.len() < MAX_NAMES {
-                weights.insert(Arc::clone(name), cost.0);
+        match &mut self.last {
+            Some((last, sum)) if Arc::ptr_eq(last, labels) => *sum += cost.0,
+            _ => {
+                self.settle();
+                self.last = Some((Arc::clone(labels), cost.0));
             }
+        }
+    }
+
+    /// Puts what is not in the weights yet into them.
+    fn settle(&mut self) {
+        if let Some((labels, cost)) = self.last.take() {
+            weigh(&mut self.now, &labels, cost);
         }
     }
 
     /// The models and the sessions with the largest shares.
     pub(super) fn top(&self) -> [Vec<Share>; 3] {
+        let mut now = self.now.clone();
+        if let Some((labels, cost)) = &self.last {
+            weigh(&mut now, labels, *cost);
+        }
         [0, 1, 2].map(|kind| {
             let mut sum: FxHashMap<Arc<str>, i128> = self.before[kind].clone();
-            for (name, weight) in &self.now[kind] {
+            for (name, weight) in &now[kind] {
                 *sum.entry(Arc::clone(name)).or_default() += weight;
             }
             shares(sum.into_iter().collect())
         })
+    }
+}
+
+fn weigh(weights: &mut Weights, labels: &Labels, cost: i128) {
+    let names = [
+        Some(&labels.model),
+        labels.session.as_ref(),
+        labels.project.as_ref(),
+    ];
+    for (weights, name) in weights.iter_mut().zip(names) {
+        let Some(name) = name else { continue };
+        if let Some(weight) = weights.get_mut(name) {
+            *weight += cost;
+        } else if weights.len() < MAX_NAMES {
+            weights.insert(Arc::clone(name), cost);
+        }
     }
 }
 
@@ -577,6 +612,7 @@ pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::window::Summed;
     use super::*;
 
     /// Law 12: what is told apart and what had to make room are the whole.

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::alert::{Alert, Episode, Notice, Phase, Reading, Reason};
+use super::alert::{Episode, Notice, Phase, Reading, Reason};
 use super::baseline::{Baseline, Usual};
 use super::blind::Blind;
 use super::budget::Spending;
@@ -71,7 +71,7 @@ pub(super) struct State {
 /// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pace {
-    pub(super) window: Window,
+    pub(super) window: Window<PicoUsd>,
     pub(super) minutes: VecDeque<i64>,
     pub(super) baseline: Baseline,
     /// The last minute in which an alert was on.
@@ -87,26 +87,28 @@ pub(super) struct Spoken {
     pub(super) session: PicoUsd,
 }
 
+/// What has just come in for a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived<'a> {
+    labels: &'a Arc<Labels>,
+    /// A response that missed nothing, and no error.
+    is_plain: bool,
+}
+
 /// A record on its way through the scopes.
 pub(super) struct Arrival<'a> {
     pub(super) record: &'a UsageRecord,
     pub(super) at: Time,
     /// A miss that could have been avoided.
     pub(super) miss: Option<&'a Miss>,
-    /// Tokens that were not read from the cache, whatever the cause.
-    pub(super) unread: u64,
+    /// What it adds to windows, whatever their keys.
+    pub(super) sums: Sums,
     pub(super) spoken: Spoken,
 }
 
 impl Pace {
     pub(super) fn add(&mut self, at: Time, cost: PicoUsd) {
-        self.window.add(
-            at.secs(),
-            &Sums {
-                cost,
-                ..Sums::default()
-            },
-        );
+        self.window.add(at.secs(), &cost);
         if self
             .minutes
             .back()
@@ -121,7 +123,7 @@ impl Pace {
             && now.secs() >= minute * 60 + 59 + 300
         {
             self.minutes.pop_front();
-            let sample = self.window.total_at(minute * 60 + 59).cost.0;
+            let sample = self.window.total_at(minute * 60 + 59).0;
             if minute > self.disturbed {
                 self.baseline.add(minute, sample);
             }
@@ -163,15 +165,15 @@ impl State {
             record,
             at,
             miss,
-            unread,
+            sums,
             spoken,
         } = arrival;
         let id = scope.key_of(&record.labels);
         let (min_prompt, learns) = (scope.min_prompt_tokens, scope.learns);
         let key = scope.key_mut(id, &record.labels, *at);
         key.advance(self.now);
-        let mut sums = key.sums_of(record, *at, *miss, min_prompt);
-        sums.unread = signed(*unread);
+        let mut sums = *sums;
+        key.judge_prompt(&mut sums, record, *at, min_prompt);
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
         sums.cost_told_by_session = spoken.session;
@@ -190,7 +192,11 @@ impl State {
                 accrue(episode, rule, record, *at, *miss, self.now);
             }
         }
-        self.evaluate(index, scope, id, Some(&record.labels));
+        let arrived = Some(Arrived {
+            labels: &record.labels,
+            is_plain: miss.is_none(),
+        });
+        self.evaluate(index, scope, id, arrived);
         let told = spoken_for(scope, id);
         if let Some(cost) = told.session {
             spoken.session = cost - told_before.session.unwrap_or_default();
@@ -235,7 +241,11 @@ impl State {
                 episode.note_minute(at);
             }
         }
-        self.evaluate(index, scope, id, Some(labels));
+        let arrived = Some(Arrived {
+            labels,
+            is_plain: false,
+        });
+        self.evaluate(index, scope, id, arrived);
     }
 
     /// Samples the minutes that are due, for the rules that learn.
@@ -301,24 +311,33 @@ impl State {
         index: usize,
         scope: &mut Scope,
         id: u64,
-        arrived: Option<&Arc<Labels>>,
+        arrived: Option<Arrived<'_>>,
     ) {
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
         key.advance(self.now);
         let is_pooled = scope.pooled.is_some();
-        let has_news = |(slot, alert): &(usize, &Alert)| {
-            !alert.is_quiet() || !stays_quiet(&self.cache, key, &scope.rules[*slot], is_pooled)
-        };
-        let slots = key.alerts.iter().enumerate().filter(has_news);
+        let baselines = scope.pooled.as_ref().unwrap_or(&key.baselines);
         // Nearly always empty, and then it costs nothing.
-        let due: Vec<usize> = slots.map(|(slot, _)| slot).collect();
-        if !due.is_empty() {
-            for slot in due {
-                self.step(scope, id, slot, arrived);
+        let mut due: Vec<usize> = Vec::new();
+        for (slot, (alert, rule)) in key.alerts.iter().zip(&scope.rules).enumerate() {
+            let baseline = baselines.get(slot);
+            if !alert.is_quiet() || !stays_quiet(&self.cache, key, rule, is_pooled, baseline) {
+                due.push(slot);
             }
-            self.tell(scope, id, arrived, None);
+        }
+        let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
+        if due.is_empty() {
+            if is_plain && key.is_scheduled_soon(self.now.secs()) {
+                return;
+            }
+        } else {
+            let labels = arrived.map(|arrived| arrived.labels);
+            for slot in due {
+                self.step(scope, id, slot, labels);
+            }
+            self.tell(scope, id, labels, None);
         }
         self.schedule(scope, index, id);
     }
@@ -652,7 +671,10 @@ struct SpokenFor {
 
 fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
     let mut spoken = SpokenFor::default();
-    let Some(key) = scope.keys.get(&id).filter(|_| scope.explains) else {
+    if !scope.explains {
+        return spoken;
+    }
+    let Some(key) = scope.keys.get(&id) else {
         return spoken;
     };
     for (alert, rule) in key.alerts.iter().zip(&scope.rules) {

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-use super::record::Tokens;
+use super::cache::Miss;
+use super::record::{Tokens, UsageRecord};
 use crate::price::PicoUsd;
 
 /// How many buckets a window is divided into.
@@ -58,18 +59,21 @@ pub struct Sums {
     pub errors: i64,
 }
 
-/// The same for every sum. Written out, because it is done for each response several times.
+/// What buckets hold: sums that can be added to and taken from each other.
+pub trait Summed: Copy + Default {
+    /// Adds other sums to these.
+    fn add(&mut self, other: &Self);
+
+    /// Takes other sums from these.
+    fn subtract(&mut self, other: &Self);
+}
+
+/// The same for every sum. Written out, because it is done for each response several times. Where nothing was missed, all that is
+/// about waste is zero.
 macro_rules! each_sum {
     ($to:expr, $from:expr, $change:tt) => {{
         $to.cost.0 $change $from.cost.0;
-        $to.waste.0 $change $from.waste.0;
-        $to.waste_told_by_run.0 $change $from.waste_told_by_run.0;
-        $to.waste_told_by_window.0 $change $from.waste_told_by_window.0;
-        $to.evident_waste.0 $change $from.evident_waste.0;
-        $to.cost_told_by_session.0 $change $from.cost_told_by_session.0;
         $to.cache_gain.0 $change $from.cache_gain.0;
-        $to.affected $change $from.affected;
-        $to.missed $change $from.missed;
         $to.unread $change $from.unread;
         $to.fresh $change $from.fresh;
         $to.prompt $change $from.prompt;
@@ -82,6 +86,17 @@ macro_rules! each_sum {
         $to.eligible_prompt $change $from.eligible_prompt;
         $to.eligible_read $change $from.eligible_read;
         $to.errors $change $from.errors;
+        if $from.affected != 0 {
+            $to.waste.0 $change $from.waste.0;
+            $to.waste_told_by_run.0 $change $from.waste_told_by_run.0;
+            $to.waste_told_by_window.0 $change $from.waste_told_by_window.0;
+            $to.evident_waste.0 $change $from.evident_waste.0;
+            $to.affected $change $from.affected;
+            $to.missed $change $from.missed;
+        }
+        if $from.cost_told_by_session.0 != 0 {
+            $to.cost_told_by_session.0 $change $from.cost_told_by_session.0;
+        }
     }};
 }
 
@@ -99,14 +114,56 @@ impl Sums {
         }
     }
 
-    /// Adds other sums to these.
-    pub fn add(&mut self, other: &Self) {
+    /// What a response adds to any window: what the cache could have served is left to be said. `miss` is one that could have been
+    /// avoided, `unread` are the tokens that the cache did not give, whatever the cause.
+    pub fn of_record(record: &UsageRecord, miss: Option<&Miss>, unread: u64) -> Self {
+        let mut sums = Self::of(&record.all_tokens(), record.cost);
+        sums.unread = signed(unread);
+        sums.cache_gain = record
+            .rates
+            .map_or(PicoUsd::ZERO, |rates| rates.cache_gain(&record.tokens));
+        if let Some(miss) = miss {
+            sums.waste = miss.cost;
+            if miss.cause.is_evident() {
+                sums.evident_waste = miss.cost;
+            }
+            sums.affected = 1;
+            sums.missed = signed(miss.tokens);
+        }
+        sums
+    }
+}
+
+impl Summed for Sums {
+    #[inline]
+    fn add(&mut self, other: &Self) {
         each_sum!(self, other, +=);
     }
 
-    /// Takes other sums from these.
-    pub fn subtract(&mut self, other: &Self) {
+    #[inline]
+    fn subtract(&mut self, other: &Self) {
         each_sum!(self, other, -=);
+    }
+}
+
+impl Summed for PicoUsd {
+    fn add(&mut self, other: &Self) {
+        self.0 += other.0;
+    }
+
+    fn subtract(&mut self, other: &Self) {
+        self.0 -= other.0;
+    }
+}
+
+/// A plain count.
+impl Summed for i64 {
+    fn add(&mut self, other: &Self) {
+        *self += other;
+    }
+
+    fn subtract(&mut self, other: &Self) {
+        *self -= other;
     }
 }
 
@@ -116,25 +173,25 @@ pub(super) fn signed(count: u64) -> i64 {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Bucket {
+struct Bucket<S> {
     index: i64,
-    sums: Sums,
+    sums: S,
 }
 
 /// One window. At a moment it covers the bucket that holds the moment and the 59 before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Window {
+pub struct Window<S = Sums> {
     bucket_secs: i64,
     /// Whole buckets kept beyond the window, for looking back.
     kept: i64,
     /// Buckets that saw a record, oldest first: those kept beyond the window, then the `live` ones in it.
-    buckets: VecDeque<Bucket>,
+    buckets: VecDeque<Bucket<S>>,
     live: usize,
-    total: Sums,
+    total: S,
     newest: i64,
 }
 
-impl Window {
+impl<S: Summed> Window<S> {
     /// An empty window of `secs` seconds, a multiple of sixty, that can look back `lookback_secs` further.
     pub fn new(secs: i64, lookback_secs: i64) -> Self {
         let bucket_secs = (secs / BUCKETS).max(1);
@@ -143,7 +200,7 @@ impl Window {
             kept: (lookback_secs + bucket_secs - 1) / bucket_secs,
             buckets: VecDeque::new(),
             live: 0,
-            total: Sums::default(),
+            total: S::default(),
             newest: i64::MIN,
         }
     }
@@ -184,7 +241,7 @@ impl Window {
 
     /// Adds to the bucket of this second. False if the window does not hold it any more; the look-back may still take it.
     /// A second ahead of the window moves the window.
-    pub fn add(&mut self, second: i64, sums: &Sums) -> bool {
+    pub fn add(&mut self, second: i64, sums: &S) -> bool {
         self.advance(second);
         let index = second.div_euclid(self.bucket_secs);
         let in_window = index >= self.oldest();
@@ -227,18 +284,18 @@ impl Window {
     }
 
     /// The sums over the window.
-    pub fn total(&self) -> &Sums {
+    pub fn total(&self) -> &S {
         &self.total
     }
 
     /// The sums over the window as it stood at an earlier second, with what has come in since. Exact as far as the window
     /// looks back.
-    pub fn total_at(&self, second: i64) -> Sums {
+    pub fn total_at(&self, second: i64) -> S {
         let newest = second.div_euclid(self.bucket_secs);
         let oldest = newest - (BUCKETS - 1);
         let begins = |index: i64| self.buckets.partition_point(|bucket| bucket.index < index);
         if newest < self.oldest() || newest > self.newest {
-            let mut total = Sums::default();
+            let mut total = S::default();
             for bucket in self.buckets.range(begins(oldest)..begins(newest + 1)) {
                 total.add(&bucket.sums);
             }
@@ -265,21 +322,21 @@ impl Window {
     }
 
     /// The sums over the part of the window that begins with the bucket of this second.
-    pub fn total_since(&self, second: i64) -> Sums {
+    pub fn total_since(&self, second: i64) -> S {
         let oldest = second.div_euclid(self.bucket_secs);
-        let mut total = Sums::default();
+        let mut total = S::default();
         for bucket in self.in_window().filter(|bucket| bucket.index >= oldest) {
             total.add(&bucket.sums);
         }
         total
     }
 
-    fn in_window(&self) -> impl Iterator<Item = &Bucket> {
+    fn in_window(&self) -> impl Iterator<Item = &Bucket<S>> {
         self.buckets.iter().skip(self.buckets.len() - self.live)
     }
 
     /// The first second, from `from` on, of the oldest bucket in the window for which `pick` holds.
-    pub fn first_second(&self, from: i64, pick: impl Fn(&Sums) -> bool) -> Option<i64> {
+    pub fn first_second(&self, from: i64, pick: impl Fn(&S) -> bool) -> Option<i64> {
         let from = from.div_euclid(self.bucket_secs);
         let mut live = self.in_window().filter(|bucket| bucket.index >= from);
         live.find(|bucket| pick(&bucket.sums))

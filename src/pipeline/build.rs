@@ -67,7 +67,7 @@ pub(super) struct Builder<'a> {
 impl Builder<'_> {
     pub(super) fn event(&mut self, item: Item) -> Event {
         match item {
-            Item::Usage(usage) => Event::Record(self.record(&usage)),
+            Item::Usage(usage) => Event::Record(Box::new(self.record(&usage))),
             Item::Error(error) => Event::Error(self.error(&error)),
             Item::Run(run) => Event::Run(self.run(&run)),
             Item::CompactBoundary { session, agent } => {

@@ -26,7 +26,7 @@ use crate::source::Line;
 )]
 pub enum Event {
     /// A response.
-    Record(UsageRecord),
+    Record(Box<UsageRecord>),
     /// A session was compacted.
     Compacted(Arc<Labels>),
     /// An error answer.
@@ -142,7 +142,7 @@ impl Pipeline {
 )]
 pub enum Seen {
     /// A response, and whether it is new.
-    Record(UsageRecord, Sighting),
+    Record(Box<UsageRecord>, Sighting),
     /// A session was compacted.
     Compacted(Arc<Labels>),
     /// An error answer that is no copy.
