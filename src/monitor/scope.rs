@@ -527,9 +527,13 @@ pub(super) struct Names {
     epoch: i64,
     now: Weights,
     before: Weights,
-    /// What the last labels cost in a row, which is not in `now` yet: most come many times in a row.
-    last: Option<(Arc<Labels>, i128)>,
+    /// What the latest labels cost, which is not in `now` yet: the same few come again and again, and they are asked for only
+    /// when something is told.
+    latest: Vec<(Arc<Labels>, i128)>,
 }
+
+/// So many labels are told apart before they are weighed.
+const LATEST_LABELS: usize = 32;
 
 /// Models, sessions, projects.
 type Weights = [FxHashMap<Arc<str>, i128>; 3];
@@ -549,18 +553,20 @@ impl Names {
             };
             self.epoch = epoch;
         }
-        match &mut self.last {
-            Some((last, sum)) if Arc::ptr_eq(last, labels) => *sum += cost.0,
-            _ => {
-                self.settle();
-                self.last = Some((Arc::clone(labels), cost.0));
-            }
+        let mut known = self.latest.iter_mut().rev();
+        if let Some((_, sum)) = known.find(|(known, _)| Arc::ptr_eq(known, labels)) {
+            *sum += cost.0;
+            return;
         }
+        if self.latest.len() == LATEST_LABELS {
+            self.settle();
+        }
+        self.latest.push((Arc::clone(labels), cost.0));
     }
 
     /// Puts what is not in the weights yet into them.
     fn settle(&mut self) {
-        if let Some((labels, cost)) = self.last.take() {
+        for (labels, cost) in self.latest.drain(..) {
             weigh(&mut self.now, &labels, cost);
         }
     }
@@ -568,7 +574,7 @@ impl Names {
     /// The models and the sessions with the largest shares.
     pub(super) fn top(&self) -> [Vec<Share>; 3] {
         let mut now = self.now.clone();
-        if let Some((labels, cost)) = &self.last {
+        for (labels, cost) in &self.latest {
             weigh(&mut now, labels, *cost);
         }
         [0, 1, 2].map(|kind| {

@@ -81,6 +81,13 @@ pub(super) struct Piece<T, D> {
     pub(super) goes_on: bool,
 }
 
+/// What a thread has before it: its bytes, and the file that the last of them are from.
+#[derive(Default)]
+pub(super) struct Desk {
+    buffer: Vec<u8>,
+    open: Option<(PathBuf, File)>,
+}
+
 /// A piece to be read.
 pub(super) struct Job<G: Glance> {
     pub(super) path: PathBuf,
@@ -135,8 +142,8 @@ impl<G: Glance> Job<G> {
         queued
     }
 
-    fn work(&self, glance: &mut G, buffer: &mut Vec<u8>) {
-        let piece = self.read(glance, buffer);
+    fn work(&self, glance: &mut G, desk: &mut Desk) {
+        let piece = self.read(glance, desk);
         *lock(&self.state) = State::Done(piece);
         self.done.notify_all();
     }
@@ -145,10 +152,10 @@ impl<G: Glance> Job<G> {
     pub(super) fn wait(
         &self,
         glance: &mut G,
-        buffer: &mut Vec<u8>,
+        desk: &mut Desk,
     ) -> io::Result<Piece<G::Item, G::Digest>> {
         if self.claim() {
-            return self.read(glance, buffer);
+            return self.read(glance, desk);
         }
         let mut state = lock(&self.state);
         loop {
@@ -164,8 +171,15 @@ impl<G: Glance> Job<G> {
         }
     }
 
-    fn read(&self, glance: &mut G, buffer: &mut Vec<u8>) -> io::Result<Piece<G::Item, G::Digest>> {
-        let file = File::open(&self.path)?;
+    fn read(&self, glance: &mut G, desk: &mut Desk) -> io::Result<Piece<G::Item, G::Digest>> {
+        let Desk { buffer, open } = desk;
+        let file = match open {
+            Some((path, file)) if *path == self.path => file,
+            _ => {
+                let file = File::open(&self.path)?;
+                &mut open.insert((self.path.clone(), file)).1
+            }
+        };
         // The byte before tells whether a line begins at the first one.
         let base = if self.from == self.begin {
             self.from
@@ -173,7 +187,7 @@ impl<G: Glance> Job<G> {
             self.from - 1
         };
         buffer.clear();
-        let mut whole = fill(&file, buffer, base, self.to)?;
+        let mut whole = fill(file, buffer, base, self.to)?;
         let start = if self.from == self.begin {
             Some(0)
         } else {
@@ -204,7 +218,7 @@ impl<G: Glance> Job<G> {
                 break;
             }
             let more = self.file_end.min(read_to + MORE as u64);
-            whole = fill(&file, buffer, read_to, more)?;
+            whole = fill(file, buffer, read_to, more)?;
         }
         let end = end.or_else(|| memchr::memrchr(b'\n', buffer).map(|at| at + 1));
         let end = end.unwrap_or(start).max(start);
@@ -329,10 +343,10 @@ impl<G: Glance> Pool<G> {
 
     /// Does jobs until there will be none.
     pub(super) fn serve(&self, mut glance: G) {
-        let mut buffer = Vec::new();
+        let mut desk = Desk::default();
         while let Some(job) = self.next() {
             if job.claim() {
-                job.work(&mut glance, &mut buffer);
+                job.work(&mut glance, &mut desk);
             }
         }
     }

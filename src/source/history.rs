@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use super::ahead::{Glance, Job, Piece, Pool, Stretch};
+use super::ahead::{Desk, Glance, Job, Piece, Pool, Stretch};
 use super::identity::FileKey;
 use super::lines::SplitStats;
 use super::reorder::{REORDER_MS, Reorder};
@@ -243,7 +243,7 @@ fn merge_spread<D: Decode>(
         let helpers = Helpers {
             pool: &pool,
             own,
-            buffer: Vec::new(),
+            desk: Desk::default(),
             piece: spread.piece,
             // Each thread has one piece to read and one that it has read; the merge has some of its own.
             free: isize::try_from(2 * helpers + 2).unwrap_or(isize::MAX),
@@ -259,7 +259,7 @@ struct Helpers<'p, G: Glance> {
     pool: &'p Pool<G>,
     /// For pieces that nobody has begun when they are needed.
     own: G,
-    buffer: Vec<u8>,
+    desk: Desk,
     piece: u64,
     /// So many more pieces may be read ahead; below zero if some were asked for because they were needed at once.
     free: isize,
@@ -477,7 +477,7 @@ impl<D: Decode> Stream<D> {
             self.ahead = None;
             return;
         };
-        let piece = job.wait(&mut helpers.own, &mut helpers.buffer);
+        let piece = job.wait(&mut helpers.own, &mut helpers.desk);
         helpers.free += 1;
         let goes_on = match piece {
             Ok(piece) => self.take_in(piece, decoder),
