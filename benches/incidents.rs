@@ -3,6 +3,8 @@
 //! `cargo bench --bench incidents` plays three fleets (one developer, a team of agents, a service) on seeds that were not used
 //! while building; `-- 1 2 3` names seeds. The rules are the defaults, the same for every fleet. Beside them runs the obvious
 //! monitor: a minute's deque, five events, three times the mean of the first hour, one alert for each request.
+//!
+//! `INCIDENTS_LOGS=DIR` also writes each log there with its incidents, to be tried with `replay --labels`.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by it")]
 #![allow(clippy::print_stdout, reason = "figures")]
 #![allow(
@@ -20,7 +22,9 @@ mod common;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use claude_tokmon::cli::RuleArgs;
 use claude_tokmon::config::rules;
@@ -728,6 +732,9 @@ fn play(fleet: Fleet, seed: u64) -> Played {
         settings(fleet),
     );
     pipeline.evaluator.go_live();
+    let logs = std::env::var_os("INCIDENTS_LOGS").map(PathBuf::from);
+    let place = |kind: &str| Some(logs.as_ref()?.join(format!("{fleet:?}-{seed}.{kind}")));
+    let mut log = place("jsonl").map(|path| BufWriter::new(File::create(path).unwrap()));
     let source = SourceInfo::file(Path::new("app.log"));
     let (mut notices, mut obvious) = (Vec::new(), Obvious::default());
     let (mut requests, mut dollars) = (Vec::new(), 0.0);
@@ -771,6 +778,9 @@ fn play(fleet: Fleet, seed: u64) -> Played {
                 pipeline.evaluator.step_blind(now);
             }
             give(&mut pipeline, &source, id, event.line.as_bytes(), Time(at));
+            if let Some(log) = &mut log {
+                writeln!(log, "{}", event.line).unwrap();
+            }
             if let Some(plain) = event.plain {
                 requests.push(at);
                 dollars += plain.3;
@@ -785,6 +795,9 @@ fn play(fleet: Fleet, seed: u64) -> Played {
     for incident in &mut incidents {
         incident.over = incident.over.or(Some(incident.until));
     }
+    if let Some(path) = place("incidents") {
+        write_labels(&path, &incidents);
+    }
     let cost = pipeline.evaluator.totals().cost;
     let _ = dollars;
     Played {
@@ -794,6 +807,30 @@ fn play(fleet: Fleet, seed: u64) -> Played {
         obvious: obvious.alerts,
         requests,
         dollars: cost.0 as f64 / 1e12,
+    }
+}
+
+/// Writes what `--labels` reads, of the incidents that cost something.
+fn write_labels(path: &Path, incidents: &[Incident]) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    let dear = incidents.iter().filter(|i| !i.affected.is_empty());
+    for (n, incident) in dear.enumerate() {
+        let mut label = serde_json::json!({
+            "id": format!("{:?}-{n}", incident.kind),
+            "start": rfc3339(incident.first()),
+            "end": rfc3339(incident.end()),
+        });
+        // Their dollars are those of the cache.
+        if matches!(
+            incident.kind,
+            Kind::Dropped | Kind::Rewritten | Kind::PartOfTraffic | Kind::ShorterTtl
+        ) {
+            label["rule"] = incident.kind.rules()[0].into();
+        }
+        if let Some(session) = incident.session.as_ref().filter(|_| incident.one_session) {
+            label["key"] = session.clone().into();
+        }
+        writeln!(file, "{label}").unwrap();
     }
 }
 

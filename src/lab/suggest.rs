@@ -16,18 +16,15 @@ use crate::monitor::{Metric, Rule, Time};
 use crate::price::PicoUsd;
 use crate::sink::{clean, count};
 
-/// Fields that are worth changing, with values from sensitive to calm.
+/// Fields that are worth changing, with values from sensitive to calm: none is calmer than about twice the default, because what
+/// a part of a log has not seen may still come.
 const FIELDS: [(&str, &str, &[&str]); 8] = [
-    ("cost-rate", "above", &["0.5", "1", "2", "4", "8", "16"]),
-    ("cost-rate", "beyond_busy", &["1", "1.5", "2", "3", "4"]),
-    ("cache-break", "by_chance", &["1d", "7d", "30d", "90d"]),
-    (
-        "cache-waste",
-        "above",
-        &["0.1", "0.25", "0.5", "1", "2", "5"],
-    ),
+    ("cost-rate", "above", &["0.25", "0.5", "1", "2", "4"]),
+    ("cost-rate", "beyond_busy", &["1", "1.5", "2", "3"]),
+    ("cache-break", "by_chance", &["1d", "7d", "30d", "60d"]),
+    ("cache-waste", "above", &["0.1", "0.25", "0.5", "1"]),
     ("cache-drop", "beyond_busy", &["1", "1.4", "2", "3"]),
-    ("session-cost", "beyond_busy", &["1", "1.5", "2", "3", "4"]),
+    ("session-cost", "beyond_busy", &["1", "1.5", "2", "3"]),
     ("request-cost", "beyond_busy", &["1.4", "2", "2.5", "3"]),
     ("token-spike", "times_usual", &["2", "3", "4", "6"]),
 ];
@@ -79,9 +76,41 @@ pub(super) struct Cost {
     pub(super) all: PicoUsd,
 }
 
+/// What is saved has to be at least this part of all costs, in hundredths: less is chance.
+const MIN_GAIN_PERCENT: i128 = 5;
+
+/// A dollar more that is lost counts so many times: a part of a log holds few incidents, and those to come may be larger.
+const LOSS_AVERSION: i128 = 3;
+
+impl Cost {
+    /// What it costs compared with another choice, with what is lost on top of that counted several times.
+    fn beside(&self, present: &Self) -> PicoUsd {
+        let more = (self.lost - present.lost).max(PicoUsd::ZERO);
+        PicoUsd(self.all.0 + (LOSS_AVERSION - 1) * more.0)
+    }
+
+    /// Worth a change of rules.
+    pub(super) fn is_better_than(&self, present: &Self) -> bool {
+        let enough = present.all.0 * (100 - MIN_GAIN_PERCENT) / 100;
+        self.beside(present).0 < enough
+    }
+}
+
 impl Part<'_> {
     fn holds(&self, at: Time) -> bool {
         (self.from..self.to).contains(&at)
+    }
+
+    /// `cost-rate` is the net under all other rules: it finds what a part of a log has not shown. It is only made calmer where it
+    /// speaks every day.
+    fn widens_the_net(&self, candidate: &Candidate, episodes: &Episodes) -> bool {
+        let told = |episodes: &Episodes| {
+            let all = episodes.of(candidate.rule);
+            all.filter(|told| self.holds(told.first)).count() as u64
+        };
+        let days = u64::try_from(self.to.millis_since(self.from) / 86_400_000).unwrap_or(0);
+        let present = told(self.present);
+        candidate.rule == "cost-rate" && told(episodes) < present && present <= days
     }
 
     fn end_of(&self, told: &Told) -> Time {
@@ -156,19 +185,20 @@ impl Part<'_> {
     }
 }
 
-/// For each field the value that costs least on its own; only those that are better than what is in force.
+/// For each field the value that costs least on its own; only those that are clearly better than what is in force.
 pub(super) fn choose(
     candidates: &[Candidate],
     tried: &[Episodes],
     part: &Part<'_>,
 ) -> Vec<Candidate> {
-    let present = part.cost(part.present).all;
+    let present = part.cost(part.present);
     let mut chosen: Vec<(Candidate, PicoUsd)> = Vec::new();
     for (candidate, episodes) in candidates.iter().zip(tried) {
-        let cost = part.cost(episodes).all;
-        if cost >= present {
+        let cost = part.cost(episodes);
+        if !cost.is_better_than(&present) || part.widens_the_net(candidate, episodes) {
             continue;
         }
+        let cost = cost.beside(&present);
         let same = |(other, _): &&mut (Candidate, PicoUsd)| {
             (other.rule, other.field) == (candidate.rule, candidate.field)
         };

@@ -57,7 +57,7 @@ pub(super) fn try_suggestion(
     let present = training.cost(&passed.episodes);
     let mut suggested = training.cost(&second.episodes);
     let mut episodes = &second.episodes;
-    if suggested.all >= present.all {
+    if !suggested.is_better_than(&present) {
         // Each is better alone, but not all of them together.
         best.clear();
         suggested = present;
@@ -97,7 +97,8 @@ impl Suggestion {
             ));
         }
         if self.toml.is_empty() {
-            sentences.push("nothing tried costs less than the rules as they are".to_owned());
+            sentences
+                .push("nothing tried costs clearly less than the rules as they are".to_owned());
         } else {
             sentences.push("for claude-tokmon.toml:".to_owned());
             sentences.push(String::new());
