@@ -277,6 +277,54 @@ proptest! {
         prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed));
     }
 
+    /// Law 11: limits that one evaluator stands for, and that it says have led to the same, have led to the same.
+    #[test]
+    fn limits_that_are_kept_together_say_the_same(
+        seed in any::<u64>(),
+        field in proptest::sample::select(vec![
+            ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 300), ("session-cost.floor", 3),
+            ("cache-waste.above", 1), ("request-cost.floor", 1), ("token-spike.floor", 100_000),
+            ("cache-miss.above", 1), ("errors.above", 1),
+        ]),
+        base in 5_u32..600,
+        near in proptest::collection::btree_set(0_u32..60, 2..8),
+    ) {
+        let lines = lines_of(&traffic(seed, 150));
+        let (field, scale) = field;
+        let with = |near: &u32| {
+            let n = (base + near) * scale;
+            // Rules that wait for nothing, and learn at once where they learn.
+            let set = format!("{field}={}.{:03}", n / 1000, n % 1000);
+            let quick = ["token-spike.for=\"0s\"", "token-spike.times_usual=1.1", "session-cost.beyond_busy=0.1", &set];
+            pipeline(&quick)
+        };
+        let told = |pipeline: &mut Pipeline| {
+            feed(pipeline, "app.log", &lines);
+            pipeline.evaluator.stop();
+            let notices = pipeline.take_notices();
+            let said = |n: Notice| (n.rule.name.clone(), n.reason, n.episode, n.at, n.exposed, n.requests, n.explains);
+            notices.into_iter().map(said).collect::<Vec<_>>()
+        };
+        let name = field.split('.').next().unwrap();
+        let rule = |pipeline: Pipeline| {
+            let mut rules = pipeline.evaluator.scoped_rules();
+            rules.find(|rule| *rule.name == *name).unwrap()
+        };
+        let variants: Vec<_> = near.iter().map(|n| rule(with(n))).collect();
+        let all: Vec<u32> = near.iter().copied().collect();
+        let mut together = with(&all[0]);
+        together.evaluator.stand_for(variants);
+        together.evaluator.go_live();
+        let said = told(&mut together);
+        let kept = together.evaluator.kept().unwrap();
+        prop_assert!(!kept.is_empty());
+        for n in &all[kept] {
+            let mut alone = with(n);
+            alone.evaluator.go_live();
+            prop_assert_eq!(&told(&mut alone), &said, "{} with {}", field, n);
+        }
+    }
+
     /// The same requests in each minute are usual, however many they are.
     #[test]
     fn the_same_in_each_minute_fires_no_learned_rule(per_minute in 1_u64..8, output in 1_u64..20_000, read in 5_000_u64..150_000) {

@@ -10,6 +10,7 @@ mod figures;
 mod incidents;
 mod inputs;
 mod journal;
+mod kin;
 mod lanes;
 mod page;
 mod page_file;
@@ -78,7 +79,7 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     let page = lab.report.as_deref().map(PageFile::create).transpose()?;
     let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
     sinks.refresh(now);
-    let mut passed = pass(options, span, now, choices, Some(&mut sinks))?;
+    let mut passed = pass(options, span, now, &choices, Some(&mut sinks))?;
     let tried = passed.lanes.split_off(lab.combinations.len());
     let suggestion = match &lab.suggest {
         Some(suggest) if passed.pipeline.evaluator.totals().records > 0 => {

@@ -37,7 +37,7 @@ pub(super) fn pass(
     options: &Options,
     span: &Span,
     now: Time,
-    choices: Vec<Vec<Rule>>,
+    choices: &[Vec<Rule>],
     mut sinks: Option<&mut Sinks>,
 ) -> Result<Pass> {
     let (files, errors) = open_all(&options.inputs)?;

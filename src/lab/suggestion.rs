@@ -53,7 +53,7 @@ pub(super) fn try_suggestion(
     let changes: Vec<String> = best.iter().map(suggest::Candidate::assignment).collect();
     let mut with = options.clone();
     with.settings.rules = span.lab.rules_with(&changes)?;
-    let second = pass(&with, span, now, Vec::new(), None)?;
+    let second = pass(&with, span, now, &[], None)?;
     let present = training.cost(&passed.episodes);
     let mut suggested = training.cost(&second.episodes);
     let mut episodes = &second.episodes;

@@ -130,6 +130,15 @@ struct Told {
     reopened_at: Option<Time>,
 }
 
+/// What the limit of a rule follows from at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// What is usual for the key.
+    pub usual: Usual,
+    /// What the deciding window cost.
+    pub cost: PicoUsd,
+}
+
 /// One firing of one rule for one key, from its first affected record to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episode {
@@ -143,6 +152,8 @@ pub struct Episode {
     pub step: usize,
     /// The limit it fired on, kept until it resolves.
     pub limit: Amount,
+    /// What that limit follows from.
+    pub basis: Basis,
     /// What was usual when it fired.
     pub usual: Option<Usual>,
     /// The odds that it is chance, when it fired, and for which length.
@@ -178,6 +189,7 @@ impl Episode {
             before: None,
             step: 0,
             limit,
+            basis: Basis::default(),
             usual: None,
             odds: None,
             exposed: PicoUsd::ZERO,
@@ -406,10 +418,15 @@ impl Alert {
     fn fire(&mut self, now: Time, begin: impl FnOnce() -> Episode) -> Phase {
         if let Some(episode) = &mut self.episode {
             let Episode {
-                step, limit, odds, ..
+                step,
+                limit,
+                basis,
+                odds,
+                ..
             } = begin();
             episode.step = step;
             episode.limit = limit;
+            episode.basis = basis;
             episode.odds = odds;
             episode.stale = false;
             episode.last_evidence = now;
@@ -446,13 +463,11 @@ impl Alert {
         }
     }
 
-    /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far; what another alert
-    /// explains is not told.
-    pub fn due(&self, now: Time, exposed: PicoUsd, inhibited: bool) -> Option<Reason> {
+    /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far.
+    pub fn due(&self, now: Time, exposed: PicoUsd) -> Option<Reason> {
         let episode = self.episode.as_deref()?;
         let told = &episode.told;
         match (self.phase, told.at) {
-            (Phase::Firing, _) if inhibited => None,
             (Phase::Firing, told_at)
                 if self.reading != Reading::Breach && (told_at.is_none() || told.over) =>
             {

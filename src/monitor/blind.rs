@@ -23,12 +23,12 @@ pub struct BlindSpot {
 }
 
 /// All blind spots, those that are over for as long as they may come back.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Blind {
     spots: BTreeMap<BlindSpot, Spot>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Spot {
     alert: Alert,
     is_on: bool,
@@ -94,7 +94,7 @@ impl Blind {
             if let Some(episode) = spot.alert.open_mut().filter(|_| spot.is_on) {
                 episode.last_evidence = now;
             }
-            let Some(reason) = spot.alert.due(now, PicoUsd::ZERO, false).filter(|_| live) else {
+            let Some(reason) = spot.alert.due(now, PicoUsd::ZERO).filter(|_| live) else {
                 continue;
             };
             let Some(episode) = spot.alert.episode.as_deref_mut() else {

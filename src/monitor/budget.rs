@@ -69,7 +69,7 @@ pub trait Calendar: std::fmt::Debug + Send + Sync {
 }
 
 /// The calendar of UTC as far as hours and days go; its months are days too. For tests, and where no budget is set.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PlainDays;
 
 impl Calendar for PlainDays {
@@ -98,7 +98,7 @@ const FORECAST_SPENT: i128 = 20;
 const FORECAST_AHEAD: i64 = 25;
 
 /// One budget.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Budget {
     rule: Arc<Rule>,
     /// The same, as it is told when all is spent.

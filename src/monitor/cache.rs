@@ -294,7 +294,7 @@ const TRUST_MS: i64 = 24 * 3_600_000;
 const MAX_STREAMS: usize = 10_000;
 
 /// All conversations.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CacheTracker {
     /// Prompts smaller than this are not judged.
     min_prompt_tokens: u64,

@@ -22,7 +22,7 @@ const RECENT_MS: i64 = 3_600_000;
 const MAX_USES: u32 = 100;
 
 /// What is kept of a response of the last hour.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Recent {
     /// `i64::MIN` if it had no time.
     first: Time,
@@ -104,7 +104,7 @@ pub enum Sighting {
 }
 
 /// What is remembered for the sake of a response while it is recent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Ageing {
     at: Time,
     id: ResponseId,
@@ -113,7 +113,7 @@ struct Ageing {
 }
 
 /// The responses counted so far.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dedupe {
     /// Those of the last hour.
     recent: FxHashMap<ResponseId, Recent>,

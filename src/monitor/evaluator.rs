@@ -25,6 +25,7 @@ use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
 use super::totals::{GroupBy, Totals};
+use super::variants::Variants;
 use super::voices::Voices;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
@@ -86,7 +87,7 @@ pub struct Remembered {
 }
 
 /// Turns records and ticks into notices.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Evaluator {
     pub(super) scopes: Vec<Scope>,
     blind_rule: Option<Arc<Rule>>,
@@ -163,9 +164,45 @@ impl Evaluator {
                 silenced: BTreeSet::new(),
                 outspoken: BTreeSet::new(),
                 voices: Voices::default(),
+                variants: None,
             },
             budgets,
         }
+    }
+
+    /// Lets a rule stand for others that differ in one number of their limit, the most sensitive first. From now on
+    /// [`kept`](Self::kept) tells which of them would have led to the same. Episodes that are on go on with the limits of the rule
+    /// that is in force from now on, as if it had always been.
+    pub fn stand_for(&mut self, rules: Vec<Arc<Rule>>) {
+        let variants = Variants::new(rules);
+        let (rule, asked) = (variants.in_force(), variants.most_sensitive());
+        for scope in &mut self.scopes {
+            let Some(slot) = scope.rules.iter().position(|r| r.name == rule.name) else {
+                continue;
+            };
+            scope.rules[slot] = Arc::clone(rule);
+            scope.asked[slot] = Arc::clone(asked);
+            for key in scope.keys.values_mut() {
+                if let Some(episode) = key.alerts[slot].episode.as_deref_mut()
+                    && let Some(limit) = rule.limit_on(episode.basis)
+                {
+                    episode.limit = limit;
+                }
+            }
+        }
+        self.state.variants = Some(variants).filter(|variants| variants.rules().len() > 1);
+    }
+
+    /// The rules that look at windows or conversations, as they are in force.
+    pub fn scoped_rules(&self) -> impl Iterator<Item = Arc<Rule>> + '_ {
+        self.scopes
+            .iter()
+            .flat_map(|scope| scope.rules.iter().cloned())
+    }
+
+    /// Which of the rules that one stands for have led to the same so far; none if it stands for itself alone.
+    pub fn kept(&self) -> Option<std::ops::Range<usize>> {
+        self.state.variants.as_ref().map(Variants::kept)
     }
 
     /// All that it remembers, to be taken up again by [`restore`](Self::restore).

@@ -4,7 +4,7 @@
 //! here. The same records and ticks give the same notices, live and in replay.
 //!
 //! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
-//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
+//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
 //! of rules with the same keys), `reading` (a rule's value against its limit), `state` (what all keys share), `notice` (what
 //! is told), [`evaluator`](Evaluator).
 
@@ -25,10 +25,11 @@ mod rule;
 mod scope;
 mod state;
 mod totals;
+mod variants;
 mod voices;
 mod window;
 
-pub use alert::{Alert, CauseTally, Episode, Notice, Phase, Reading, Reason, Share};
+pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Reason, Share};
 pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use blind::BlindSpot;
 pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
@@ -45,4 +46,5 @@ pub use record::{
 };
 pub use rule::{DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity};
 pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
+pub use variants::Variants;
 pub use window::{BUCKETS, Summed, Sums, Window};

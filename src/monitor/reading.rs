@@ -2,13 +2,14 @@
 //!
 //! Reads only. What follows from a reading is the alert's business.
 
-use super::alert::{Episode, Phase, Reading};
+use super::alert::{Basis, Episode, Phase, Reading};
 use super::baseline::{Amount, Baseline, UNIT, Usual};
 use super::cache::{CacheTracker, Odds};
 use super::metric::{Metric, Value};
 use super::record::Time;
 use super::rule::{Limit, Rule};
 use super::scope::Key;
+use super::variants::{Variants, decide};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -27,13 +28,19 @@ pub(super) struct Read {
     /// The deciding window has a value.
     pub(super) has_value: bool,
     pub(super) limit: Amount,
+    pub(super) basis: Basis,
     pub(super) step: usize,
     pub(super) odds: Option<(Odds, u32)>,
 }
 
 /// Reads a rule for a key. `arrived`: a record of the key has just come in.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "all that a reading may depend on"
+)]
 pub(super) fn read(
     cache: &mut CacheTracker,
+    variants: Option<&Variants>,
     key: &Key,
     rule: &Rule,
     slot: usize,
@@ -59,7 +66,7 @@ pub(super) fn read(
         | Metric::Errors
         | Metric::Blind
         | Metric::Budget
-        | Metric::CacheWaste => read_window(cache, key, rule, slot, usual, now),
+        | Metric::CacheWaste => read_window(cache, variants, key, rule, slot, usual, now),
     }
 }
 
@@ -177,6 +184,7 @@ impl Read {
             reading,
             has_value: true,
             limit: 0,
+            basis: Basis::default(),
             step: 0,
             odds: None,
         }
@@ -202,6 +210,7 @@ fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
         reading,
         has_value: true,
         limit,
+        basis: Basis::default(),
         step: 0,
         odds: None,
     }
@@ -219,8 +228,13 @@ fn is_uncached(key: &Key, rule: &Rule) -> bool {
     total.is_some_and(|sums| sums.cached == 0 && sums.large >= rule.min_requests)
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "all that a reading may depend on"
+)]
 fn read_window(
     cache: &mut CacheTracker,
+    variants: Option<&Variants>,
     key: &Key,
     rule: &Rule,
     slot: usize,
@@ -243,9 +257,16 @@ fn read_window(
         .window(secs)
         .map(|window| *window.total())
         .unwrap_or_default();
+    let basis = open.map_or(
+        Basis {
+            usual,
+            cost: total.cost,
+        },
+        |episode| episode.basis,
+    );
     let limit = open
         .map(|episode| episode.limit)
-        .or_else(|| rule.limit_now(usual, total.cost));
+        .or_else(|| rule.limit_on(basis));
     // Too little can only be said of a window that has been watched from end to end.
     let young =
         matches!(rule.limit, Limit::Below(_)) && now.millis_since(key.first_record) < secs * 1000;
@@ -260,10 +281,21 @@ fn read_window(
             reading,
             has_value: false,
             limit: limit.unwrap_or(0),
+            basis,
             step,
             odds: None,
         };
     };
+    // Each variant of the rule is asked with its own limit, as far as the answer leads anywhere: what is told and on goes on
+    // until it is clear, and what is not on need not be clear.
+    let ask = |matters: bool, holds: &dyn Fn(Amount) -> bool| {
+        let variants = variants.filter(|_| matters);
+        decide(variants, rule, |rule| {
+            rule.limit_on(basis).is_some_and(holds)
+        })
+    };
+    let may_be_told = open.is_none_or(|episode| !episode.is_told_open());
+    let may_end = open.is_some();
     // A share says nothing if it is that of a single large prompt, or if most of it was in the nature of things: first prompts,
     // pauses, users that cannot be told apart.
     let unread = total.eligible_prompt - total.eligible_read;
@@ -275,8 +307,12 @@ fn read_window(
                 .may_be_chance(total.affected, total.eligible));
     // A few ordinary misses of a large prompt soon cost more than the limit; that is no news unless it is much more.
     let is_ordinary = rule.metric == Metric::CacheWaste
-        && !value_of(total.evident_waste, rule, secs).is_above(limit)
-        && !value.is_above(limit * ORDINARY_MISSES)
+        && !ask(may_be_told, &|limit| {
+            value_of(total.evident_waste, rule, secs).is_above(limit)
+        })
+        && !ask(may_be_told, &|limit| {
+            value.is_above(limit * ORDINARY_MISSES)
+        })
         && cache
             .odds(now)
             .may_be_chance(total.affected, total.eligible);
@@ -285,8 +321,8 @@ fn read_window(
     let (breach, clear) = match rule.limit {
         Limit::Below(_) => (value.is_below(limit), value.is_clear_above(limit)),
         _ => (
-            value.is_above(limit) && enough_waste,
-            value.is_clear_below(limit) || little_waste,
+            ask(may_be_told, &|limit| value.is_above(limit)) && enough_waste,
+            ask(may_end, &|limit| value.is_clear_below(limit)) || little_waste,
         ),
     };
     let reading = match (breach, clear) {
@@ -298,6 +334,7 @@ fn read_window(
         reading,
         has_value: true,
         limit,
+        basis,
         step,
         odds: None,
     }
@@ -356,13 +393,19 @@ fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: 
         reading,
         has_value: true,
         limit,
+        basis: Basis::default(),
         step: 0,
         odds,
     }
 }
 
 /// Whether other alerts have spoken for so much of what is over the limit that this one has nothing to add.
-pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
+pub(super) fn is_explained(
+    variants: Option<&Variants>,
+    key: &Key,
+    rule: &Rule,
+    episode: &Episode,
+) -> bool {
     let Some(window) = rule
         .windows
         .get(episode.step)
@@ -376,7 +419,15 @@ pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
     // Over the limit, in the unit of the window's sum.
     let scale = i128::from(window.secs());
     let per = i128::from(rule.per_secs.unwrap_or(window.secs()));
-    let excess = |sum: i128| sum - episode.limit * scale / per;
+    let limit_of = |rule: &Rule| match variants {
+        Some(_) => rule.limit_on(episode.basis).unwrap_or(episode.limit),
+        None => episode.limit,
+    };
+    let mostly_excess = |part: i128, sum: i128| {
+        decide(variants, rule, |rule| {
+            mostly(part, sum - limit_of(rule) * scale / per)
+        })
+    };
     match rule.metric {
         Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
         Metric::CacheMiss => mostly(told.0, total.waste.0),
@@ -386,16 +437,18 @@ pub(super) fn is_explained(key: &Key, rule: &Rule, episode: &Episode) -> bool {
             } else {
                 told
             };
-            mostly(by_others.0, excess(total.cost.0))
+            mostly_excess(by_others.0, total.cost.0)
         }
         Metric::CostPerRequest => {
-            let excess = total.cost.0 - episode.limit * i128::from(total.requests);
-            mostly(told.0, excess)
+            let requests = i128::from(total.requests);
+            decide(variants, rule, |rule| {
+                mostly(told.0, total.cost.0 - limit_of(rule) * requests)
+            })
         }
         // Tokens that the cache did not give are for the rules about the cache to judge.
-        Metric::Tokens => mostly(
+        Metric::Tokens => mostly_excess(
             i128::from(total.unread) * UNIT,
-            excess(i128::from(total.fresh) * UNIT),
+            i128::from(total.fresh) * UNIT,
         ),
         Metric::MissRun
         | Metric::PromptTokens

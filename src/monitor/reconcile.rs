@@ -41,7 +41,7 @@ pub struct Change {
 }
 
 /// All runs.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Ledger {
     accounts: FxHashMap<u64, Account>,
     /// Runs in the order of coming; only where memory is bounded.
@@ -49,7 +49,7 @@ pub struct Ledger {
     max: Option<usize>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Account {
     counted: Vec<Counted>,
     reported: Vec<Reported>,
@@ -62,7 +62,7 @@ struct Account {
 }
 
 /// What was counted of one model.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Counted {
     model: Arc<str>,
     tokens: Tokens,
@@ -75,7 +75,7 @@ struct Counted {
 }
 
 /// What a run reported of one model.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Reported {
     usage: RunUsage,
     /// The sum of processes that have ended: reports run on within one and begin anew in the next.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use globset::GlobMatcher;
 
+use super::alert::Basis;
 use super::baseline::{Amount, MIN_MINUTES, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
@@ -393,6 +394,11 @@ impl Rule {
 
     fn has_learned(&self, usual: Usual) -> bool {
         usual.minutes >= self.minutes_to_learn()
+    }
+
+    /// The same for what was known at some moment.
+    pub fn limit_on(&self, basis: Basis) -> Option<Amount> {
+        self.limit_now(basis.usual, basis.cost)
     }
 
     /// The limit for a key whose usual values are known, from above unless the rule says below. `None` while learning.

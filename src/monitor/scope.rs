@@ -32,7 +32,7 @@ const RECENT_MISSES: usize = 32;
 const MAX_NAMES: usize = 256;
 
 /// Rules that share keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Scope {
     pub(super) by: Vec<Label>,
     pub(super) filter: Filter,
@@ -40,6 +40,8 @@ pub(super) struct Scope {
     /// Lengths of all windows that its rules need, shortest first.
     pub(super) window_secs: Vec<i64>,
     pub(super) rules: Vec<Arc<Rule>>,
+    /// The same rules as they are asked whether all is quiet: of variants the most sensitive.
+    pub(super) asked: Vec<Arc<Rule>>,
     pub(super) keys: FxHashMap<u64, Key>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
@@ -53,7 +55,7 @@ pub(super) struct Scope {
 }
 
 /// What one key has seen.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) labels: Arc<Labels>,
     pub(super) windows: Vec<Window>,
@@ -94,6 +96,7 @@ impl Scope {
             min_prompt_tokens: rule.min_prompt_tokens,
             window_secs: Vec::new(),
             rules: Vec::new(),
+            asked: Vec::new(),
             keys: FxHashMap::default(),
             max_keys,
             other: Vec::new(),
@@ -122,6 +125,7 @@ impl Scope {
         self.learns |= rule.limit.learns();
         self.explains |=
             matches!(rule.metric, Metric::MissRun | Metric::CacheWaste) || is_session_cost(&rule);
+        self.asked.push(Arc::clone(&rule));
         self.rules.push(rule);
     }
 
@@ -522,7 +526,7 @@ impl Key {
 }
 
 /// Who costs what, over the present and the last stretch of a few minutes.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Names {
     epoch: i64,
     now: Weights,

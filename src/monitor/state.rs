@@ -24,6 +24,7 @@ use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Rule, Severity};
 use super::scope::{Key, Scope};
 use super::totals::Totals;
+use super::variants::{Variants, decide};
 use super::voices::{Voices, Withheld, is_about_spending};
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
@@ -32,7 +33,7 @@ use crate::price::PicoUsd;
 const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
 
 /// All that scopes share.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) now: Time,
     pub(super) lateness_ms: i64,
@@ -66,10 +67,13 @@ pub(super) struct State {
     /// Rules about spending that keep quiet because another one speaks.
     pub(super) outspoken: BTreeSet<Arc<str>>,
     pub(super) voices: Voices,
+    /// Other limits that one of the rules stands for.
+    #[serde(skip)]
+    pub(super) variants: Option<Variants>,
 }
 
 /// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pace {
     pub(super) window: Window<PicoUsd>,
     pub(super) minutes: VecDeque<i64>,
@@ -291,18 +295,6 @@ impl State {
                 }
             }
         }
-        // Minutes of an episode enter the baseline once it can no longer reopen.
-        let alerts = &key.alerts;
-        let is_over = |slot: &usize, _: &mut _| alerts[*slot].episode.is_none();
-        for (slot, samples) in key.held.extract_if(.., is_over) {
-            let baseline = match &mut scope.pooled {
-                Some(pooled) => &mut pooled[slot],
-                None => &mut key.baselines[slot],
-            };
-            for (minute, sample) in samples {
-                baseline.add(minute, sample);
-            }
-        }
     }
 
     /// Reads all rules of a key, moves their alerts, and gives the notices that are due.
@@ -321,7 +313,7 @@ impl State {
         let baselines = scope.pooled.as_ref().unwrap_or(&key.baselines);
         // Nearly always empty, and then it costs nothing.
         let mut due: Vec<usize> = Vec::new();
-        for (slot, (alert, rule)) in key.alerts.iter().zip(&scope.rules).enumerate() {
+        for (slot, (alert, rule)) in key.alerts.iter().zip(&scope.asked).enumerate() {
             let baseline = baselines.get(slot);
             if !alert.is_quiet() || !stays_quiet(&self.cache, key, rule, is_pooled, baseline) {
                 due.push(slot);
@@ -351,7 +343,7 @@ impl State {
         };
         let now = self.now.secs();
         let next = if key.is_at_rest() {
-            key.next_at_rest(&self.cache, &scope.rules, (is_pooled, forgets), now)
+            key.next_at_rest(&self.cache, &scope.asked, (is_pooled, forgets), now)
         } else {
             key.next_change(&scope.rules, now)
         };
@@ -375,7 +367,17 @@ impl State {
             .map(Baseline::usual)
             .unwrap_or_default();
         let came = arrived.is_some();
-        let read = read(&mut self.cache, key, &rule, slot, usual, self.now, came);
+        let variants = self.variants.as_ref();
+        let read = read(
+            &mut self.cache,
+            variants,
+            key,
+            &rule,
+            slot,
+            usual,
+            self.now,
+            came,
+        );
         let conversation = key.labels.conversation;
         let mut alert = std::mem::take(&mut key.alerts[slot]);
         let before = alert.phase;
@@ -409,7 +411,19 @@ impl State {
             self.pace.disturbed = self.pace.disturbed.max(self.now.minute());
         }
         if let Some(key) = scope.keys.get_mut(&id) {
+            // Minutes of an episode enter the baseline once it can no longer reopen.
+            let is_over = alert.episode.is_none();
+            let held = is_over.then(|| key.held.remove(&slot)).flatten();
             key.alerts[slot] = alert;
+            if let Some(samples) = held {
+                let baseline = match &mut scope.pooled {
+                    Some(pooled) => &mut pooled[slot],
+                    None => &mut key.baselines[slot],
+                };
+                for (minute, sample) in samples {
+                    baseline.add(minute, sample);
+                }
+            }
         }
         if ends && self.resuming && !rule.metric.is_announcement() {
             self.note_unheard(scope, id, slot);
@@ -426,7 +440,7 @@ impl State {
         let is_news = if was_told {
             episode.is_told_open()
         } else {
-            !is_explained(key, &scope.rules[slot], episode)
+            !is_explained(self.variants.as_ref(), key, &scope.rules[slot], episode)
         };
         if !is_news {
             return;
@@ -490,6 +504,7 @@ impl State {
         episode.last_evidence = self.now;
         episode.last_value = self.now;
         episode.usual = usual.is_learned().then_some(usual);
+        episode.basis = read.basis;
         episode.odds = read.odds;
         if rule.metric == Metric::Silence {
             episode.since = key.last_usage.unwrap_or(self.now);
@@ -561,19 +576,23 @@ impl State {
                 continue;
             };
             let told = episode.is_told();
+            let variants = self.variants.as_ref();
             // Where nothing can be seen, silence says nothing.
             let is_blind = rule.metric == Metric::Silence && self.blind.is_told();
-            let inhibited =
-                alert.phase == Phase::Firing && (is_blind || is_explained(key, &rule, episode));
             let exposed = self.exposed(&rule, episode).0;
-            let due = alert.due(self.now, exposed, inhibited);
+            let due = alert.due(self.now, exposed);
+            // What another alert explains is not told.
+            let inhibited = alert.phase == Phase::Firing
+                && (due.is_some() || !told)
+                && (is_blind || is_explained(variants, key, &rule, episode));
+            let due = due.filter(|_| !inhibited);
             if inhibited && !told && !is_blind {
                 self.note_explained(&rule.name);
             }
             let Some(mut reason) = due else { continue };
             let withheld = match reason {
                 Reason::First | Reason::Reopened => {
-                    let is_grave = is_grave(key, &rule, episode);
+                    let is_grave = is_grave(self.variants.as_ref(), key, &rule, episode);
                     self.voices.withheld(&rule, episode.id, is_grave, self.now)
                 }
                 _ => None,
@@ -654,11 +673,19 @@ impl State {
 }
 
 /// What is critical and several times over its limit waits for nothing.
-fn is_grave(key: &Key, rule: &Rule, episode: &Episode) -> bool {
+fn is_grave(variants: Option<&Variants>, key: &Key, rule: &Rule, episode: &Episode) -> bool {
     const TIMES: i128 = 3;
     let (_, value) = key.value(rule, Some(episode.step));
+    let limit_of = |rule: &Rule| match variants {
+        Some(_) => rule.limit_on(episode.basis).unwrap_or(episode.limit),
+        None => episode.limit,
+    };
     rule.severity == Severity::Critical
-        && value.is_some_and(|value| value.is_above(TIMES * episode.limit))
+        && value.is_some_and(|value| {
+            decide(variants, rule, |rule| {
+                value.is_above(TIMES * limit_of(rule))
+            })
+        })
 }
 
 /// Dollars that the open alerts of a key have spoken for so far, by kind of rule.

@@ -48,7 +48,7 @@ const FOR_THE_OTHERS_MS: i64 = 15 * 60_000;
 const BETWEEN_REPEATS_MS: i64 = 10 * 60_000;
 
 /// All that are speaking.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Voices {
     voices: Vec<Voice>,
     /// When notices about money were given, in the last quarter of an hour.
