@@ -55,6 +55,11 @@ impl Known {
     pub(super) fn ahead() -> Self {
         Self::at_most(MAX_LABELS_AHEAD)
     }
+
+    /// Labels are made anew from now on.
+    pub(super) fn forget_labels(&mut self) {
+        self.labels.clear();
+    }
 }
 
 /// Makes events of parsed items.

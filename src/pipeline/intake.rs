@@ -351,6 +351,10 @@ impl Intake {
     }
 }
 
+/// Names are shared by so many lines at least. They are counted by whoever holds them, and the thread that judges lines and the
+/// one that reads the next ones would wait for each other at every line if they counted on the same ones.
+const LINES_OF_A_NAME: u64 = 200;
+
 /// Reads lines ahead.
 #[derive(Debug)]
 pub struct IntakeAhead {
@@ -393,6 +397,9 @@ impl Glance for IntakeAhead {
     }
 
     fn digest(&mut self) -> Digest {
+        if self.digest.counts.lines > LINES_OF_A_NAME {
+            self.known.forget_labels();
+        }
         std::mem::take(&mut self.digest)
     }
 }
