@@ -40,6 +40,15 @@ impl Told {
         self.pages.iter().filter(|at| **at <= answered).count() as u64
     }
 
+    /// Until when it was on, in a log that ends so. What is said once is over when it is said.
+    pub(super) fn until(&self, end: Time) -> Time {
+        if self.open && !self.rule.metric.is_announcement() {
+            end.max(self.last)
+        } else {
+            self.last
+        }
+    }
+
     /// Whether a response with these labels is one that its rule looks at under its key.
     pub(super) fn covers(&self, labels: &Labels) -> bool {
         let same = |label: &Label| match label {

@@ -148,15 +148,9 @@ pub(super) fn impact(impact: &Impact, response_secs: i64, without_secs: i64) -> 
 
 /// Milliseconds that episodes were on, from the first notice to the end.
 fn on_ms(episodes: &Episodes, end: Time) -> i64 {
-    let of = |told: &super::episodes::Told| {
-        let until = if told.open {
-            end.max(told.last)
-        } else {
-            told.last
-        };
-        until.millis_since(told.first)
-    };
-    episodes.all().map(of).sum()
+    let all = episodes.all();
+    all.map(|told| told.until(end).millis_since(told.first))
+        .sum()
 }
 
 fn hours(ms: i64) -> String {

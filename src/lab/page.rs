@@ -250,7 +250,7 @@ impl Page<'_> {
                 class: class(told.rule.severity),
                 from: told.since,
                 told: told.first,
-                to: if told.open { end } else { told.last },
+                to: told.until(end),
                 title: format!(
                     "{}, told {}: {}",
                     told.rule.name,
@@ -272,8 +272,18 @@ impl Page<'_> {
         }
         html.push_str("<div class=scroll><table><tr><th>told<th class=rule>rule<th class=words>what and why<th>on for<th>notices<th>exposed");
         let clock = self.report.style.clock;
+        let end = self
+            .report
+            .totals
+            .span
+            .map_or(Time(i64::MIN), |(_, last)| last);
         for told in all.iter().take(MAX_LISTED) {
-            let length = told.last.millis_since(told.since) / 1000;
+            let length = told.until(end).millis_since(told.since) / 1000;
+            let (length, still) = match told.rule.metric.is_announcement() {
+                true => (String::new(), ""),
+                false if told.open => (duration(length), ", still on"),
+                false => (duration(length), ""),
+            };
             let mut words = String::new();
             for (i, line) in told.words.iter().enumerate() {
                 let line = escape(line);
@@ -288,8 +298,8 @@ impl Page<'_> {
                 clock.full(told.first),
                 class(told.rule.severity),
                 escape(&told.rule.name),
-                duration(length),
-                if told.open { ", still on" } else { "" },
+                length,
+                still,
                 count(told.notices),
                 told.exposed.map_or_else(String::new, |usd| usd.to_string()),
             );

@@ -69,8 +69,7 @@ pub(super) fn lines(timeline: &Timeline, episodes: &Episodes, clock: Clock) -> V
         let mut columns = vec![' '; n];
         let told_of: Vec<&Told> = episodes.of(&told.rule.name).collect();
         for told in &told_of {
-            let until = if told.open { end } else { told.last };
-            let last = column(until).min(n - 1);
+            let last = column(told.until(end)).min(n - 1);
             for place in &mut columns[column(told.since).min(last)..=last] {
                 if *place == ' ' {
                     *place = '─';

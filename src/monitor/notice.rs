@@ -148,13 +148,7 @@ pub(super) fn is_explaining(rule: &Rule) -> bool {
 fn top_of_misses(key: &Key, since: Time) -> [Vec<(Arc<str>, u8)>; 3] {
     let mut weights: [Vec<(Arc<str>, i128)>; 3] = Default::default();
     for miss in key.misses.iter().filter(|miss| miss.at >= since) {
-        let labels = &miss.labels;
-        let names = [
-            Some(&labels.model),
-            labels.session.as_ref(),
-            labels.project.as_ref(),
-        ];
-        for (weights, name) in weights.iter_mut().zip(names) {
+        for (weights, name) in weights.iter_mut().zip(miss.labels.names()) {
             let Some(name) = name else { continue };
             match weights.iter_mut().find(|(known, _)| known == name) {
                 Some((_, weight)) => *weight += miss.cost.0,

@@ -153,6 +153,15 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// Model, session and project, as far as they are known.
+    pub fn names(&self) -> [Option<&Arc<str>>; 3] {
+        [
+            Some(&self.model),
+            self.session.as_ref(),
+            self.project.as_ref(),
+        ]
+    }
+
     /// Fills in the hashes that tell conversations and runs apart.
     #[must_use]
     pub fn with_hashes(mut self) -> Self {

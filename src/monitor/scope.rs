@@ -592,12 +592,7 @@ impl Names {
 }
 
 fn weigh(weights: &mut Weights, labels: &Labels, cost: i128) {
-    let names = [
-        Some(&labels.model),
-        labels.session.as_ref(),
-        labels.project.as_ref(),
-    ];
-    for (weights, name) in weights.iter_mut().zip(names) {
+    for (weights, name) in weights.iter_mut().zip(labels.names()) {
         let Some(name) = name else { continue };
         if let Some(weight) = weights.get_mut(name) {
             *weight += cost;
