@@ -95,7 +95,7 @@ pub(super) struct Spoken {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived<'a> {
     labels: &'a Arc<Labels>,
-    /// A response that missed nothing, and no error.
+    /// A response that missed nothing and is not late, and no error.
     is_plain: bool,
 }
 
@@ -198,7 +198,7 @@ impl State {
         }
         let arrived = Some(Arrived {
             labels: &record.labels,
-            is_plain: miss.is_none(),
+            is_plain: miss.is_none() && at.secs() >= self.now.secs(),
         });
         self.evaluate(index, scope, id, arrived);
         let told = spoken_for(scope, id);
