@@ -258,3 +258,69 @@ pub(super) fn comparison(parts: &[(&str, i64, Cost, Cost)]) -> Vec<Vec<String>> 
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::{Notice, Reason};
+    use std::sync::Arc;
+
+    fn cost(dollars: i128, lost: i128) -> Cost {
+        Cost {
+            lost: PicoUsd(lost * PicoUsd::DOLLAR.0),
+            all: PicoUsd(dollars * PicoUsd::DOLLAR.0),
+            ..Cost::default()
+        }
+    }
+
+    #[test]
+    fn a_small_gain_is_chance_and_a_loss_on_top_counts_three_times() {
+        let present = cost(100, 20);
+        assert!(cost(94, 20).is_better_than(&present));
+        assert!(!cost(96, 20).is_better_than(&present));
+        // Ten dollars fewer, with two more of them lost: as if it were six.
+        assert!(cost(90, 22).is_better_than(&present));
+        assert!(!cost(90, 23).is_better_than(&present));
+    }
+
+    /// So many alerts of `cost-rate` in ten days; a calmer limit would have told none of them.
+    fn chosen(alerts: u64) -> usize {
+        let mut rule = Rule::blank();
+        rule.name = "cost-rate".into();
+        let rule = Arc::new(rule);
+        let start = Time(1_795_399_200_000);
+        let mut present = Episodes::default();
+        for n in 0..alerts {
+            let at = start.plus_secs(i64::try_from(n).unwrap() * 3600);
+            present.note(&[Notice::in_words(
+                &rule,
+                Reason::First,
+                Vec::new(),
+                n,
+                at,
+                at,
+                "",
+            )]);
+        }
+        let part = Part {
+            from: start,
+            to: start.plus_secs(10 * 86_400),
+            journal: &Journal::default(),
+            incidents: &[],
+            present: &present,
+            page_cost: PicoUsd::DOLLAR,
+            response_secs: 0,
+        };
+        let calmer = Candidate {
+            rule: "cost-rate",
+            field: "above",
+            value: "4",
+        };
+        choose(&[calmer], &[Episodes::default()], &part).len()
+    }
+
+    #[test]
+    fn the_net_is_made_wider_only_where_it_speaks_every_day() {
+        assert_eq!((chosen(10), chosen(11)), (0, 1));
+    }
+}

@@ -50,18 +50,24 @@ pub(super) fn try_suggestion(
     let training = part(first, until);
     let rest = part(until, end);
     let mut best = suggest::choose(chosen.candidates, chosen.tried, &training);
-    let changes: Vec<String> = best.iter().map(suggest::Candidate::assignment).collect();
-    let mut with = options.clone();
-    with.settings.rules = span.lab.rules_with(&changes)?;
-    let second = pass(&with, span, now, &[], None)?;
     let present = training.cost(&passed.episodes);
-    let mut suggested = training.cost(&second.episodes);
-    let mut episodes = &second.episodes;
-    if !suggested.is_better_than(&present) {
-        // Each is better alone, but not all of them together.
-        best.clear();
-        suggested = present;
-        episodes = &passed.episodes;
+    let (mut suggested, mut episodes) = (present, &passed.episodes);
+    let second = if best.is_empty() {
+        None
+    } else {
+        let changes: Vec<String> = best.iter().map(suggest::Candidate::assignment).collect();
+        let mut with = options.clone();
+        with.settings.rules = span.lab.rules_with(&changes)?;
+        Some(pass(&with, span, now, &[], None)?)
+    };
+    if let Some(second) = &second {
+        let together = training.cost(&second.episodes);
+        if together.is_better_than(&present) {
+            (suggested, episodes) = (together, &second.episodes);
+        } else {
+            // Each is better alone, but not all of them together.
+            best.clear();
+        }
     }
     let name = if until < end { "training" } else { "all of it" };
     let mut parts = vec![(name, until.millis_since(first), present, suggested)];
