@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -40,30 +41,115 @@ pub(super) struct Member<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) value: Raw<'a>,
     /// The value, if it is an object that has been looked at already.
-    pub(super) inner: Option<Object<'a>>,
+    pub(super) inner: Option<Inner>,
+}
+
+/// An object whose members stand behind the one that it is the value of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inner {
+    /// Where the first member stands that is not of it.
+    pub(super) end: NonZeroU32,
+    /// Which of the maps is of it.
+    pub(super) map: u32,
+}
+
+/// The kind of a key: one of 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind(u8);
+
+impl Kind {
+    #[inline]
+    const fn of(key: &str) -> Self {
+        let bytes = key.as_bytes();
+        let (first, last) = match bytes {
+            [] => (0, 0),
+            [first, .., last] => (*first, *last),
+            [only] => (*only, 0),
+        };
+        // The length is cut: it is one of many things that are mixed.
+        #[allow(clippy::cast_possible_truncation, reason = "any bits of it will do")]
+        let length = bytes.len() as u8;
+        let mixed = first.wrapping_mul(7) ^ last.wrapping_mul(3) ^ length.wrapping_mul(11);
+        Self(mixed & 63)
+    }
+
+    const fn bit(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// Where the keys of an object stand, by their kind: most keys that are asked for are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyMap {
+    /// A bit for each kind that there is.
+    seen: u64,
+    /// A bit for each kind whose keys have to be searched for: there are several, or they stand too far behind.
+    several: u64,
+    /// Where the only key of a kind stands, counted from the first member.
+    at: [u8; 64],
+}
+
+impl KeyMap {
+    pub(super) const EMPTY: Self = Self {
+        seen: 0,
+        several: 0,
+        at: [0; 64],
+    };
+
+    /// Notes a key that stands so far behind the first member.
+    #[inline]
+    pub(super) fn note(&mut self, key: &str, at: usize) {
+        let kind = Kind::of(key);
+        match u8::try_from(at) {
+            Ok(at) if self.seen & kind.bit() == 0 => self.at[usize::from(kind.0)] = at,
+            _ => self.several |= kind.bit(),
+        }
+        self.seen |= kind.bit();
+    }
+}
+
+/// A name with its kind worked out beforehand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    name: &'static str,
+    kind: Kind,
+}
+
+/// Names that are asked for together.
+pub(super) const fn keys<const N: usize>(names: [&'static str; N]) -> [Key; N] {
+    let mut keys = [Key {
+        name: "",
+        kind: Kind(0),
+    }; N];
+    let mut at = 0;
+    while at < N {
+        keys[at] = Key {
+            name: names[at],
+            kind: Kind::of(names[at]),
+        };
+        at += 1;
+    }
+    keys
+}
+
+/// An object and those in it, as they were taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Parts<'a> {
+    /// Members in the order of the text: those of an object in an object stand behind the member whose value it is.
+    pub(super) members: Vec<Member<'a>>,
+    /// The first is that of the outermost object.
+    pub(super) maps: Vec<KeyMap>,
 }
 
 /// The members of an object in the order of the text. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object<'a> {
-    members: Rc<Vec<Member<'a>>>,
-    /// The kinds of keys there are, a bit for each: most keys that are asked for are not there.
-    kinds: u64,
-}
-
-/// The kind of a key: one of 64.
-#[inline]
-fn kind(key: &str) -> u64 {
-    let bytes = key.as_bytes();
-    let (first, last) = match bytes {
-        [] => (0, 0),
-        [first, .., last] => (u32::from(*first), u32::from(*last)),
-        [only] => (u32::from(*only), 0),
-    };
-    let mixed = first.wrapping_mul(7)
-        ^ last.wrapping_mul(3)
-        ^ u32::try_from(bytes.len()).unwrap_or(0).wrapping_mul(11);
-    1 << (mixed & 63)
+    parts: Rc<Parts<'a>>,
+    from: u32,
+    to: u32,
+    map: u32,
+    /// A bit for each kind of keys that there is.
+    seen: u64,
 }
 
 impl<'a> Object<'a> {
@@ -76,54 +162,129 @@ impl<'a> Object<'a> {
         scan::only_object(text.trim_end()).or_else(|| serde_json::from_str(text).ok())
     }
 
-    /// An object of these members.
-    pub(super) fn new(members: Vec<Member<'a>>) -> Self {
-        let kinds = members
-            .iter()
-            .fold(0, |all, member| all | kind(&member.key));
+    /// The outermost object of these parts.
+    pub(super) fn new(parts: Parts<'a>) -> Self {
         Self {
-            members: Rc::new(members),
-            kinds,
+            from: 0,
+            // A line is not as long as that.
+            to: u32::try_from(parts.members.len()).unwrap_or(u32::MAX),
+            map: 0,
+            seen: parts.maps.first().map_or(0, |map| map.seen),
+            parts: Rc::new(parts),
         }
     }
 
     /// An object that is put together from members found elsewhere.
     pub(super) fn from_entries(entries: Vec<(Cow<'a, str>, Raw<'a>)>) -> Self {
-        let member = |(key, value)| Member {
-            key,
-            value,
-            inner: None,
+        let mut map = KeyMap::EMPTY;
+        let member = |(at, (key, value)): (usize, (Cow<'a, str>, Raw<'a>))| {
+            map.note(&key, at);
+            Member {
+                key,
+                value,
+                inner: None,
+            }
         };
-        Self::new(entries.into_iter().map(member).collect())
+        let members = entries.into_iter().enumerate().map(member).collect();
+        Self::new(Parts {
+            members,
+            maps: vec![map],
+        })
+    }
+
+    /// What it was made of, unless somebody else holds on to it.
+    pub(super) fn into_parts(self) -> Option<Parts<'a>> {
+        Rc::try_unwrap(self.parts).ok()
+    }
+
+    /// The members with where they stand, duplicates included.
+    #[inline]
+    fn members(&self) -> impl Iterator<Item = (usize, &Member<'a>)> {
+        let mut next = self.from as usize;
+        let to = self.to as usize;
+        std::iter::from_fn(move || {
+            let at = next;
+            let member = self.parts.members[..to].get(at)?;
+            next = member
+                .inner
+                .map_or(at + 1, |inner| inner.end.get() as usize);
+            Some((at, member))
+        })
     }
 
     /// The members, duplicates included.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
-        self.members
-            .iter()
-            .map(|member| (member.key.as_ref(), member.value))
+        self.members()
+            .map(|(_, member)| (member.key.as_ref(), member.value))
     }
 
-    fn member(&self, key: &str) -> Option<&Member<'a>> {
-        if self.kinds & kind(key) == 0 {
-            return None;
+    /// Most names are not there; of one that is written out its kind is worked out when this is compiled.
+    #[inline]
+    const fn may_have(&self, kind: Kind) -> bool {
+        self.seen & kind.bit() != 0
+    }
+
+    /// Where the last of its members with this name stands.
+    fn find(&self, key: &str, kind: Kind) -> Option<usize> {
+        let same = |member: &Member<'_>| member.key.as_bytes() == key.as_bytes();
+        let map = &self.parts.maps[self.map as usize];
+        if map.several & kind.bit() == 0 {
+            let at = self.from as usize + usize::from(map.at[usize::from(kind.0)]);
+            return same(self.parts.members.get(at)?).then_some(at);
         }
-        self.members.iter().rev().find(|member| member.key == key)
+        let found = self.members().filter(|(_, member)| same(member)).last();
+        found.map(|(at, _)| at)
+    }
+
+    fn find_value(&self, key: &str, kind: Kind) -> Option<Raw<'a>> {
+        let found = self.parts.members[self.find(key, kind)?].value;
+        (!is_null(found)).then_some(found)
     }
 
     /// The value of a key, unless it is null.
     #[inline]
     pub(super) fn get(&self, key: &str) -> Option<Raw<'a>> {
-        let found = self.member(key)?.value;
-        (!is_null(found)).then_some(found)
+        let kind = Kind::of(key);
+        if self.may_have(kind) {
+            self.find_value(key, kind)
+        } else {
+            None
+        }
+    }
+
+    /// Those of the names that are there, in the order of the names, with their values. Null counts as absent.
+    #[inline]
+    pub(super) fn values<'s>(
+        &'s self,
+        keys: &'s [Key],
+    ) -> impl Iterator<Item = (&'static str, Raw<'a>)> + 's {
+        keys.iter()
+            .filter(|key| self.may_have(key.kind))
+            .filter_map(|key| Some((key.name, self.find_value(key.name, key.kind)?)))
     }
 
     /// The value of a key if it is an object.
     #[inline]
     pub(super) fn object(&self, key: &str) -> Option<Object<'a>> {
-        let member = self.member(key)?;
-        match &member.inner {
-            Some(inner) => Some(inner.clone()),
+        let kind = Kind::of(key);
+        if self.may_have(kind) {
+            self.find_object(key, kind)
+        } else {
+            None
+        }
+    }
+
+    fn find_object(&self, key: &str, kind: Kind) -> Option<Object<'a>> {
+        let at = self.find(key, kind)?;
+        let member = &self.parts.members[at];
+        match member.inner {
+            Some(Inner { end, map }) => Some(Object {
+                from: u32::try_from(at + 1).ok()?,
+                to: end.get(),
+                map,
+                seen: self.parts.maps[map as usize].seen,
+                parts: Rc::clone(&self.parts),
+            }),
             None => Object::parse(member.value.get()),
         }
     }

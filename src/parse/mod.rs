@@ -90,19 +90,24 @@ pub fn parse_line(
     verdict
 }
 
+/// Memory that [`parse_alone`] uses for one line after another.
+#[derive(Debug, Default)]
+pub struct Spare(scan::Spare);
+
 /// Reads a line that stands for itself, and is plain, without those before it. `None` if what it means may depend on them, or
 /// if it is odd in any way; nothing is put out then.
 pub fn parse_alone(
     line: &[u8],
     options: &ParseOptions,
     now: Time,
+    spare: &mut Spare,
     out: &mut Vec<Item>,
 ) -> Option<Verdict> {
     let text = simdutf8::basic::from_utf8(line).ok()?.trim();
     if text.is_empty() {
         return Some(Verdict::Blank);
     }
-    let object = scan::only_object(text)?;
+    let object = scan::only_object_in(text, &mut spare.0)?;
     // It may be a part of a line that docker has split.
     if object.get("log").is_some() {
         return None;
@@ -119,6 +124,7 @@ pub fn parse_alone(
         transport: None,
     };
     let found = places::find(&object, &context);
+    spare.0.take_back(object);
     if ambiguous.get() {
         return None;
     }

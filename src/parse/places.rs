@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
-use super::json::{Object, Raw, embedded_object, text};
+use super::json::{Key, Object, Raw, embedded_object, keys, text};
 use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
 use super::usage::{self, Counts, Delta, Refused};
@@ -15,7 +15,7 @@ use super::{otel, result};
 use crate::monitor::Stamp;
 
 /// Keys under which a response may be wrapped, in the order of trying.
-const WRAPPERS: [&str; 19] = [
+const WRAPPERS: [Key; 19] = keys([
     "message",
     "response",
     "body",
@@ -35,7 +35,7 @@ const WRAPPERS: [&str; 19] = [
     "line",
     "outputBodyJson",
     "extra",
-];
+]);
 
 /// How many objects deep a response may be wrapped.
 const MAX_DEPTH: u8 = 2;
@@ -101,10 +101,7 @@ impl<'s> Frame<'s> {
             return found;
         }
         let mut other = Found::Nothing;
-        for key in WRAPPERS {
-            let Some(value) = self.object.get(key) else {
-                continue;
-            };
+        for (key, value) in self.object.values(&WRAPPERS) {
             let found = if value.get().starts_with('{') && depth > 0 {
                 let inner = self.object.object(key);
                 inner.map(|inner| self.inside(&inner).search(context, depth - 1, decodes))
@@ -240,8 +237,7 @@ impl<'s> Frame<'s> {
 
     /// The response if this very object carries its usage, as an object or as a string that holds one.
     fn own_usage(&self, context: &Context<'_>) -> Option<Found> {
-        USAGE_KEYS.iter().find_map(|key| {
-            let raw = self.object.get(key)?;
+        self.object.values(&USAGE_KEYS).find_map(|(key, raw)| {
             let found = match self.object.object(key) {
                 Some(usage) => self.respond(&usage, context),
                 None if raw.get().starts_with('[') => return None,
@@ -328,7 +324,7 @@ impl<'s> Frame<'s> {
         let (stamp, _) = self.time(context);
         let id = id_key.map_or_else(
             || self.find_text(&ERROR_ID_KEYS),
-            |key| self.find_text(&[key]),
+            |key| self.outward().find_map(|object| name(object.get(key)?)),
         );
         Found::Item(Item::Error(Box::new(ApiError {
             id: id.map(Cow::into_owned),
@@ -412,7 +408,7 @@ impl<'s> Frame<'s> {
         let around = [
             self.find_text(&REQUEST_KEYS),
             self.find_text(&SESSION_KEYS),
-            self.find_text(&["parent_tool_use_id", "stream_id", "trace_id"]),
+            self.find_text(&STREAM_KEYS),
         ];
         around.iter().any(Option::is_some).then(|| {
             around.hash(&mut hasher);
@@ -421,14 +417,14 @@ impl<'s> Frame<'s> {
     }
 
     fn names(&self, options: &ParseOptions) -> Names {
-        let found = |keys: &[&str]| self.find_text(keys).map(Cow::into_owned);
+        let found = |keys: &[Key]| self.find_text(keys).map(Cow::into_owned);
         Names {
             session: match &options.session_field {
                 Some(pointer) => self.point(pointer),
                 None => found(&SESSION_KEYS),
             },
             agent: found(&AGENT_KEYS),
-            project: found(&["project", "cwd"]),
+            project: found(&PROJECT_KEYS),
             places: options
                 .label_fields
                 .iter()
@@ -457,14 +453,9 @@ impl<'s> Frame<'s> {
     }
 
     /// The first of `keys` that holds text, in the innermost object that has one. Numbers are taken as text.
-    fn find_text(&self, keys: &[&str]) -> Option<Cow<'_, str>> {
-        self.outward().find_map(|object| {
-            keys.iter().find_map(|key| {
-                let raw = object.get(key)?;
-                let number = raw.get().bytes().all(|b| b.is_ascii_digit());
-                text(raw).or_else(|| number.then(|| Cow::Borrowed(raw.get())))
-            })
-        })
+    fn find_text(&self, keys: &[Key]) -> Option<Cow<'s, str>> {
+        self.outward()
+            .find_map(|object| object.values(keys).find_map(|(_, raw)| name(raw)))
     }
 
     /// Some wrappers name the model only in the request beside the response.
@@ -501,12 +492,13 @@ impl<'s> Frame<'s> {
         let mut started = None;
         for object in self.outward() {
             if started.is_none() {
-                started = START_KEYS
-                    .iter()
-                    .find_map(|key| match clock.read(object.get(key)?)? {
-                        Stamp::At(time) => Some(time),
-                        _ => None,
-                    });
+                started =
+                    object
+                        .values(&START_KEYS)
+                        .find_map(|(_, raw)| match clock.read(raw)? {
+                            Stamp::At(time) => Some(time),
+                            _ => None,
+                        });
             }
             match best_time(object, clock) {
                 Some(at @ Stamp::At(_)) => return (at, started),
@@ -563,14 +555,14 @@ impl<'s> Frame<'s> {
 }
 
 /// Where usage stands in the object of its response. The detailed counts of Langfuse come before its old ones.
-const USAGE_KEYS: [&str; 3] = ["usageDetails", "usage_details", "usage"];
+const USAGE_KEYS: [Key; 3] = keys(["usageDetails", "usage_details", "usage"]);
 
-const ID_KEYS: [&str; 2] = ["id", "gen_ai.response.id"];
-const REQUEST_KEYS: [&str; 2] = ["requestId", "request_id"];
-const ERROR_ID_KEYS: [&str; 4] = ["uuid", "requestId", "request_id", "id"];
+const ID_KEYS: [Key; 2] = keys(["id", "gen_ai.response.id"]);
+const REQUEST_KEYS: [Key; 2] = keys(["requestId", "request_id"]);
+const ERROR_ID_KEYS: [Key; 4] = keys(["uuid", "requestId", "request_id", "id"]);
 
 /// Keys that name the model; what answered before what was asked for.
-const MODEL_KEYS: [&str; 8] = [
+const MODEL_KEYS: [Key; 8] = keys([
     "model",
     "gen_ai.response.model",
     "gen_ai.request.model",
@@ -579,27 +571,30 @@ const MODEL_KEYS: [&str; 8] = [
     "response_model",
     "request_model",
     "provided_model_name",
-];
+]);
 
-const SESSION_KEYS: [&str; 6] = [
+const SESSION_KEYS: [Key; 6] = keys([
     "sessionId",
     "session_id",
     "session",
     "conversation_id",
     "session.id",
     "gen_ai.conversation.id",
-];
-const AGENT_KEYS: [&str; 3] = ["agentId", "agent_id", "agent"];
-const START_KEYS: [&str; 5] = [
+]);
+const PROJECT_KEYS: [Key; 2] = keys(["project", "cwd"]);
+/// Ids that tell streams apart.
+const STREAM_KEYS: [Key; 3] = keys(["parent_tool_use_id", "stream_id", "trace_id"]);
+const AGENT_KEYS: [Key; 3] = keys(["agentId", "agent_id", "agent"]);
+const START_KEYS: [Key; 5] = keys([
     "startTime",
     "start_time",
     "started_at",
     "startTimeUnixNano",
     "request_created_at",
-];
+]);
 
 /// Keys that hold a time, best first. Ends are preferred to starts.
-const TIME_KEYS: [&str; 21] = [
+const TIME_KEYS: [Key; 21] = keys([
     "timestamp",
     "ts",
     "time",
@@ -621,12 +616,18 @@ const TIME_KEYS: [&str; 21] = [
     "__REALTIME_TIMESTAMP",
     "response_created_at",
     "request_created_at",
-];
+]);
+
+/// A name as text; a number is one too.
+fn name(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    let number = || raw.get().bytes().all(|b| b.is_ascii_digit());
+    text(raw).or_else(|| number().then(|| Cow::Borrowed(raw.get())))
+}
 
 fn best_time(object: &Object, clock: Clock<'_>) -> Option<Stamp> {
     let mut impossible = None;
-    for key in TIME_KEYS {
-        match object.get(key).and_then(|raw| clock.read(raw)) {
+    for (_, raw) in object.values(&TIME_KEYS) {
+        match clock.read(raw) {
             Some(at @ Stamp::At(_)) => return Some(at),
             Some(other) => impossible = Some(other),
             None => {}

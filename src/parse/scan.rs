@@ -5,8 +5,11 @@
 //! fault) it leaves to the parser, so what it gives is never different. Does not know what any key means.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
-use super::json::{Member, Object, Raw};
+use wide::u8x16;
+
+use super::json::{Inner, KeyMap, Member, Object, Parts, Raw};
 
 /// Objects in objects that are taken apart too: line, response, usage, its details.
 const MAX_DEPTH: u32 = 4;
@@ -14,25 +17,61 @@ const MAX_DEPTH: u32 = 4;
 /// Brackets in brackets that are jumped over, one bit each.
 const MAX_NESTING: u32 = 128;
 
-/// Takes apart the object that begins with the text, and gives where it ends. `None` if it is no object, or odd.
-pub(super) fn object(text: &str) -> Option<(Object<'_>, usize)> {
-    // In strings they are faults, and between values they are seldom.
-    let lowest = text.bytes().fold(u8::MAX, u8::min);
-    if lowest < 0x20 {
-        return None;
+/// Memory for the parts of one line after another.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Parts<'static>);
+
+impl Spare {
+    /// Empty parts that take no memory anew.
+    fn lend<'a>(&mut self) -> Parts<'a> {
+        std::mem::take(&mut self.0)
     }
+
+    /// Takes the memory of an object that is no longer needed.
+    pub(super) fn take_back(&mut self, object: Object<'_>) {
+        let Some(Parts {
+            mut members,
+            mut maps,
+        }) = object.into_parts()
+        else {
+            return;
+        };
+        members.clear();
+        maps.clear();
+        // There is none; the memory stays the same, for members of any line.
+        let nothing = |_| Member {
+            key: Cow::Borrowed(""),
+            value: Raw::new(""),
+            inner: None,
+        };
+        self.0 = Parts {
+            members: members.into_iter().map(nothing).collect(),
+            maps,
+        };
+    }
+}
+
+/// Takes apart the object that begins with the text, and gives where it ends. `None` if it is no object, or odd.
+fn object<'a>(text: &'a str, parts: Parts<'a>) -> Option<(Object<'a>, usize)> {
     let mut scanner = Scanner {
         text,
         bytes: text.as_bytes(),
         at: 0,
+        block: Block::default(),
+        parts,
     };
-    let object = scanner.object(1)?;
-    Some((object, scanner.at))
+    scanner.object(1)?;
+    Some((Object::new(scanner.parts), scanner.at))
 }
 
 /// The object that the text is, with nothing before or after it.
 pub(super) fn only_object(text: &str) -> Option<Object<'_>> {
-    let (object, end) = object(text)?;
+    only_object_in(text, &mut Spare::default())
+}
+
+/// The same, in memory that was used before.
+pub(super) fn only_object_in<'a>(text: &'a str, spare: &mut Spare) -> Option<Object<'a>> {
+    let (object, end) = object(text, spare.lend())?;
     (end == text.len()).then_some(object)
 }
 
@@ -40,6 +79,8 @@ struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    block: Block,
+    parts: Parts<'a>,
 }
 
 impl<'a> Scanner<'a> {
@@ -57,31 +98,39 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn object(&mut self, depth: u32) -> Option<Object<'a>> {
+    /// Takes an object apart, and gives which of the maps is its own.
+    fn object(&mut self, depth: u32) -> Option<u32> {
         self.take(b'{')?;
         self.space();
-        let mut members = Vec::with_capacity(12);
+        let map = self.parts.maps.len();
+        self.parts.maps.push(KeyMap::EMPTY);
+        let number = u32::try_from(map).ok()?;
         if self.peek()? == b'}' {
             self.at += 1;
-            return Some(Object::new(members));
+            return Some(number);
         }
+        let first = self.parts.members.len();
         loop {
             let key = self.plain_key()?;
             self.space();
             self.take(b':')?;
             self.space();
             let begin = self.at;
-            let inner = if depth < MAX_DEPTH && self.peek()? == b'{' {
-                Some(self.object(depth + 1)?)
+            let slot = self.parts.members.len();
+            self.parts.maps[map].note(key, slot - first);
+            self.parts.members.push(Member {
+                key: Cow::Borrowed(key),
+                value: Raw::new(""),
+                inner: None,
+            });
+            if depth < MAX_DEPTH && self.peek()? == b'{' {
+                let map = self.object(depth + 1)?;
+                let end = NonZeroU32::new(u32::try_from(self.parts.members.len()).ok()?)?;
+                self.parts.members[slot].inner = Some(Inner { end, map });
             } else {
                 self.value()?;
-                None
-            };
-            members.push(Member {
-                key: Cow::Borrowed(key),
-                value: Raw::new(&self.text[begin..self.at]),
-                inner,
-            });
+            }
+            self.parts.members[slot].value = Raw::new(&self.text[begin..self.at]);
             self.space();
             match self.peek()? {
                 b',' => {
@@ -90,7 +139,7 @@ impl<'a> Scanner<'a> {
                 }
                 b'}' => {
                     self.at += 1;
-                    return Some(Object::new(members));
+                    return Some(number);
                 }
                 _ => return None,
             }
@@ -101,15 +150,9 @@ impl<'a> Scanner<'a> {
     fn plain_key(&mut self) -> Option<&'a str> {
         self.take(b'"')?;
         let begin = self.at;
-        loop {
-            match self.peek()? {
-                b'"' => break,
-                b'\\' => return None,
-                _ => self.at += 1,
-            }
-        }
+        self.next_stop()?;
         let key = &self.text[begin..self.at];
-        self.at += 1;
+        self.take(b'"')?;
         Some(key)
     }
 
@@ -228,11 +271,31 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
+    /// Moves on to the next quote or backslash, which may be where it stands.
+    #[inline]
+    fn next_stop(&mut self) -> Option<()> {
+        loop {
+            // What was looked at may lie behind by now.
+            if self.at < self.block.end {
+                let stops = self.block.stops >> (self.at - self.block.begin);
+                if stops != 0 {
+                    self.at += stops.trailing_zeros() as usize;
+                    return Some(());
+                }
+                self.at = self.block.end;
+            }
+            if self.at >= self.bytes.len() {
+                return None;
+            }
+            self.block = Block::at(self.at, self.bytes)?;
+        }
+    }
+
     /// Jumps over a string, from quote to quote.
     fn string(&mut self) -> Option<()> {
         self.take(b'"')?;
         loop {
-            self.at += to_quote_or_escape(self.bytes.get(self.at..)?)?;
+            self.next_stop()?;
             if self.bytes[self.at] == b'"' {
                 self.at += 1;
                 return Some(());
@@ -252,34 +315,47 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Eight bytes at once are looked at for so long; then it is worth calling for more.
-const NEAR: usize = 64;
-
-/// How far it is to the next quote or backslash.
-#[inline]
-fn to_quote_or_escape(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let found = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-        if at == NEAR {
-            break;
-        }
-    }
-    memchr::memchr2(b'"', b'\\', &bytes[at..]).map(|further| at + further)
+/// Bytes that are looked at together for where strings may end.
+#[derive(Default)]
+struct Block {
+    begin: usize,
+    end: usize,
+    /// A bit for each of its bytes that is a quote or a backslash, the first lowest.
+    stops: u64,
 }
 
-const ONES: u64 = u64::from_le_bytes([1; 8]);
-const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);
-const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
+const BLOCK: usize = 64;
 
-/// The high bit of each byte that is zero; bytes after the first of them may be marked too.
-const fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & (ONES << 7)
+impl Block {
+    /// The block that begins there. `None` if it holds a control character, which is a fault in a string.
+    #[inline]
+    fn at(begin: usize, bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.get(begin..)?;
+        let (stops, end) = if let Some(whole) = rest.first_chunk::<BLOCK>() {
+            (stops(whole)?, begin + BLOCK)
+        } else {
+            let mut padded = [b' '; BLOCK];
+            padded[..rest.len()].copy_from_slice(rest);
+            (stops(&padded)?, bytes.len())
+        };
+        Some(Self { begin, end, stops })
+    }
+}
+
+/// A bit for each quote and each backslash. `None` if there are control characters.
+#[inline]
+fn stops(block: &[u8; BLOCK]) -> Option<u64> {
+    let (quotes, backslashes) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
+    let mut lowest = u8x16::splat(u8::MAX);
+    let mut stops = 0;
+    for (n, part) in block.as_chunks::<16>().0.iter().enumerate() {
+        let part = u8x16::new(*part);
+        lowest = lowest.min(part);
+        let found = part.simd_eq(quotes) | part.simd_eq(backslashes);
+        stops |= u64::from(found.to_bitmask()) << (n * 16);
+    }
+    let controls = lowest.simd_eq(lowest.min(u8x16::splat(0x1f)));
+    (!controls.any()).then_some(stops)
 }
 
 #[cfg(test)]
@@ -310,7 +386,7 @@ mod tests {
     }
 
     fn check(text: &str) -> Result<(), TestCaseError> {
-        let Some((object, end)) = object(text) else {
+        let Some((object, end)) = object(text, Parts::default()) else {
             return Ok(());
         };
         let whole = parsed(&text[..end]);
@@ -328,7 +404,7 @@ mod tests {
             r#"{"a":1,"a":{"b":2},"a":3}"#,
             r#"{"a":{"a":{"a":{"a":{"a":{"a":[[[{}]]]}}}}}}"#,
         ] {
-            let (object, end) = object(text).unwrap();
+            let (object, end) = object(text, Parts::default()).unwrap();
             assert_eq!(end, text.len(), "{text}");
             assert!(same(&object, &parsed(text).unwrap()), "{text}");
         }
@@ -363,7 +439,7 @@ mod tests {
             "{\"a\":nul",
             &deep,
         ] {
-            assert!(object(text).is_none(), "{text:?}");
+            assert!(object(text, Parts::default()).is_none(), "{text:?}");
         }
     }
 
@@ -413,7 +489,7 @@ mod tests {
             check(&text)?;
             let is_plain = !text.bytes().any(|b| b < 0x20) && !text.contains("\\\":");
             if is_plain {
-                prop_assert!(object(&text).is_some(), "{}", text);
+                prop_assert!(object(&text, Parts::default()).is_some(), "{}", text);
             }
             // And what is left of it when it is cut anywhere.
             let end = text.floor_char_boundary(cut.index(text.len()));

@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::Event;
 use super::build::{Builder, Known};
 use crate::monitor::{Stamp, Time};
-use crate::parse::{Clock, Item, ParseOptions, Reader, Skipped, Verdict, parse_alone, parse_line};
+use crate::parse::{
+    Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, parse_alone, parse_line,
+};
 use crate::price::PriceTable;
 use crate::source::{Glance, Line, SourceInfo};
 
@@ -247,6 +249,7 @@ impl Intake {
             known: Known::ahead(),
             now,
             items: Vec::new(),
+            spare: Spare::default(),
             digest: Digest::default(),
         }
     }
@@ -363,6 +366,7 @@ pub struct IntakeAhead {
     known: Known,
     now: Time,
     items: Vec<Item>,
+    spare: Spare,
     digest: Digest,
 }
 
@@ -378,7 +382,8 @@ impl Glance for IntakeAhead {
     type Digest = Digest;
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) -> bool {
-        let verdict = parse_alone(line.bytes, &self.options, self.now, &mut self.items);
+        let (spare, items) = (&mut self.spare, &mut self.items);
+        let verdict = parse_alone(line.bytes, &self.options, self.now, spare, items);
         let Some(verdict) = verdict else {
             return false;
         };

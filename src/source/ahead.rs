@@ -84,8 +84,43 @@ pub(super) struct Piece<T, D> {
 /// What a thread has before it: its bytes, and the file that the last of them are from.
 #[derive(Default)]
 pub(super) struct Desk {
-    buffer: Vec<u8>,
+    buffer: Buffer,
     open: Option<(PathBuf, File)>,
+}
+
+/// Bytes that were read. What is behind them is kept as it is, so that it need not be zeroed for each piece again.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Buffer {
+    fn filled(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Reads up to an offset, behind what is there. False if the file ends before it.
+    fn fill(&mut self, file: &File, from: u64, to: u64) -> io::Result<bool> {
+        let wanted = usize::try_from(to - from).map_err(io::Error::other)?;
+        let end = self.len + wanted;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        let mut offset = from;
+        while self.len < end {
+            match file.read_at(&mut self.bytes[self.len..end], offset) {
+                Ok(0) => return Ok(false),
+                Ok(n) => {
+                    self.len += n;
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// A piece to be read.
@@ -186,14 +221,14 @@ impl<G: Glance> Job<G> {
         } else {
             self.from - 1
         };
-        buffer.clear();
-        let mut whole = fill(file, buffer, base, self.to)?;
+        buffer.len = 0;
+        let mut whole = buffer.fill(file, base, self.to)?;
         let start = if self.from == self.begin {
             Some(0)
         } else {
-            memchr::memchr(b'\n', buffer).map(|at| at + 1)
+            memchr::memchr(b'\n', buffer.filled()).map(|at| at + 1)
         };
-        let Some(start) = start.filter(|start| *start < buffer.len()) else {
+        let Some(start) = start.filter(|start| *start < buffer.len) else {
             return Ok(Piece {
                 stretches: Vec::new(),
                 lines: 0,
@@ -203,26 +238,31 @@ impl<G: Glance> Job<G> {
             });
         };
         // The last line that begins here may end further on.
-        let mut searched = buffer.len().saturating_sub(1).max(start);
+        let mut searched = buffer.len.saturating_sub(1).max(start);
         let mut end = None;
         while whole {
-            if let Some(at) = memchr::memchr(b'\n', &buffer[searched..]) {
+            if let Some(at) = memchr::memchr(b'\n', &buffer.filled()[searched..]) {
                 end = Some(searched + at + 1);
                 break;
             }
-            searched = buffer.len();
+            searched = buffer.len;
             let read_to = base + searched as u64;
-            let line_start = memchr::memrchr(b'\n', buffer).map_or(start, |at| at + 1);
+            let line_start = memchr::memrchr(b'\n', buffer.filled()).map_or(start, |at| at + 1);
             if read_to >= self.file_end || searched - line_start > MAX_LINE_BYTES {
                 whole = false;
                 break;
             }
             let more = self.file_end.min(read_to + MORE as u64);
-            whole = fill(file, buffer, read_to, more)?;
+            whole = buffer.fill(file, read_to, more)?;
         }
-        let end = end.or_else(|| memchr::memrchr(b'\n', buffer).map(|at| at + 1));
+        let end = end.or_else(|| memchr::memrchr(b'\n', buffer.filled()).map(|at| at + 1));
         let end = end.unwrap_or(start).max(start);
-        Ok(self.split(&buffer[start..end], base + start as u64, whole, glance))
+        Ok(self.split(
+            &buffer.filled()[start..end],
+            base + start as u64,
+            whole,
+            glance,
+        ))
     }
 
     /// Understands the lines of a text that ends with a line feed.
@@ -279,30 +319,6 @@ impl<G: Glance> Job<G> {
         });
         piece
     }
-}
-
-/// Reads up to an offset. False if the file ends before it.
-fn fill(file: &File, buffer: &mut Vec<u8>, from: u64, to: u64) -> io::Result<bool> {
-    let mut have = buffer.len();
-    let wanted = usize::try_from(to - from).map_err(io::Error::other)?;
-    buffer.resize(have + wanted, 0);
-    let end = buffer.len();
-    let mut offset = from;
-    while have < end {
-        match file.read_at(&mut buffer[have..], offset) {
-            Ok(0) => {
-                buffer.truncate(have);
-                return Ok(false);
-            }
-            Ok(n) => {
-                have += n;
-                offset += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(true)
 }
 
 /// Jobs for the threads that read ahead.

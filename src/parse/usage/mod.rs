@@ -73,10 +73,34 @@ pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refuse
 }
 
 /// A count: a whole number, also as `12.0` or `"12"`. Absent and null are `None`.
+#[inline]
 pub(super) fn count(object: &Object, key: &str) -> Result<Option<u64>, Refused> {
-    let Some(raw) = object.get(key) else {
-        return Ok(None);
-    };
+    match object.get(key) {
+        None => Ok(None),
+        Some(raw) => match plain_count(raw.get()) {
+            Some(n) => Ok(Some(n)),
+            None => any_count(key, raw),
+        },
+    }
+}
+
+/// A count that is written as nothing but digits, of which there are few enough for any of them to be allowed.
+fn plain_count(text: &str) -> Option<u64> {
+    if text.is_empty() || text.len() > 12 {
+        return None;
+    }
+    let mut n = 0;
+    for byte in text.bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        n = n * 10 + u64::from(digit);
+    }
+    Some(n)
+}
+
+fn any_count(key: &str, raw: Raw<'_>) -> Result<Option<u64>, Refused> {
     let text = raw.get().trim_matches('"').trim();
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
