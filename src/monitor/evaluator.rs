@@ -181,7 +181,8 @@ impl Evaluator {
                 continue;
             };
             scope.rules[slot] = Arc::clone(rule);
-            scope.asked[slot] = Arc::clone(asked);
+            scope.asked.rules[slot] = Arc::clone(asked);
+            scope.work_out();
             for key in scope.keys.values_mut() {
                 if let Some(episode) = key.alerts[slot].episode.as_deref_mut()
                     && let Some(limit) = rule.limit_on(episode.basis)
@@ -705,8 +706,10 @@ impl Evaluator {
             }
             let labels = Arc::new(Labels::default());
             let id = scope.key_of(&labels);
-            let key = scope.key_mut(id, &labels, self.state.now);
-            key.expected_by = Some(deadline);
+            scope.open_key(id, &labels, self.state.now);
+            if let Some(key) = scope.keys.get_mut(&id) {
+                key.expected_by = Some(deadline);
+            }
             self.state.schedule(&mut self.scopes[index], index, id);
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
 //! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
-//! of rules with the same keys), `reading` (a rule's value against its limit), `state` (what all keys share), `notice` (what
+//! of rules with the same keys), `reading` (a rule's value against its limit), `quick` (the cheapest look
+//! at it), `state` (what all keys share), `notice` (what
 //! is told), [`evaluator`](Evaluator).
 
 mod alert;
@@ -18,6 +19,7 @@ mod evaluator;
 mod explain;
 mod metric;
 mod notice;
+mod quick;
 mod reading;
 mod reconcile;
 mod record;

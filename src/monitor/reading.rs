@@ -8,13 +8,13 @@ use super::cache::{CacheTracker, Odds};
 use super::metric::{Metric, Value};
 use super::record::Time;
 use super::rule::{Limit, Rule};
-use super::scope::Key;
+use super::scope::{Asked, Key};
 use super::variants::{Variants, decide};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
 /// Fewer requests than this that missed the cache are no pattern, however large their share.
-const MIN_AFFECTED: i64 = 3;
+pub(super) const MIN_AFFECTED: i64 = 3;
 
 /// Waste over the limit that ordinary misses may show by chance is told from so many times the limit on.
 const ORDINARY_MISSES: i128 = 4;
@@ -70,9 +70,29 @@ pub(super) fn read(
     }
 }
 
+/// The rules that have to be read: those with something on, and those that may not stay quiet.
+#[inline]
+pub(super) fn due<'a>(
+    cache: &'a CacheTracker,
+    key: &'a Key,
+    asked: &'a Asked,
+    pooled: Option<&'a [Baseline]>,
+) -> impl Iterator<Item = usize> + 'a {
+    let baselines = pooled.unwrap_or(&key.baselines);
+    let is_due = move |slot: &usize| {
+        let stays_quiet = || {
+            let (rule, baseline) = (&asked.rules[*slot], baselines.get(*slot));
+            asked.quick[*slot].stays_quiet(cache, key)
+                || stays_quiet(cache, key, rule, pooled.is_some(), baseline)
+        };
+        !key.alerts[*slot].is_quiet() || !stays_quiet()
+    };
+    (0..key.alerts.len()).filter(is_due)
+}
+
 /// Whether a rule that is quiet surely stays so at this moment: a reading would be no breach. Far cheaper than a reading, and
 /// asked of each rule for each response. `baseline` has what is usual for the key.
-pub(super) fn stays_quiet(
+fn stays_quiet(
     cache: &CacheTracker,
     key: &Key,
     rule: &Rule,
@@ -141,7 +161,8 @@ pub(super) fn may_come_by_itself(
         Metric::CacheMiss => total.waste >= rule.min_waste && total.affected >= MIN_AFFECTED,
         Metric::CacheWaste => total.waste > PicoUsd::ZERO,
         Metric::Errors => total.errors > 0,
-        Metric::NoCache => total.large >= rule.min_requests,
+        // What came before the first large prompt is no matter: from then on the cache may fall out of use.
+        Metric::NoCache => total.large > 0,
         // A sum only falls.
         Metric::Cost
         | Metric::Tokens
@@ -165,7 +186,7 @@ pub(super) fn may_come_by_itself(
 }
 
 /// What the limit of a rule that fires from above is never lower than.
-fn least_limit(rule: &Rule) -> Option<Amount> {
+pub(super) fn least_limit(rule: &Rule) -> Option<Amount> {
     match rule.limit {
         Limit::Above(limit) | Limit::AboveBusy { above: limit, .. } => Some(limit),
         Limit::TimesUsual(_) | Limit::BeyondBusy(_) => Some(rule.floor),

@@ -13,6 +13,7 @@ use super::baseline::{Amount, Baseline};
 use super::cache::{CacheTracker, Miss};
 use super::evaluator::is_session_cost;
 use super::metric::{Metric, Value};
+use super::quick::Quick;
 use super::reading::may_come_by_itself;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
@@ -41,17 +42,27 @@ pub(super) struct Scope {
     pub(super) window_secs: Vec<i64>,
     pub(super) rules: Vec<Arc<Rule>>,
     /// The same rules as they are asked whether all is quiet: of variants the most sensitive.
-    pub(super) asked: Vec<Arc<Rule>>,
+    pub(super) asked: Asked,
     pub(super) keys: FxHashMap<u64, Key>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
     pub(super) other: Vec<Window>,
     /// Baselines of each rule over all keys, where a single key is too short-lived to learn from.
     pub(super) pooled: Option<Vec<Baseline>>,
+    /// A plain response changes nothing by growing old for so long.
+    pub(super) soon_secs: i64,
     /// One of its rules learns what is usual.
     pub(super) learns: bool,
     /// One of its alerts may explain others.
     pub(super) explains: bool,
+}
+
+/// Rules that are asked whether they stay quiet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked {
+    pub(super) rules: Vec<Arc<Rule>>,
+    /// What each of them needs at least.
+    pub(super) quick: Vec<Quick>,
 }
 
 /// What one key has seen.
@@ -96,11 +107,12 @@ impl Scope {
             min_prompt_tokens: rule.min_prompt_tokens,
             window_secs: Vec::new(),
             rules: Vec::new(),
-            asked: Vec::new(),
+            asked: Asked::default(),
             keys: FxHashMap::default(),
             max_keys,
             other: Vec::new(),
             pooled: pooled.then(Vec::new),
+            soon_secs: 0,
             learns: false,
             explains: false,
         }
@@ -125,8 +137,27 @@ impl Scope {
         self.learns |= rule.limit.learns();
         self.explains |=
             matches!(rule.metric, Metric::MissRun | Metric::CacheWaste) || is_session_cost(&rule);
-        self.asked.push(Arc::clone(&rule));
+        self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);
+        self.work_out();
+    }
+
+    /// Works out what is the same for all records, after a change of rules.
+    pub(super) fn work_out(&mut self) {
+        let quick = |rule: &Arc<Rule>| Quick::of(rule, &self.window_secs);
+        self.asked.quick = self.asked.rules.iter().map(quick).collect();
+        // It leaves the shortest window no earlier than that. What is learned samples its minute before, and of other rules
+        // it may be what makes them worth looking at again.
+        let shortest = self.window_secs.first().copied().unwrap_or(0);
+        let in_window = shortest - shortest / BUCKETS;
+        let is_calm = |rule: &Arc<Rule>| {
+            !rule.limit.learns() && (rule.metric.is_about_cache() || rule.metric.is_announcement())
+        };
+        self.soon_secs = if self.asked.rules.iter().all(is_calm) {
+            in_window
+        } else {
+            in_window.min(SAMPLE_DELAY_SECS)
+        };
     }
 
     /// The key that a record falls under.
@@ -148,8 +179,12 @@ impl Scope {
         }
     }
 
-    pub(super) fn key_mut(&mut self, id: u64, labels: &Arc<Labels>, at: Time) -> &mut Key {
-        if self.keys.len() >= self.max_keys && !self.keys.contains_key(&id) {
+    /// Sees to it that there is a key.
+    pub(super) fn open_key(&mut self, id: u64, labels: &Arc<Labels>, at: Time) {
+        if self.keys.contains_key(&id) {
+            return;
+        }
+        if self.keys.len() >= self.max_keys {
             self.make_room();
         }
         let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
@@ -158,13 +193,10 @@ impl Scope {
         } else {
             0
         };
-        self.keys.entry(id).or_insert_with(|| Key {
+        let windows = self.window_secs.iter();
+        let key = Key {
             labels: Arc::clone(labels),
-            windows: self
-                .window_secs
-                .iter()
-                .map(|secs| Window::new(*secs, lookback))
-                .collect(),
+            windows: windows.map(|secs| Window::new(*secs, lookback)).collect(),
             alerts: vec![Alert::default(); self.rules.len()],
             baselines: vec![Baseline::default(); own],
             held: BTreeMap::new(),
@@ -180,7 +212,8 @@ impl Scope {
             retry: None,
             scheduled: None,
             advanced: i64::MIN,
-        })
+        };
+        self.keys.insert(id, key);
     }
 
     /// Adds the least recent tenth of the keys that have nothing on to the others.
@@ -303,7 +336,7 @@ impl Key {
         for time in silence.into_iter().flatten() {
             time.shift(ms);
         }
-        self.names.epoch += secs.div_euclid(STRETCH_SECS);
+        self.names.shift(secs.div_euclid(STRETCH_SECS));
         self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {
             *retry += secs;
@@ -429,14 +462,10 @@ impl Key {
         self.held.is_empty() && self.alerts.iter().all(Alert::is_quiet)
     }
 
-    /// It will be looked at before a plain response, which has just come, could change anything by growing old: that is no
-    /// earlier than its leaving of the shortest window, or the sample of its minute. What was there before is seen to.
-    pub(super) fn is_scheduled_soon(&self, now: i64) -> bool {
-        let Some(shortest) = self.windows.first() else {
-            return false;
-        };
-        let soon = (shortest.secs() - shortest.secs() / BUCKETS).min(SAMPLE_DELAY_SECS);
-        let is_soon = |second: i64| second > now && second <= now + soon;
+    /// It will be looked at within so many seconds, which is before a plain response that has just come could change anything
+    /// by growing old. What was there before is seen to.
+    pub(super) fn is_scheduled_soon(&self, now: i64, soon_secs: i64) -> bool {
+        let is_soon = |second: i64| second > now && second <= now + soon_secs;
         self.held.is_empty() && self.scheduled.is_some_and(is_soon)
     }
 
@@ -528,12 +557,15 @@ impl Key {
 /// Who costs what, over the present and the last stretch of a few minutes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Names {
+    /// The present stretch.
     epoch: i64,
+    /// The stretch that the weights are of.
+    weighed: i64,
     now: Weights,
     before: Weights,
-    /// What the latest labels cost, which is not in `now` yet: the same few come again and again, and they are asked for only
-    /// when something is told.
-    latest: Vec<(Arc<Labels>, i128)>,
+    /// What labels cost in a stretch that is not in the weights yet: the same few come again and again, and they are asked for
+    /// only when something is told.
+    latest: Vec<(Arc<Labels>, i64, i128)>,
 }
 
 /// So many labels are told apart before they are weighed.
@@ -546,48 +578,62 @@ const STRETCH_SECS: i64 = 300;
 
 impl Names {
     pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, cost: PicoUsd) {
-        let epoch = at.secs().div_euclid(STRETCH_SECS);
-        if epoch > self.epoch {
-            self.settle();
-            let last = std::mem::take(&mut self.now);
-            self.before = if epoch == self.epoch + 1 {
-                last
-            } else {
-                Weights::default()
-            };
-            self.epoch = epoch;
-        }
-        let mut known = self.latest.iter_mut().rev();
-        if let Some((_, sum)) = known.find(|(known, _)| Arc::ptr_eq(known, labels)) {
+        // What comes late counts as of now.
+        self.epoch = self.epoch.max(at.secs().div_euclid(STRETCH_SECS));
+        let epoch = self.epoch;
+        let known = self.latest.iter_mut().rev();
+        if let Some((.., sum)) = known
+            .take_while(|(_, of, _)| *of == epoch)
+            .find(|(known, ..)| Arc::ptr_eq(known, labels))
+        {
             *sum += cost.0;
             return;
         }
-        if self.latest.len() == LATEST_LABELS {
+        if self.latest.len() >= LATEST_LABELS {
             self.settle();
         }
-        self.latest.push((Arc::clone(labels), cost.0));
+        self.latest.push((Arc::clone(labels), epoch, cost.0));
     }
 
-    /// Puts what is not in the weights yet into them.
+    /// Puts what is not in the weights yet into them, as far as it is not too old.
     fn settle(&mut self) {
-        for (labels, cost) in self.latest.drain(..) {
-            weigh(&mut self.now, &labels, cost);
+        match self.epoch - self.weighed {
+            0 => {}
+            1 => self.before = std::mem::take(&mut self.now),
+            _ => (self.before, self.now) = Default::default(),
+        }
+        self.weighed = self.epoch;
+        for (labels, epoch, cost) in self.latest.drain(..) {
+            match self.weighed - epoch {
+                0 => weigh(&mut self.now, &labels, cost),
+                1 => weigh(&mut self.before, &labels, cost),
+                _ => {}
+            }
+        }
+    }
+
+    /// The clock was wrong by so many stretches.
+    fn shift(&mut self, stretches: i64) {
+        self.epoch += stretches;
+        self.weighed += stretches;
+        for (_, epoch, _) in &mut self.latest {
+            *epoch += stretches;
         }
     }
 
     /// The models and the sessions with the largest shares.
     pub(super) fn top(&self) -> [Vec<Share>; 3] {
-        let mut now = self.now.clone();
-        for (labels, cost) in &self.latest {
-            weigh(&mut now, labels, *cost);
-        }
-        [0, 1, 2].map(|kind| {
-            let mut sum: FxHashMap<Arc<str>, i128> = self.before[kind].clone();
-            for (name, weight) in &now[kind] {
-                *sum.entry(Arc::clone(name)).or_default() += weight;
+        let mut settled = self.clone();
+        settled.settle();
+        let Self { now, before, .. } = settled;
+        let kinds = before.into_iter().zip(now);
+        let mut tops = kinds.map(|(mut sum, now)| {
+            for (name, weight) in now {
+                *sum.entry(name).or_default() += weight;
             }
             shares(sum.into_iter().collect())
-        })
+        });
+        std::array::from_fn(|_| tops.next().unwrap_or_default())
     }
 }
 
@@ -643,7 +689,8 @@ mod tests {
                 ..Sums::default()
             };
             let id = scope.key_of(&labels);
-            scope.key_mut(id, &labels, Time::from_secs(n)).add(n, &sums);
+            scope.open_key(id, &labels, Time::from_secs(n));
+            scope.keys.get_mut(&id).unwrap().add(n, &sums);
             whole.add(n, &sums);
         }
         assert!(scope.keys.len() <= 100 && !scope.other.is_empty());

@@ -18,7 +18,7 @@ use super::dedupe::Dedupe;
 use super::evaluator::is_session_cost;
 use super::metric::Metric;
 use super::notice::is_explaining;
-use super::reading::{Read, is_explained, read, stays_quiet};
+use super::reading::{Read, due, is_explained, read};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Rule, Severity};
@@ -173,18 +173,31 @@ impl State {
             spoken,
         } = arrival;
         let id = scope.key_of(&record.labels);
-        let (min_prompt, learns) = (scope.min_prompt_tokens, scope.learns);
-        let key = scope.key_mut(id, &record.labels, *at);
+        scope.open_key(id, &record.labels, *at);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return false;
+        };
         key.advance(self.now);
         let mut sums = *sums;
-        key.judge_prompt(&mut sums, record, *at, min_prompt);
+        key.judge_prompt(&mut sums, record, *at, scope.min_prompt_tokens);
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
         sums.cost_told_by_session = spoken.session;
         let held = key.add(at.secs(), &sums);
         key.note_arrival(record, *at, *miss);
-        if learns {
+        if scope.learns {
             key.note_minute(at.minute());
+        }
+        let is_plain = miss.is_none() && at.secs() >= self.now.secs();
+        // Most change nothing: nothing is on, and nothing comes to be.
+        if key.is_at_rest() {
+            let pooled = scope.pooled.as_deref();
+            if due(&self.cache, key, &scope.asked, pooled).next().is_none() {
+                if !is_plain || !key.is_scheduled_soon(self.now.secs(), scope.soon_secs) {
+                    self.schedule(scope, index, id);
+                }
+                return held;
+            }
         }
         // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
         let told_before = spoken_for(scope, id);
@@ -198,7 +211,7 @@ impl State {
         }
         let arrived = Some(Arrived {
             labels: &record.labels,
-            is_plain: miss.is_none() && at.secs() >= self.now.secs(),
+            is_plain,
         });
         self.evaluate(index, scope, id, arrived);
         let told = spoken_for(scope, id);
@@ -226,7 +239,10 @@ impl State {
         at: Time,
     ) {
         let id = scope.key_of(labels);
-        let key = scope.key_mut(id, labels, at);
+        scope.open_key(id, labels, at);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
         key.advance(self.now);
         let sums = Sums {
             errors: 1,
@@ -235,9 +251,6 @@ impl State {
         key.add(at.secs(), &sums);
         key.last_record = key.last_record.max(at);
         key.names.add(at, labels, PicoUsd::ZERO);
-        let Some(key) = scope.keys.get_mut(&id) else {
-            return;
-        };
         for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
             if let Some(episode) = alert.open_mut().filter(|_| rule.metric == Metric::Errors) {
                 episode.requests += 1;
@@ -309,19 +322,12 @@ impl State {
             return;
         };
         key.advance(self.now);
-        let is_pooled = scope.pooled.is_some();
-        let baselines = scope.pooled.as_ref().unwrap_or(&key.baselines);
         // Nearly always empty, and then it costs nothing.
-        let mut due: Vec<usize> = Vec::new();
-        for (slot, (alert, rule)) in key.alerts.iter().zip(&scope.asked).enumerate() {
-            let baseline = baselines.get(slot);
-            if !alert.is_quiet() || !stays_quiet(&self.cache, key, rule, is_pooled, baseline) {
-                due.push(slot);
-            }
-        }
+        let due: Vec<usize> =
+            due(&self.cache, key, &scope.asked, scope.pooled.as_deref()).collect();
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
         if due.is_empty() {
-            if is_plain && key.is_scheduled_soon(self.now.secs()) {
+            if is_plain && key.is_scheduled_soon(self.now.secs(), scope.soon_secs) {
                 return;
             }
         } else {
@@ -343,7 +349,7 @@ impl State {
         };
         let now = self.now.secs();
         let next = if key.is_at_rest() {
-            key.next_at_rest(&self.cache, &scope.asked, (is_pooled, forgets), now)
+            key.next_at_rest(&self.cache, &scope.asked.rules, (is_pooled, forgets), now)
         } else {
             key.next_change(&scope.rules, now)
         };

@@ -256,9 +256,6 @@ impl Totals {
     }
 
     fn model(&mut self, id: &Arc<str>) -> &mut ModelTotal {
-        if !self.by_model.contains_key(id) {
-            self.by_model.insert(Arc::clone(id), ModelTotal::default());
-        }
         self.by_model.entry(Arc::clone(id)).or_default()
     }
 
