@@ -310,3 +310,48 @@ fn errors_of_a_batch_and_a_few_among_many_are_no_storm() {
     assert_eq!(tale.told, Vec::<String>::new());
     assert_eq!(tale.pipeline.evaluator.totals().errors, 60);
 }
+
+#[test]
+fn a_session_that_falls_silent_is_told_while_others_go_on() {
+    let mut tale = Tale::new(&["silence.enabled=true", "silence.by=[\"session\"]"]);
+    for minute in 0..30 {
+        let mut say = |session| {
+            tale.call(Call {
+                at: TWO_O_CLOCK + minute * MINUTE,
+                session: Some(session),
+                input: 10,
+                ..Call::default()
+            });
+        };
+        // Looked at again and again before it is due.
+        if [0, 5, 8].contains(&minute) {
+            say("s-1");
+        }
+        say("s-2");
+    }
+    assert_eq!(tale.told, ["1081s silence first"]);
+}
+
+/// What is remembered of conversations does not grow with how many there have been.
+#[test]
+fn conversations_that_are_over_are_forgotten() {
+    let mut tale = Tale::new(&[]);
+    let mut keys = Vec::new();
+    for hour in 0..200 {
+        let session = format!("s-{hour}");
+        for call in 0..3 {
+            tale.call(Call {
+                at: TWO_O_CLOCK + hour * 60 * MINUTE + call * MINUTE,
+                session: Some(&session),
+                input: 10,
+                read: 10_000,
+                output: 100,
+                ..Call::default()
+            });
+        }
+        let memory = serde_json::to_value(tale.pipeline.evaluator.memory()).unwrap();
+        let scopes = memory["scopes"].as_array().unwrap().iter();
+        keys.push(scopes.map(|s| s[0].as_object().unwrap().len()).sum::<usize>());
+    }
+    assert!(keys[199] <= keys[9] && keys[9] < 20, "{keys:?}");
+}

@@ -683,7 +683,9 @@ impl Evaluator {
             let scope = &mut self.scopes[index];
             self.state.sample(scope, id);
             self.state.evaluate(index, scope, id, None);
-            if scope.keys.get(&id).is_some_and(|key| scope.may_forget(key)) {
+            let now = self.state.now.secs();
+            let over = |key| scope.may_forget(key, now);
+            if scope.keys.get(&id).is_some_and(over) {
                 scope.keys.remove(&id);
             }
         }

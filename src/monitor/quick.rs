@@ -18,7 +18,11 @@ pub(super) struct Quick(Vec<Test>);
 #[derive(Debug, Clone, Copy)]
 enum Test {
     /// A sum is no larger than this.
-    AtMost { window: usize, part: Part, most: i128 },
+    AtMost {
+        window: usize,
+        part: Part,
+        most: i128,
+    },
     /// A sum is no larger than this for each response.
     MeanAtMost {
         window: usize,

@@ -49,9 +49,16 @@ pub struct Ledger {
     max: Option<usize>,
 }
 
+/// Small, because a log may have very many runs, and most of them never report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Account {
     counted: Vec<Counted>,
+    reports: Option<Box<Reports>>,
+}
+
+/// What a run has reported, and what has come of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Reports {
     reported: Vec<Reported>,
     /// The reports taken in.
     seen: FxHashSet<u64>,
@@ -123,17 +130,20 @@ impl Ledger {
     pub fn report(&mut self, report: &RunReport) -> Option<Change> {
         // A report that names no session is an account of its own.
         let account = self.account(report.run.unwrap_or(report.id));
-        if !account.seen.insert(report.id) {
+        let reports = account.reports.get_or_insert_default();
+        if !reports.seen.insert(report.id) {
             return None;
         }
-        account.take(&report.models);
+        reports.take(&report.models);
         account.settle()
     }
 
     /// The totals begin anew: what stood in them is no longer to be withdrawn.
     pub fn begin_span(&mut self) {
         for account in self.accounts.values_mut() {
-            account.written_off.append(&mut account.told);
+            if let Some(reports) = &mut account.reports {
+                reports.written_off.append(&mut reports.told);
+            }
             for counted in &mut account.counted {
                 (counted.understated, counted.covered) = (0, 0);
             }
@@ -165,6 +175,8 @@ impl Account {
     ) -> &mut Counted {
         let known = self.counted.iter().position(|c| c.model == *model);
         let at = known.unwrap_or_else(|| {
+            // Most runs have one model.
+            self.counted.reserve_exact(1);
             self.counted.push(Counted {
                 model: Arc::clone(model),
                 tokens: Tokens::default(),
@@ -181,6 +193,42 @@ impl Account {
         counted
     }
 
+    /// Brings what stands in the totals up to what is known now.
+    fn settle(&mut self) -> Option<Change> {
+        let Self { counted, reports } = self;
+        let reports = reports.as_mut()?;
+        if reports.reported.is_empty() {
+            return None;
+        }
+        let of = |reported| reports.residual(reported, counted);
+        let now: Vec<Residual> = reports.reported.iter().filter_map(of).collect();
+        let mut covered = Vec::new();
+        for counted in counted {
+            // A report with less output than was counted is of another process: it makes nothing good.
+            let is_whole = reports.reported.iter().any(|reported| {
+                let usage = &reported.usage;
+                (usage.nameless || usage.labels.model == counted.model)
+                    && usage.tokens.output + reported.before.output >= counted.tokens.output
+            });
+            let now = if is_whole { counted.understated } else { 0 };
+            if now != counted.covered {
+                covered.push((Arc::clone(&counted.labels), now - counted.covered));
+                counted.covered = now;
+            }
+        }
+        if now == reports.told && covered.is_empty() {
+            return None;
+        }
+        Some(Change {
+            opened: i64::from(!now.is_empty()) - i64::from(!reports.told.is_empty()),
+            withdrawn: std::mem::replace(&mut reports.told, now.clone()),
+            added: now,
+            covered,
+        })
+    }
+}
+
+impl Reports {
     /// Reports of one process run on. One that says less than the one before is of another process.
     fn take(&mut self, models: &[RunUsage]) {
         let latest = |model: &Arc<str>| models.iter().find(|usage| usage.labels.model == *model);
@@ -211,47 +259,14 @@ impl Account {
         }
     }
 
-    /// Brings what stands in the totals up to what is known now.
-    fn settle(&mut self) -> Option<Change> {
-        if self.reported.is_empty() {
-            return None;
-        }
-        let now: Vec<Residual> = self
-            .reported
-            .iter()
-            .filter_map(|reported| self.residual(reported))
-            .collect();
-        let mut covered = Vec::new();
-        for counted in &mut self.counted {
-            // A report with less output than was counted is of another process: it makes nothing good.
-            let is_whole = self.reported.iter().any(|reported| {
-                let usage = &reported.usage;
-                (usage.nameless || usage.labels.model == counted.model)
-                    && usage.tokens.output + reported.before.output >= counted.tokens.output
-            });
-            let now = if is_whole { counted.understated } else { 0 };
-            if now != counted.covered {
-                covered.push((Arc::clone(&counted.labels), now - counted.covered));
-                counted.covered = now;
-            }
-        }
-        if now == self.told && covered.is_empty() {
-            return None;
-        }
-        Some(Change {
-            opened: i64::from(!now.is_empty()) - i64::from(!self.told.is_empty()),
-            withdrawn: std::mem::replace(&mut self.told, now.clone()),
-            added: now,
-            covered,
-        })
-    }
-
-    fn residual(&self, reported: &Reported) -> Option<Residual> {
+    fn residual(&self, reported: &Reported, counted: &[Counted]) -> Option<Residual> {
         let usage = &reported.usage;
         // A report that names no model is of the one that was counted, if there is just one.
-        let only = (usage.nameless && self.counted.len() == 1).then(|| &self.counted[0]);
+        let only = counted
+            .first()
+            .filter(|_| usage.nameless && counted.len() == 1);
         let model = only.map_or(&usage.labels.model, |counted| &counted.model);
-        let counted = self.counted.iter().find(|c| c.model == *model);
+        let counted = counted.iter().find(|c| c.model == *model);
         let mut whole = reported.before;
         whole.add(&usage.tokens);
         let mut tokens = less(

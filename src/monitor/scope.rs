@@ -148,12 +148,14 @@ impl Scope {
         self.asked.quick = self.asked.rules.iter().map(quick).collect();
         // It leaves the shortest window no earlier than that. What is learned samples its minute before, and of other rules
         // it may be what makes them worth looking at again.
-        let shortest = self.window_secs.first().copied().unwrap_or(0);
-        let in_window = shortest - shortest / BUCKETS;
+        let rules = &self.asked.rules;
+        let of_runs = || rules.iter().flat_map(|rule| &rule.windows).min();
+        let shortest = self.window_secs.first().or_else(of_runs);
+        let in_window = shortest.map_or(0, |shortest| shortest - shortest / BUCKETS);
         let is_calm = |rule: &Arc<Rule>| {
             !rule.limit.learns() && (rule.metric.is_about_cache() || rule.metric.is_announcement())
         };
-        self.soon_secs = if self.asked.rules.iter().all(is_calm) {
+        self.soon_secs = if rules.iter().all(is_calm) {
             in_window
         } else {
             in_window.min(SAMPLE_DELAY_SECS)
@@ -273,15 +275,13 @@ impl Scope {
     }
 
     /// Nothing can be learned from this key any more.
-    pub(super) fn may_forget(&self, key: &Key) -> bool {
+    pub(super) fn may_forget(&self, key: &Key, now: i64) -> bool {
+        let is_quiet = |alert: &Alert| alert.phase == Phase::Inactive;
         self.forgets()
             && key.minutes.is_empty()
             && key.held.is_empty()
-            && key.windows.iter().all(Window::is_empty)
-            && key
-                .alerts
-                .iter()
-                .all(|alert| alert.phase == Phase::Inactive)
+            && key.alerts.iter().all(is_quiet)
+            && key.over_at(&self.rules).is_none_or(|over| over <= now)
     }
 }
 
@@ -475,6 +475,20 @@ impl Key {
         Some(from.0.div_euclid(1000) + 1)
     }
 
+    /// From which second on nothing is known here that any of the rules asks for. `None` if it is so already.
+    fn over_at(&self, rules: &[Arc<Rule>]) -> Option<i64> {
+        // Whoever fell silent is to be heard of, however long ago it was.
+        if rules.iter().any(|rule| rule.metric == Metric::Silence) {
+            return Some(i64::MAX);
+        }
+        // A conversation that nobody goes on with for so long is in no run of misses any more.
+        let runs = rules.iter().filter(|rule| rule.metric == Metric::MissRun);
+        let idle = runs.filter_map(|rule| rule.windows.last()).max();
+        let idle = idle.map(|longest| self.last_record.secs() + 2 * longest + 1);
+        let windows = self.windows.iter().filter_map(Window::last_expiry);
+        windows.chain(idle).max()
+    }
+
     /// The next second after `now` at which time alone changes something here, where nothing is on.
     pub(super) fn next_at_rest(
         &self,
@@ -500,7 +514,7 @@ impl Key {
             }
         }
         if forgets {
-            at(self.windows.iter().filter_map(Window::last_expiry).max());
+            at(self.over_at(rules));
         }
         at(self.next_sample());
         at(self.retry);

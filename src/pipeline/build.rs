@@ -337,6 +337,20 @@ impl Key<'_> {
     }
 }
 
+/// The hash of parts in a row. Nearly all fit where no memory has to be asked for.
+fn hash_of(parts: [&[u8]; 3]) -> u64 {
+    let mut row = [0; 160];
+    let mut end = 0;
+    for part in parts {
+        let Some(to) = row.get_mut(end..end + part.len()) else {
+            return xxh3_64(&parts.concat());
+        };
+        to.copy_from_slice(part);
+        end += part.len();
+    }
+    xxh3_64(&row[..end])
+}
+
 /// A response is known by its message id; without one by its request id, or by whatever id it has and its time. The prompt
 /// counts belong to it, because some gateways give every response the same id; of cache writes their sum, because not every
 /// exporter tells their time to live.
@@ -351,14 +365,11 @@ fn identity(usage: &Usage) -> Option<Identity> {
     let request = usage.request_id.as_deref();
     let hash = |kind: &str, name: &str, time: Option<Time>| {
         let tokens = &usage.tokens;
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(kind.as_bytes());
-        bytes.extend_from_slice(name.as_bytes());
         let time = time.map_or(0, |time| time.0.cast_unsigned());
-        for n in [time, tokens.input, tokens.cache_write(), tokens.cache_read] {
-            bytes.extend_from_slice(&n.to_le_bytes());
-        }
-        ResponseId(xxh3_64(&bytes))
+        let numbers = [time, tokens.input, tokens.cache_write(), tokens.cache_read];
+        let numbers = numbers.map(u64::to_le_bytes);
+        let parts = [kind.as_bytes(), name.as_bytes(), numbers.as_flattened()];
+        ResponseId(hash_of(parts))
     };
     let by_request = |request| hash("request ", request, None);
     match (id.filter(named), request, id, usage.stamp) {
