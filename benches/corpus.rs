@@ -73,8 +73,8 @@ impl Random {
 }
 
 fn time(ms: u64) -> String {
-    let at = chrono::DateTime::from_timestamp_millis(i64::try_from(ms).unwrap()).unwrap();
-    at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap();
+    format!("{at:.3}")
 }
 
 /// Counts of a response in a conversation whose prompt grows, most of it read from the cache.

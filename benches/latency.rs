@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chrono::{SecondsFormat, Utc};
+use jiff::Timestamp;
 
 fn main() {
     let n: usize = std::env::args()
@@ -56,7 +56,7 @@ fn measure(how: &str, args: &[&str], n: usize) {
     // The first line shows that it follows.
     for i in 0..=n {
         let session = format!("s{i:06}");
-        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        let now = format!("{:.3}", Timestamp::now());
         let line = format!(
             "{{\"time\":\"{now}\",\"id\":\"msg_{i}\",\"model\":\"claude-opus-4-7\",\"session\":\"{session}\",\"usage\":{{\"input_tokens\":1000,\"output_tokens\":10}}}}\n"
         );

@@ -351,7 +351,11 @@ fn conversations_that_are_over_are_forgotten() {
         }
         let memory = serde_json::to_value(tale.pipeline.evaluator.memory()).unwrap();
         let scopes = memory["scopes"].as_array().unwrap().iter();
-        keys.push(scopes.map(|s| s[0].as_object().unwrap().len()).sum::<usize>());
+        keys.push(
+            scopes
+                .map(|s| s[0].as_object().unwrap().len())
+                .sum::<usize>(),
+        );
     }
     assert!(keys[199] <= keys[9] && keys[9] < 20, "{keys:?}");
 }

@@ -23,10 +23,9 @@ fn read_with(line: &str, options: &ParseOptions) -> (Vec<String>, Verdict) {
     let verdict = parse_line(line.as_bytes(), options, clock(), |item| {
         if let Item::Usage(usage) = item {
             let time = match usage.stamp {
-                Stamp::At(time) => chrono::DateTime::from_timestamp_millis(time.0)
-                    .unwrap()
-                    .format("%FT%T%.3fZ")
-                    .to_string(),
+                Stamp::At(time) => {
+                    format!("{:.3}", jiff::Timestamp::from_millisecond(time.0).unwrap())
+                }
                 Stamp::Undated => "undated".to_owned(),
                 Stamp::Impossible => "impossible".to_owned(),
             };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use claude_tokmon::monitor::{Time, Tokens};
+use claude_tokmon::parse::rfc3339;
 use claude_tokmon::price::{PicoUsd, PriceTable, Ratio, Speed, Terms};
 use proptest::prelude::*;
 
@@ -11,8 +12,7 @@ fn table() -> PriceTable {
 
 #[allow(clippy::unnecessary_wraps, reason = "as prices are asked for")]
 fn at(date: &str) -> Option<Time> {
-    let time = chrono::DateTime::parse_from_rfc3339(&format!("{date}T12:00:00Z")).unwrap();
-    Some(Time(time.timestamp_millis()))
+    rfc3339(&format!("{date}T12:00:00Z"))
 }
 
 fn cost(model: &str, tokens: Tokens, terms: Terms, date: &str) -> i128 {

@@ -271,10 +271,7 @@ fn an_old_log_is_read_in_silence() {
 fn shifted(line: &str, by: i64) -> String {
     let (head, rest) = line.split_at(r#"{"time":""#.len());
     let (time, tail) = rest.split_once('"').unwrap();
-    let at = chrono::DateTime::parse_from_rfc3339(time)
-        .unwrap()
-        .timestamp_millis()
-        + by;
+    let at = claude_tokmon::parse::rfc3339(time).unwrap().0 + by;
     format!("{head}{}\"{tail}", common::rfc3339(at))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Knows dates and zones. Does not know what is spent.
 
-use chrono::{Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use jiff::ToSpan;
+use jiff::civil::{Date, Time as OfDay};
 
 use crate::monitor::{Calendar, Period, Stretch, Time};
 use crate::parse::Zone;
@@ -10,7 +11,7 @@ use crate::parse::Zone;
 impl Calendar for Zone {
     fn stretch(&self, period: Period, at: Time) -> Stretch {
         let wall = self.wall_clock(at);
-        let midnight = |date: NaiveDate| NaiveDateTime::new(date, NaiveTime::MIN);
+        let midnight = |date: Date| date.to_datetime(OfDay::midnight());
         let day_ms = 86_400_000;
         match period {
             Period::Hour => {
@@ -22,32 +23,32 @@ impl Calendar for Zone {
                 Stretch {
                     start,
                     end: start.plus_secs(3600),
-                    name: wall.format("%Y-%m-%d %Hh").to_string(),
+                    name: wall.strftime("%Y-%m-%d %Hh").to_string(),
                 }
             }
             Period::Day => {
-                let next = wall.date().checked_add_days(Days::new(1));
+                let next = wall.date().tomorrow();
                 Stretch {
                     start: self.moment(midnight(wall.date()), at),
                     end: self.moment(midnight(next.unwrap_or(wall.date())), Time(at.0 + day_ms)),
-                    name: wall.format("%Y-%m-%d").to_string(),
+                    name: wall.strftime("%Y-%m-%d").to_string(),
                 }
             }
             Period::Month => {
-                let first = wall.date().with_day(1).unwrap_or(wall.date());
-                let next = first.checked_add_months(Months::new(1)).unwrap_or(first);
-                let far = (next - wall.date()).num_milliseconds();
+                let first = wall.date().first_of_month();
+                let next = first.checked_add(1.month()).unwrap_or(first);
+                let far = next.duration_since(wall.date()).as_secs() * 1000;
                 Stretch {
                     start: self.moment(midnight(first), at),
                     end: self.moment(midnight(next), Time(at.0 + far)),
-                    name: wall.format("%Y-%m").to_string(),
+                    name: wall.strftime("%Y-%m").to_string(),
                 }
             }
         }
     }
 
     fn minute(&self, at: Time) -> String {
-        self.wall_clock(at).format("%H:%M").to_string()
+        self.wall_clock(at).strftime("%H:%M").to_string()
     }
 }
 
@@ -56,8 +57,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> Time {
-        let time = chrono::DateTime::parse_from_rfc3339(text).expect("a time");
-        Time(time.timestamp_millis())
+        crate::parse::rfc3339(text).expect("a time")
     }
 
     fn hours(period: Period, moment: &str) -> (i64, String) {

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use jiff::Timestamp;
+use jiff::tz::Offset;
 
 pub use laboratory::{Axis, Combination, Laboratory, Suggest};
 pub use rules::{rules, write_rules};
@@ -423,7 +425,8 @@ fn overlay(table: &mut PriceTable, path: &Path) -> Result<()> {
     let written = fs::metadata(path)
         .and_then(|metadata| metadata.modified())
         .ok()
-        .map(|time| chrono::DateTime::<chrono::Utc>::from(time).date_naive());
+        .and_then(|time| Timestamp::try_from(time).ok())
+        .map(|time| Offset::UTC.to_datetime(time).date());
     table
         .overlay(&text, &path.display().to_string(), written)
         .with_context(|| {

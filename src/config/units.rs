@@ -1,9 +1,9 @@
 //! Durations, amounts and moments as people write them.
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
+use jiff::civil::{Date, Time as OfDay};
 
 use crate::monitor::{Amount, Time, UNIT};
-use crate::parse::Zone;
+use crate::parse::{Zone, rfc3339};
 use crate::price::scaled_decimal;
 
 /// Reads `30s`, `5m`, `1h`, `7d` or `1h30m` as seconds.
@@ -86,14 +86,15 @@ pub fn write_amount(amount: Amount) -> String {
 /// # Errors
 /// Says what is wrong and how to write it.
 pub fn moment(text: &str, now: Time, zone: Zone) -> Result<Time, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Time(time.timestamp_millis()));
+    if let Some(time) = rfc3339(text) {
+        return Ok(time);
     }
-    let compact = NaiveDate::parse_from_str(text, "%Y%m%d")
-        .ok()
-        .filter(|_| text.len() == 8);
-    if let Some(day) = text.parse::<NaiveDate>().ok().or(compact) {
-        return Ok(zone.moment(day.and_time(NaiveTime::MIN), now));
+    let forms = ["%Y-%m-%d", "%Y%m%d"];
+    let day = forms
+        .iter()
+        .find_map(|form| Date::strptime(form, text).ok());
+    if let Some(day) = day {
+        return Ok(zone.moment(day.to_datetime(OfDay::midnight()), now));
     }
     let ago = text.strip_prefix('-').unwrap_or(text);
     duration(ago).map(|secs| now.plus_secs(-secs)).map_err(|_| {

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use crate::monitor::{Severity, Time};
+use crate::parse::Zone;
 use crate::sink::Clock;
 
 /// All charts are so wide, so that they share one axis of time.
@@ -116,14 +117,13 @@ impl Axis {
         let step = STEPS.into_iter().find(|step| secs / step <= 9);
         let step = step.unwrap_or(secs / 9) * 1000;
         let zone = self.clock.zone;
-        let wall = zone.wall_clock(self.first).and_utc().timestamp_millis();
+        // As if the clock on the wall showed universal time.
+        let wall = Zone::UTC.moment(zone.wall_clock(self.first), self.first).0;
         let mut ticks = Vec::new();
         let mut at = (wall + step - 1).div_euclid(step) * step;
-        while let Some(moment) = chrono::DateTime::from_timestamp_millis(at) {
-            let time = zone.moment(
-                moment.naive_utc(),
-                Time(self.first.0.saturating_add(at - wall)),
-            );
+        loop {
+            let shown = Zone::UTC.wall_clock(Time(at));
+            let time = zone.moment(shown, Time(self.first.0.saturating_add(at - wall)));
             if time > self.end || ticks.len() > 20 {
                 break;
             }
@@ -133,7 +133,7 @@ impl Axis {
                 (_, true) => "%H:%M:%S",
                 _ => "%H:%M",
             };
-            ticks.push((time, moment.format(format).to_string()));
+            ticks.push((time, shown.strftime(format).to_string()));
             at += step;
         }
         ticks

@@ -14,6 +14,7 @@ use super::lanes::{self, Lanes};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{Rule, Stamp, Time};
+use crate::parse::Zone;
 use crate::pipeline::{Digest, Event, IntakeAhead, Pipeline, Seen};
 use crate::run::give;
 use crate::sink::{Progress, Sinks};
@@ -62,9 +63,8 @@ pub(super) fn pass(
     let start = options
         .prices
         .as_of
-        .and_time(chrono::NaiveTime::MIN)
-        .and_utc()
-        .timestamp_millis();
+        .to_datetime(jiff::civil::Time::midnight());
+    let start = Zone::UTC.moment(start, Time(0)).0;
     let oldest = span
         .since
         .map(|since| since.plus_secs(-options.history_secs()));

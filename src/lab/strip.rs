@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_dearest_column_is_the_highest_and_alerts_stand_below_their_time() {
-        let zone = Zone::Named(chrono_tz::UTC);
+        let zone = Zone::UTC;
         let clock = Clock { zone };
         let timeline = timeline(&[(0, 10), (10, 0), (20, 80), (30, 40), (59, 1)], clock);
         let mut episodes = Episodes::default();
@@ -179,9 +179,7 @@ mod tests {
 
     #[test]
     fn a_log_of_a_moment_has_no_course() {
-        let clock = Clock {
-            zone: Zone::Named(chrono_tz::UTC),
-        };
+        let clock = Clock { zone: Zone::UTC };
         assert_eq!(
             lines(&timeline(&[(0, 1)], clock), &Episodes::default(), clock),
             []

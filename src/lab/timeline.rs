@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use chrono::NaiveDate;
+use jiff::civil::Date;
 
 use crate::monitor::{Amount, Sighting, Stamp, Time, Tokens};
 use crate::pipeline::Seen;
@@ -59,9 +59,9 @@ pub(super) struct Timeline {
     first: i64,
     bins: VecDeque<Bin>,
     limits: BTreeMap<i64, Limits>,
-    days: BTreeMap<NaiveDate, Bin>,
+    days: BTreeMap<Date, Bin>,
     /// The day of the response before, with its first moment and the one after it as far as they are known.
-    today: Option<(NaiveDate, i64)>,
+    today: Option<(Date, i64)>,
 }
 
 impl Timeline {
@@ -153,7 +153,7 @@ impl Timeline {
 
     /// Looking up a day costs more than all else here, and most responses are of the same quarter of an hour as the one before:
     /// no zone changes its day within one.
-    fn day(&mut self, at: Time) -> NaiveDate {
+    fn day(&mut self, at: Time) -> Date {
         let quarter = at.0.div_euclid(900_000);
         match self.today {
             Some((day, of)) if of == quarter => day,
@@ -223,7 +223,7 @@ impl Timeline {
     }
 
     /// The sums of each day that had traffic.
-    pub(super) fn days(&self) -> &BTreeMap<NaiveDate, Bin> {
+    pub(super) fn days(&self) -> &BTreeMap<Date, Bin> {
         &self.days
     }
 }
@@ -243,9 +243,7 @@ mod tests {
     }
 
     fn timeline() -> Timeline {
-        Timeline::new(Clock {
-            zone: Zone::Named(chrono_tz::UTC),
-        })
+        Timeline::new(Clock { zone: Zone::UTC })
     }
 
     proptest! {

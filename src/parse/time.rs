@@ -4,9 +4,13 @@
 
 use super::json::{Raw, text};
 use crate::monitor::{Stamp, Time};
+use std::borrow::Cow;
 use std::cell::Cell;
 
-use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 /// 2023-01-01, before which no response can lie: the Messages API did not exist.
 const EARLIEST: Time = Time(1_672_531_200_000);
@@ -20,11 +24,11 @@ pub enum Zone {
     /// The zone of this machine.
     #[default]
     Local,
-    /// A fixed offset from UTC.
-    Fixed(FixedOffset),
-    /// A place with its rules for daylight saving.
-    Named(chrono_tz::Tz),
+    /// A place with its rules for daylight saving, or a fixed offset. Named once, and used for as long as the program runs.
+    Named(&'static TimeZone),
 }
+
+static UTC: TimeZone = TimeZone::UTC;
 
 impl std::str::FromStr for Zone {
     type Err = String;
@@ -32,63 +36,78 @@ impl std::str::FromStr for Zone {
     fn from_str(name: &str) -> Result<Self, String> {
         match name {
             "local" => return Ok(Self::Local),
-            "utc" | "UTC" | "Z" => return Ok(Self::Named(chrono_tz::UTC)),
+            "utc" | "UTC" | "Z" => return Ok(Self::UTC),
             _ => {}
         }
-        if let Ok(offset) = name.parse::<FixedOffset>() {
-            return Ok(Self::Fixed(offset));
+        match DateTimeParser::new().parse_time_zone(name) {
+            Ok(zone) => Ok(Self::Named(Box::leak(Box::new(zone)))),
+            Err(_) => Err(format!(
+                "unknown time zone \"{name}\"; write local, UTC, +02:00 or a name such as Europe/Berlin"
+            )),
         }
-        name.parse().map(Self::Named).map_err(|_| {
-            format!("unknown time zone \"{name}\"; write local, UTC, +02:00 or a name such as Europe/Berlin")
-        })
     }
 }
 
 impl Zone {
-    /// What a clock on the wall of this zone shows at a moment.
-    pub fn wall_clock(self, time: Time) -> NaiveDateTime {
-        let utc = DateTime::from_timestamp_millis(time.0).unwrap_or_default();
+    /// Universal time.
+    pub const UTC: Self = Self::Named(&UTC);
+
+    fn with<T>(self, ask: impl FnOnce(&TimeZone) -> T) -> T {
         match self {
-            Self::Local => utc.with_timezone(&Local).naive_local(),
-            Self::Fixed(offset) => utc.with_timezone(&offset).naive_local(),
-            Self::Named(tz) => utc.with_timezone(&tz).naive_local(),
+            // It may be another one tomorrow.
+            Self::Local => ask(&TimeZone::system()),
+            Self::Named(zone) => ask(zone),
         }
+    }
+
+    /// What a clock on the wall of this zone shows at a moment.
+    pub fn wall_clock(self, time: Time) -> DateTime {
+        let moment = Timestamp::from_millisecond(time.0).unwrap_or_default();
+        self.with(|zone| zone.to_datetime(moment))
     }
 
     /// The moment at which a wall clock of this zone shows `wall`. Of two such moments (the night the clocks go back) the
     /// one nearest to `near`; if there is none, as many minutes after the gap as `wall` lies in it.
-    pub fn moment(self, wall: NaiveDateTime, near: Time) -> Time {
-        match self {
-            Self::Local => moment_in(&Local, wall, near),
-            Self::Fixed(offset) => moment_in(&offset, wall, near),
-            Self::Named(tz) => moment_in(&tz, wall, near),
+    pub fn moment(self, wall: DateTime, near: Time) -> Time {
+        let at = |offset: Offset| {
+            let moment = offset.to_timestamp(wall).unwrap_or_default();
+            Time(moment.as_millisecond())
+        };
+        let offset = self.with(|zone| zone.to_ambiguous_timestamp(wall).offset());
+        match offset {
+            // The clocks jumped over this time. An hour before it they had not.
+            AmbiguousOffset::Unambiguous { offset: before }
+            | AmbiguousOffset::Gap { before, .. } => at(before),
+            AmbiguousOffset::Fold { before, after } => {
+                let (first, second) = (at(before), at(after));
+                let distance = |time: Time| (time.0 - near.0).abs();
+                if distance(second) < distance(first) {
+                    second
+                } else {
+                    first
+                }
+            }
         }
     }
 }
 
-fn moment_in<Tz: TimeZone>(zone: &Tz, wall: NaiveDateTime, near: Time) -> Time {
-    let millis = |t: DateTime<Tz>| t.timestamp_millis();
-    let distance = |ms: &i64| (ms - near.0).abs();
-    let time = match zone.from_local_datetime(&wall) {
-        LocalResult::Single(t) => millis(t),
-        LocalResult::Ambiguous(a, b) => [millis(a), millis(b)]
-            .into_iter()
-            .min_by_key(distance)
-            .unwrap_or_default(),
-        // The clocks jumped over this time. An hour before it they had not, which gives the offset then in force.
-        LocalResult::None => {
-            let before = wall - TimeDelta::hours(3);
-            let offset = zone
-                .from_local_datetime(&before)
-                .earliest()
-                .map(|t| t.timestamp_millis());
-            offset.map_or_else(
-                || wall.and_utc().timestamp_millis(),
-                |ms| ms + 3 * 3_600_000,
-            )
-        }
+/// Reads a time of RFC 3339.
+pub fn rfc3339(text: &str) -> Option<Time> {
+    let moment: Timestamp = within_nanoseconds(text).parse().ok()?;
+    Some(Time(moment.as_millisecond()))
+}
+
+/// The text without the digits of its seconds that no clock tells.
+fn within_nanoseconds(text: &str) -> Cow<'_, str> {
+    let Some(dot) = text.find(['.', ',']) else {
+        return Cow::Borrowed(text);
     };
-    Time(time)
+    let fraction = &text[dot + 1..];
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    if digits <= 9 {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned([&text[..dot + 10], &fraction[digits..]].concat())
 }
 
 /// What the reader of times has to know about the moment and the file.
@@ -129,7 +148,7 @@ impl Clock<'_> {
     /// The same clock with times that name no zone in UTC.
     pub(super) fn in_utc(self) -> Self {
         Self {
-            zone: Zone::Named(chrono_tz::UTC),
+            zone: Zone::UTC,
             ..self
         }
     }
@@ -170,14 +189,16 @@ impl Clock<'_> {
         if let Some(time) = zulu(text) {
             return Some(time);
         }
-        if let Ok(t) = DateTime::parse_from_rfc3339(text) {
-            return Some(Time(t.timestamp_millis()));
+        if let Some(time) = rfc3339(text) {
+            return Some(time);
         }
-        // "2026-11-23 10:00:00 +0100" and the same with a T.
-        for format in ["%Y-%m-%d %H:%M:%S%.f %z", "%Y-%m-%dT%H:%M:%S%.f%z"] {
-            if let Ok(t) = DateTime::parse_from_str(text, format) {
-                return Some(Time(t.timestamp_millis()));
-            }
+        let text = within_nanoseconds(text);
+        // "2026-11-23 10:00:00 +0100", of which the standard has no space before the offset. Go adds the name of the zone.
+        let numbers = text.strip_suffix(" UTC").unwrap_or(&text);
+        if let Some((wall, offset)) = numbers.rsplit_once(' ')
+            && offset.starts_with(['+', '-'])
+        {
+            return rfc3339(&[wall, offset].concat());
         }
         let text = text.replacen(',', ".", 1);
         let text = text
@@ -187,9 +208,10 @@ impl Clock<'_> {
         let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
         let wall = formats
             .iter()
-            .find_map(|f| NaiveDateTime::parse_from_str(text.0, f).ok())?;
+            .find_map(|format| DateTime::strptime(format, text.0).ok())?;
         if text.1 {
-            return Some(Time(Utc.from_utc_datetime(&wall).timestamp_millis()));
+            let moment = Offset::UTC.to_timestamp(wall).ok()?;
+            return Some(Time(moment.as_millisecond()));
         }
         if let Some(ambiguous) = self.ambiguous {
             ambiguous.set(true);
@@ -310,6 +332,11 @@ mod tests {
             r#""2026-11-23 11:00:00.123""#,
             r#""2026-11-23T11:00:00.123""#,
             r#""2026-11-23 10:00:00.123 UTC""#,
+            r#""2026-11-23 11:00:00.123 +0100""#,
+            r#""2026-11-23 11:00:00.123 +01:00""#,
+            r#""2026-11-23 10:00:00.123 +0000 UTC""#,
+            r#""2026-11-23T11:00:00.123456789012+01:00""#,
+            r#""2026-11-23 11:00:00.123456789012""#,
             "1795428000.123",
             "1795428000123",
             "1795428000123456",
@@ -381,13 +408,13 @@ mod tests {
     proptest! {
         #[test]
         fn the_fast_path_agrees_with_the_library(ms in 0_i64..4_102_444_800_000, places in 0_usize..=9) {
-            let t = DateTime::from_timestamp_millis(ms).unwrap();
+            let t = Timestamp::from_millisecond(ms).unwrap();
             let text = match places {
-                0 => t.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                n => format!("{}.{}Z", t.format("%Y-%m-%dT%H:%M:%S"), &t.format("%9f").to_string()[..n]),
+                0 => t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                n => format!("{}.{}Z", t.strftime("%Y-%m-%dT%H:%M:%S"), &t.strftime("%9f").to_string()[..n]),
             };
-            let library = DateTime::parse_from_rfc3339(&text).unwrap().timestamp_millis();
-            prop_assert_eq!(zulu(&text), Some(Time(library)));
+            prop_assert!(zulu(&text).is_some(), "{}", text);
+            prop_assert_eq!(zulu(&text), rfc3339(&text));
         }
 
         #[test]

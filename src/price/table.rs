@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::NaiveDate;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -167,7 +169,7 @@ pub(super) struct Row {
     cache_write_1h: Option<u64>,
     cache_read: Option<u64>,
     /// First day on which the row no longer holds.
-    until: Option<NaiveDate>,
+    until: Option<Date>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +229,7 @@ pub struct PriceTable {
     aliases: HashMap<String, String>,
     web_search: u64,
     /// The day the built-in prices were checked.
-    pub as_of: NaiveDate,
+    pub as_of: Date,
     /// The files laid over them, with their dates.
     pub overlays: Vec<Arc<str>>,
 }
@@ -328,7 +330,7 @@ impl PriceTable {
             by_name: HashMap::new(),
             aliases: HashMap::new(),
             web_search: 0,
-            as_of: NaiveDate::default(),
+            as_of: Date::default(),
             overlays: Vec::new(),
         };
         match table.overlay(EMBEDDED, EMBEDDED_NAME, None) {
@@ -349,9 +351,9 @@ impl PriceTable {
         &mut self,
         json: &str,
         source: &str,
-        dated: Option<NaiveDate>,
+        dated: Option<Date>,
     ) -> Result<(), PriceError> {
-        let source_of = |date: Option<NaiveDate>| -> Arc<str> {
+        let source_of = |date: Option<Date>| -> Arc<str> {
             date.or(dated).map_or_else(
                 || source.into(),
                 |date| format!("{source} of {date}").into(),
@@ -569,7 +571,7 @@ impl Model {
             .map(|row| Row::read(id, row, row.until));
         let mut rows = read_rows.collect::<Result<Vec<_>, _>>()?;
         // Rows that end come first, the earliest end leading; the one that holds for good is last.
-        rows.sort_by_key(|row| row.until.unwrap_or(NaiveDate::MAX));
+        rows.sort_by_key(|row| row.until.unwrap_or(Date::MAX));
         if rows.is_empty() {
             return Err(PriceError::Empty(id.to_owned()));
         }
@@ -696,8 +698,8 @@ impl Model {
     /// The prices in force for a prompt of this size on that day (UTC).
     fn row(&self, prompt_tokens: u64, at: Option<Time>) -> &Row {
         let day = at
-            .and_then(|t| chrono::DateTime::from_timestamp_millis(t.0))
-            .map(|t| t.date_naive());
+            .and_then(|t| Timestamp::from_millisecond(t.0).ok())
+            .map(|t| Offset::UTC.to_datetime(t).date());
         let holds = |row: &Row| match (row.until, day) {
             (Some(until), Some(day)) => day < until,
             (Some(_), None) => false,
@@ -752,7 +754,7 @@ impl Model {
     }
 
     /// The long-prompt tier: above how many tokens, at which prices, until when.
-    pub fn long_prices(&self) -> Option<(u64, [String; 5], Option<NaiveDate>)> {
+    pub fn long_prices(&self) -> Option<(u64, [String; 5], Option<Date>)> {
         let long = self.long_context.as_ref()?;
         Some((long.above_prompt_tokens, long.row.texts(), long.row.until))
     }
@@ -796,7 +798,7 @@ impl Row {
         ]
     }
 
-    fn from_prices(prices: [Option<u64>; 5], until: Option<NaiveDate>) -> Self {
+    fn from_prices(prices: [Option<u64>; 5], until: Option<Date>) -> Self {
         let [input, output, cache_write_5m, cache_write_1h, cache_read] = prices;
         Self {
             input: input.unwrap_or(0),
@@ -854,10 +856,10 @@ fn bad_number(model: &str, field: &'static str, raw: &RawValue) -> PriceError {
     }
 }
 
-fn parse_date(model: &str, text: &str) -> Result<NaiveDate, PriceError> {
+fn parse_date(model: &str, text: &str) -> Result<Date, PriceError> {
     let error = || PriceError::Date {
         model: model.to_owned(),
         value: text.to_owned(),
     };
-    text.parse().map_err(|_| error())
+    Date::strptime("%Y-%m-%d", text).map_err(|_| error())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -227,8 +227,8 @@ pub(super) fn episode(notice: &Notice) -> String {
 
 /// UTC with milliseconds.
 pub fn rfc3339(time: Time) -> String {
-    let utc: DateTime<Utc> = DateTime::from_timestamp_millis(time.0).unwrap_or_default();
-    utc.to_rfc3339_opts(SecondsFormat::Millis, true)
+    let utc = Timestamp::from_millisecond(time.0).unwrap_or_default();
+    format!("{utc:.3}")
 }
 
 /// A JSON number that was never a binary fraction.

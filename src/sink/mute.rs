@@ -10,12 +10,13 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use chrono::{DateTime, NaiveDateTime};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 
 use super::json::episode;
 use super::text::clean;
 use crate::monitor::{LABELS, Notice, Time};
-use crate::parse::Zone;
+use crate::parse::{Zone, rfc3339};
 
 /// A file of mutes.
 #[derive(Debug, Clone)]
@@ -143,8 +144,8 @@ fn parse_line(line: &str, zone: Zone) -> Result<Mute, String> {
 }
 
 fn moment(text: &str, zone: Zone) -> Option<Time> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(Time(time.timestamp_millis()));
+    if let Some(time) = rfc3339(text) {
+        return Some(time);
     }
     let text = if text.len() <= 10 {
         format!("{text} 00:00")
@@ -159,8 +160,9 @@ fn moment(text: &str, zone: Zone) -> Option<Time> {
     ];
     let wall = forms
         .iter()
-        .find_map(|form| NaiveDateTime::parse_from_str(&text, form).ok())?;
-    Some(zone.moment(wall, Time(wall.and_utc().timestamp_millis())))
+        .find_map(|form| DateTime::strptime(form, &text).ok())?;
+    let near = Offset::UTC.to_timestamp(wall).ok()?;
+    Some(zone.moment(wall, Time(near.as_millisecond())))
 }
 
 #[cfg(test)]

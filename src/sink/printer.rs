@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io;
 
-use chrono::NaiveDate;
+use jiff::civil::Date;
 use owo_colors::OwoColorize;
 
 use super::outlet::Outlet;
@@ -26,7 +26,7 @@ pub struct Style {
 pub struct Printer {
     outlet: Outlet,
     style: Style,
-    date: Option<NaiveDate>,
+    date: Option<Date>,
 }
 
 impl Printer {
@@ -65,7 +65,7 @@ impl Printer {
     }
 
     /// The date, when it is another than that of the line before.
-    fn new_date(&mut self, at: Time) -> Option<NaiveDate> {
+    fn new_date(&mut self, at: Time) -> Option<Date> {
         let date = self.style.clock.date(at);
         let new = self.date != Some(date);
         self.date = Some(date);
@@ -78,7 +78,7 @@ impl Sink for Printer {
         let notice = told.notice;
         let mut text = String::new();
         if let Some(date) = self.new_date(notice.at) {
-            let _ = writeln!(text, "{}", date.format("%Y-%m-%d").dimmed());
+            let _ = writeln!(text, "{}", date.strftime("%Y-%m-%d").dimmed());
         }
         let label = label(notice.reason, notice.rule.severity);
         let mut line = format!(

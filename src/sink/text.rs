@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use chrono::{NaiveDate, Timelike};
+use jiff::civil::Date;
 
 use crate::monitor::{
     Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, Time, UNIT, Unit,
@@ -23,7 +23,7 @@ pub struct Clock {
 impl Clock {
     /// `02:01:23`.
     pub fn time(self, time: Time) -> String {
-        self.zone.wall_clock(time).format("%H:%M:%S").to_string()
+        self.zone.wall_clock(time).strftime("%H:%M:%S").to_string()
     }
 
     /// `02:01`.
@@ -33,7 +33,7 @@ impl Clock {
     }
 
     /// The day.
-    pub fn date(self, time: Time) -> NaiveDate {
+    pub fn date(self, time: Time) -> Date {
         self.zone.wall_clock(time).date()
     }
 
@@ -41,7 +41,7 @@ impl Clock {
     pub fn full(self, time: Time) -> String {
         self.zone
             .wall_clock(time)
-            .format("%Y-%m-%d %H:%M:%S")
+            .strftime("%Y-%m-%d %H:%M:%S")
             .to_string()
     }
 }

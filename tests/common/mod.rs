@@ -20,7 +20,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat};
 use claude_tokmon::cli::RuleArgs;
 use claude_tokmon::config::rules;
 use claude_tokmon::monitor::{Notice, PlainDays, Reason, Settings, Time};
@@ -28,6 +27,7 @@ use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::{Pipeline, Undated};
 use claude_tokmon::price::PriceTable;
 use claude_tokmon::source::{Line, SourceInfo};
+use jiff::Timestamp;
 
 /// 2026-11-23T02:00:00Z, when incidents begin.
 pub const TWO_O_CLOCK: i64 = 1_795_399_200_000;
@@ -76,9 +76,7 @@ impl Random {
 
 /// UTC with milliseconds.
 pub fn rfc3339(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms)
-        .unwrap()
-        .to_rfc3339_opts(SecondsFormat::Millis, true)
+    format!("{:.3}", Timestamp::from_millisecond(ms).unwrap())
 }
 
 /// One line of a log as the README has services write it.
@@ -413,7 +411,7 @@ impl Drop for Watch {
 
 /// The present, in milliseconds since the epoch.
 pub fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
+    Timestamp::now().as_millisecond()
 }
 
 /// Appends lines to a file, as a service does.
