@@ -325,6 +325,43 @@ proptest! {
         }
     }
 
+    /// When a mean has to be looked at is worked out ahead. Another rule of the same key, which never fires, has it looked at each
+    /// time that anything leaves a window: that tells nothing more, and nothing sooner.
+    #[test]
+    fn a_mean_is_looked_at_as_often_as_it_takes(
+        seed in any::<u64>(),
+        limit in 10_u32..400,
+        min_requests in 1_u32..8,
+        learned in any::<bool>(),
+    ) {
+        let lines = lines_of(&traffic(seed, 250));
+        let limit = if learned {
+            format!("request-cost.beyond_busy=0.{limit:03}")
+        } else {
+            format!("request-cost.above=0.{limit:03}")
+        };
+        let windows = "[\"60s\", \"10m\", \"1h\"]";
+        let mean = [
+            &limit,
+            &format!("request-cost.window={windows}"),
+            &format!("request-cost.min_requests={min_requests}"),
+            "request-cost.floor=0.001",
+            "request-cost.for=\"0s\"",
+            "request-cost.keep_firing=\"0s\"",
+        ];
+        let looks = [
+            "errors.metric=requests",
+            "errors.below=1",
+            &format!("errors.window={windows}"),
+        ];
+        let said = |set: &[&str]| {
+            let notices = told(&mut pipeline(set), &lines);
+            let of_mean = notices.into_iter().filter(|n| &*n.rule.name == "request-cost");
+            of_mean.map(|n| (n.reason, n.episode, n.at, n.exposed, n.requests)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(said(&mean), said(&[&mean[..], &looks].concat()));
+    }
+
     /// The same requests in each minute are usual, however many they are.
     #[test]
     fn the_same_in_each_minute_fires_no_learned_rule(per_minute in 1_u64..8, output in 1_u64..20_000, read in 5_000_u64..150_000) {

@@ -81,6 +81,14 @@ struct Block {
     minutes: u64,
 }
 
+/// What has been worked out.
+#[derive(Debug, Clone, Copy, Default)]
+enum Worked {
+    #[default]
+    NotYet,
+    Out(Option<Amount>),
+}
+
 /// The samples of seven days.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
@@ -91,6 +99,9 @@ pub struct Baseline {
     last_minute: Option<i64>,
     /// What it comes to, once somebody has asked since the last sample.
     now: Cell<Option<Usual>>,
+    /// The limit that follows from it, likewise. A baseline is of one rule.
+    #[serde(skip)]
+    limit: Cell<Worked>,
 }
 
 impl Baseline {
@@ -129,6 +140,7 @@ impl Baseline {
             }
         }
         self.now.set(None);
+        self.limit.set(Worked::NotYet);
     }
 
     fn drop_oldest(&mut self) {
@@ -156,6 +168,21 @@ impl Baseline {
             self.now.set(Some(usual));
             usual
         })
+    }
+
+    /// The limit of its rule that follows from what is usual, worked out by the first who asks.
+    pub(super) fn limit(&self, of: impl FnOnce(Usual) -> Option<Amount>) -> Option<Amount> {
+        if let Worked::Out(limit) = self.limit.get() {
+            return limit;
+        }
+        let limit = of(self.usual());
+        self.limit.set(Worked::Out(limit));
+        limit
+    }
+
+    /// Its rule is another one from now on.
+    pub(super) fn forget_limit(&self) {
+        self.limit.set(Worked::NotYet);
     }
 
     fn summarize(&self) -> Usual {

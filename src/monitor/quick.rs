@@ -9,11 +9,34 @@ use super::metric::Metric;
 use super::reading::{MIN_AFFECTED, least_limit};
 use super::rule::{Limit, Rule};
 use super::scope::Key;
-use super::window::Sums;
+use super::window::{BUCKETS, Sums, Window};
 
-/// What a rule surely needs before it can fire. It needs one of these to fail.
+/// What will leave a window is looked at no further ahead.
+const AHEAD_SECS: i64 = 300;
+
+/// What a rule surely needs before it can fire.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Quick(Vec<Test>);
+pub(super) struct Quick {
+    /// Whatever it has learned, one of these must fail; none if there is no quick way to tell.
+    least: Vec<Test>,
+    /// How its value is read off windows, where a limit is known.
+    scale: Option<Scale>,
+}
+
+/// A sum, or a mean of one, that is held against a limit from above.
+#[derive(Debug, Clone)]
+struct Scale {
+    part: Part,
+    /// How much of it is a whole unit.
+    unit: Amount,
+    /// Seconds that it is given per; of the whole window if none.
+    per_secs: Option<i64>,
+    is_mean: bool,
+    /// Which windows, with their lengths in seconds.
+    windows: Vec<(usize, i64)>,
+    /// What comes now leaves none of them sooner, and no sooner is a look at it too late for anything.
+    ahead_secs: i64,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Test {
@@ -90,15 +113,114 @@ impl Part {
 }
 
 impl Quick {
-    /// What a rule needs, where keys have windows of these lengths. Empty if there is no quick way to tell.
+    /// What a rule needs, where keys have windows of these lengths.
     pub(super) fn of(rule: &Rule, window_secs: &[i64]) -> Self {
-        Self(tests(rule, window_secs).unwrap_or_default())
+        Self {
+            least: tests(rule, window_secs).unwrap_or_default(),
+            scale: Scale::of(rule, window_secs),
+        }
     }
 
-    /// The rule, if it is quiet, stays so: a reading at this moment would be no breach.
+    /// The rule, if it is quiet, stays so whatever it has learned: a reading at this moment would be no breach.
     #[inline]
     pub(super) fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|test| test.holds(cache, key))
+        !self.least.is_empty() && self.least.iter().all(|test| test.holds(cache, key))
+    }
+
+    /// The same with what it has learned. Without a limit it cannot fire yet.
+    #[inline]
+    pub(super) fn is_under(&self, key: &Key, limit: Option<Amount>) -> bool {
+        limit.is_none_or(|limit| {
+            let scale = self.scale.as_ref();
+            scale.is_some_and(|scale| scale.is_under(key, limit))
+        })
+    }
+
+    /// The rule is about a mean, which may rise because of what leaves its windows.
+    pub(super) fn is_of_mean(&self) -> bool {
+        self.scale.as_ref().is_some_and(|scale| scale.is_mean)
+    }
+
+    /// How much a response that adds this takes of the room that there is below the limit for a mean.
+    #[inline]
+    pub(super) fn takes(&self, sums: &Sums, limit: Option<Amount>) -> Amount {
+        match (&self.scale, limit) {
+            (Some(scale), Some(limit)) => scale.part.read(sums) * scale.unit - limit,
+            _ => 0,
+        }
+    }
+
+    /// When a mean has to be looked at because of what leaves its windows, and how much room there will be until then for what
+    /// comes: a mean is above the limit where the sum is above so many times the limit as there are responses, and the room is
+    /// what it is below that at least.
+    pub(super) fn look_ahead(&self, key: &Key, limit: Amount, now: i64) -> (Option<i64>, Amount) {
+        let Some(scale) = &self.scale else {
+            return (None, 0);
+        };
+        let windows = || {
+            scale
+                .windows
+                .iter()
+                .map(|(window, _)| &key.windows[*window])
+        };
+        if !scale.is_under(key, limit) {
+            // One that has too few responses to decide is above it already, and decides as soon as another has fewer.
+            return (windows().filter_map(Window::next_expiry).min(), 0);
+        }
+        // What comes until then is in all that is left by then.
+        let horizon = now + scale.ahead_secs;
+        let above =
+            |sums: &Sums| scale.part.read(sums) * scale.unit - limit * i128::from(sums.requests);
+        let (mut next, mut room) = (None, Amount::MAX);
+        for window in windows().filter(|window| !window.is_empty()) {
+            room = room.min(-above(window.total()));
+            let mut at = horizon;
+            for (second, above) in window.leaving(above) {
+                if second > horizon {
+                    break;
+                }
+                if above > 0 {
+                    at = second;
+                    break;
+                }
+                room = room.min(-above);
+            }
+            next = Some(next.map_or(at, |next: i64| next.min(at)));
+        }
+        (next, room)
+    }
+}
+
+impl Scale {
+    fn of(rule: &Rule, window_secs: &[i64]) -> Option<Self> {
+        least_limit(rule)?;
+        if rule.metric == Metric::Errors {
+            return None;
+        }
+        let (part, unit) = Part::of(rule.metric)?;
+        let index = |secs: &i64| Some((window_secs.iter().position(|known| known == secs)?, *secs));
+        let shortest = rule.windows.first()?;
+        Some(Self {
+            ahead_secs: (shortest - shortest / BUCKETS).min(AHEAD_SECS),
+            part,
+            unit,
+            per_secs: rule.per_secs,
+            is_mean: rule.metric.is_mean(),
+            windows: rule.windows.iter().map(index).collect::<Option<_>>()?,
+        })
+    }
+
+    #[inline]
+    fn is_under(&self, key: &Key, limit: Amount) -> bool {
+        self.windows.iter().all(|(window, secs)| {
+            let total = key.windows[*window].total();
+            let sum = self.part.read(total) * self.unit;
+            match self.per_secs {
+                _ if self.is_mean => sum <= limit * i128::from(total.requests),
+                Some(per) => sum * i128::from(per) <= limit * i128::from(*secs),
+                None => sum <= limit,
+            }
+        })
     }
 }
 

@@ -81,8 +81,11 @@ pub(super) fn due<'a>(
     let baselines = pooled.unwrap_or(&key.baselines);
     let is_due = move |slot: &usize| {
         let stays_quiet = || {
-            let (rule, baseline) = (&asked.rules[*slot], baselines.get(*slot));
-            asked.quick[*slot].stays_quiet(cache, key)
+            let (rule, quick) = (&asked.rules[*slot], &asked.quick[*slot]);
+            let baseline = baselines.get(*slot).filter(|_| rule.limit.learns());
+            let limit = |baseline: &Baseline| limit_at_least(rule, Some(baseline));
+            quick.stays_quiet(cache, key)
+                || baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
                 || stays_quiet(cache, key, rule, pooled.is_some(), baseline)
         };
         !key.alerts[*slot].is_quiet() || !stays_quiet()
@@ -106,13 +109,21 @@ fn stays_quiet(
     if !rule.limit.learns() {
         return false;
     }
-    let usual = baseline.map(Baseline::usual).unwrap_or_default();
-    match rule.limit_now(usual, PicoUsd::ZERO) {
+    match limit_at_least(rule, baseline) {
         None => true,
         Some(limit) => {
             let (_, value) = key.value(rule, None);
             value.is_none_or(|value| !value.is_above(limit))
         }
+    }
+}
+
+/// What the limit of a rule is not lower than, with what it has learned. `None` while it cannot fire.
+pub(super) fn limit_at_least(rule: &Rule, baseline: Option<&Baseline>) -> Option<Amount> {
+    let limit = |usual| rule.limit_now(usual, PicoUsd::ZERO);
+    match baseline {
+        Some(baseline) => baseline.limit(limit),
+        None => limit(Usual::default()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::cache::{CacheTracker, Miss};
 use super::evaluator::is_session_cost;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
-use super::reading::may_come_by_itself;
+use super::reading::{limit_at_least, may_come_by_itself};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
 use super::window::{BUCKETS, Sums, Window, signed};
@@ -63,6 +63,21 @@ pub(super) struct Asked {
     pub(super) rules: Vec<Arc<Rule>>,
     /// What each of them needs at least.
     pub(super) quick: Vec<Quick>,
+    /// Those that are about a mean.
+    means: Vec<usize>,
+}
+
+impl Asked {
+    /// A response that adds this lifts no mean above its limit until its key is looked at again, whatever leaves its windows.
+    #[inline]
+    pub(super) fn has_room(&self, key: &mut Key, sums: &Sums) -> bool {
+        key.room.len() == self.means.len()
+            && self.means.iter().zip(&mut key.room).all(|(slot, room)| {
+                let limit = limit_at_least(&self.rules[*slot], key.baselines.get(*slot));
+                *room = room.saturating_sub(self.quick[*slot].takes(sums, limit));
+                *room >= 0
+            })
+    }
 }
 
 /// What one key has seen.
@@ -89,6 +104,9 @@ pub(super) struct Key {
     pub(super) minutes: VecDeque<i64>,
     /// When a notice that was withheld may be due.
     pub(super) retry: Option<i64>,
+    /// How far means are from their limits at least until it is looked at again, whatever leaves its windows.
+    #[serde(skip)]
+    room: Vec<Amount>,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
     /// The second that its windows have been moved to.
@@ -146,6 +164,13 @@ impl Scope {
     pub(super) fn work_out(&mut self) {
         let quick = |rule: &Arc<Rule>| Quick::of(rule, &self.window_secs);
         self.asked.quick = self.asked.rules.iter().map(quick).collect();
+        let is_own = self.pooled.is_none();
+        let is_of_mean = |slot: &usize| is_own && self.asked.quick[*slot].is_of_mean();
+        self.asked.means = (0..self.asked.quick.len()).filter(is_of_mean).collect();
+        let own = self.keys.values().flat_map(|key| &key.baselines);
+        for baseline in own.chain(self.pooled.iter().flatten()) {
+            baseline.forget_limit();
+        }
         // It leaves the shortest window no earlier than that. What is learned samples its minute before, and of other rules
         // it may be what makes them worth looking at again.
         let rules = &self.asked.rules;
@@ -212,6 +237,7 @@ impl Scope {
             names: Names::default(),
             minutes: VecDeque::new(),
             retry: None,
+            room: Vec::new(),
             scheduled: None,
             advanced: i64::MIN,
         };
@@ -491,10 +517,11 @@ impl Key {
 
     /// The next second after `now` at which time alone changes something here, where nothing is on.
     pub(super) fn next_at_rest(
-        &self,
+        &mut self,
         cache: &CacheTracker,
-        rules: &[Arc<Rule>],
-        (is_pooled, forgets): (bool, bool),
+        asked: &Asked,
+        pooled: Option<&[Baseline]>,
+        forgets: bool,
         now: i64,
     ) -> Option<i64> {
         let mut next = i64::MAX;
@@ -503,18 +530,29 @@ impl Key {
                 next = next.min(second);
             }
         };
-        for rule in rules {
+        let is_pooled = pooled.is_some();
+        let mut rooms = std::mem::take(&mut self.room);
+        rooms.clear();
+        for (slot, (rule, quick)) in asked.rules.iter().zip(&asked.quick).enumerate() {
             if let Limit::SilentFor(secs) = rule.limit {
                 at(self.silent_at(secs));
             }
-            if may_come_by_itself(cache, self, rule, is_pooled) {
+            // A limit that other keys share may fall at any time.
+            let limit = || limit_at_least(rule, self.baselines.get(slot));
+            if quick.is_of_mean() && !is_pooled {
+                let ahead = limit().map(|limit| quick.look_ahead(self, limit, now));
+                let (look, room) = ahead.unwrap_or((None, 0));
+                at(look);
+                rooms.push(room);
+            } else if may_come_by_itself(cache, self, rule, is_pooled) {
                 for secs in &rule.windows {
                     at(self.window(*secs).and_then(Window::next_expiry));
                 }
             }
         }
+        self.room = rooms;
         if forgets {
-            at(self.over_at(rules));
+            at(self.over_at(&asked.rules));
         }
         at(self.next_sample());
         at(self.retry);

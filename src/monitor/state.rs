@@ -193,7 +193,10 @@ impl State {
         if key.is_at_rest() {
             let pooled = scope.pooled.as_deref();
             if due(&self.cache, key, &scope.asked, pooled).next().is_none() {
-                if !is_plain || !key.is_scheduled_soon(self.now.secs(), scope.soon_secs) {
+                let is_seen_to = is_plain
+                    && key.is_scheduled_soon(self.now.secs(), scope.soon_secs)
+                    && scope.asked.has_room(key, &sums);
+                if !is_seen_to {
                     self.schedule(scope, index, id);
                 }
                 return held;
@@ -343,13 +346,13 @@ impl State {
     /// Sees to it that a key is looked at when time alone may change something.
     pub(super) fn schedule(&mut self, scope: &mut Scope, index: usize, id: u64) {
         let forgets = scope.forgets();
-        let is_pooled = scope.pooled.is_some();
+        let pooled = scope.pooled.as_deref();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
         let now = self.now.secs();
         let next = if key.is_at_rest() {
-            key.next_at_rest(&self.cache, &scope.asked.rules, (is_pooled, forgets), now)
+            key.next_at_rest(&self.cache, &scope.asked, pooled, forgets, now)
         } else {
             key.next_change(&scope.rules, now)
         };

@@ -343,6 +343,15 @@ impl<S: Summed> Window<S> {
             .map(|bucket| bucket.index * self.bucket_secs)
     }
 
+    /// What will be left of one of its sums each time that a bucket leaves it, if nothing comes: the seconds, with the sum.
+    pub fn leaving(&self, pick: impl Fn(&S) -> i128) -> impl Iterator<Item = (i64, i128)> {
+        let mut left = pick(&self.total);
+        self.in_window().map(move |bucket| {
+            left -= pick(&bucket.sums);
+            ((bucket.index + BUCKETS) * self.bucket_secs, left)
+        })
+    }
+
     /// The second at which the newest bucket leaves the window, which is empty from then on.
     pub fn last_expiry(&self) -> Option<i64> {
         let newest = self.buckets.back()?;
@@ -421,6 +430,16 @@ mod tests {
         assert_eq!(window.total().requests, 0);
         window.advance(600);
         assert_eq!(window.total_at(59).requests, 0);
+    }
+
+    #[test]
+    fn what_will_be_left_of_a_window_is_known_before() {
+        let mut window = Window::new(300, 0);
+        for (second, n) in [(0, 1), (10, 2), (12, 4), (299, 8)] {
+            window.add(second, &requests(n));
+        }
+        let left = window.leaving(|sums| sums.requests.into());
+        assert_eq!(left.collect::<Vec<_>>(), [(300, 14), (310, 8), (595, 0)]);
     }
 
     proptest::proptest! {
