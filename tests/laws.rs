@@ -334,7 +334,16 @@ proptest! {
         min_requests in 1_u32..8,
         learned in any::<bool>(),
     ) {
-        let lines = lines_of(&traffic(seed, 250));
+        // Far enough apart that something leaves a window between two of them, and some cost much more than others.
+        let mut random = Random(seed);
+        let mut at = TWO_O_CLOCK;
+        let mut call = |n: usize| {
+            at += 1000 * i64::try_from(random.below(50)).unwrap();
+            let input = if random.chance(0.2) { 60_000 } else { 3_000 };
+            let id = format!("msg_{n}");
+            Call { at, id, input: input + random.below(9_000), ..Call::default() }.line()
+        };
+        let lines: Vec<String> = (0..200).map(&mut call).collect();
         let limit = if learned {
             format!("request-cost.beyond_busy=0.{limit:03}")
         } else {
