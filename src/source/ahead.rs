@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::lines::{MAX_LINE_BYTES, bare_line};
+use super::pages::{PAGE, first_page};
 use super::{Line, SourceInfo};
 
 /// How much more is read at once to find the end of the last line of a piece.
@@ -92,24 +93,38 @@ pub(super) struct Desk {
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
+    /// They begin there, so that each page of the file lies on a page of memory.
+    start: usize,
     len: usize,
 }
 
 impl Buffer {
     fn filled(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes[self.start..self.start + self.len]
     }
 
-    /// Reads up to an offset, behind what is there. False if the file ends before it.
+    /// Reads what lies between two offsets, instead of what was there. False if the file ends before.
     fn fill(&mut self, file: &File, from: u64, to: u64) -> io::Result<bool> {
         let wanted = usize::try_from(to - from).map_err(io::Error::other)?;
-        let end = self.len + wanted;
+        if self.bytes.len() < wanted + 2 * PAGE {
+            self.bytes.resize(wanted + 2 * PAGE, 0);
+        }
+        let in_page = usize::try_from(from % PAGE as u64).map_err(io::Error::other)?;
+        self.start = first_page(&self.bytes) + in_page;
+        self.len = 0;
+        self.fill_on(file, from, to)
+    }
+
+    /// Reads on, behind what is there.
+    fn fill_on(&mut self, file: &File, from: u64, to: u64) -> io::Result<bool> {
+        let wanted = usize::try_from(to - from).map_err(io::Error::other)?;
+        let end = self.start + self.len + wanted;
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
         let mut offset = from;
-        while self.len < end {
-            match file.read_at(&mut self.bytes[self.len..end], offset) {
+        while self.start + self.len < end {
+            match file.read_at(&mut self.bytes[self.start + self.len..end], offset) {
                 Ok(0) => return Ok(false),
                 Ok(n) => {
                     self.len += n;
@@ -221,7 +236,6 @@ impl<G: Glance> Job<G> {
         } else {
             self.from - 1
         };
-        buffer.len = 0;
         let mut whole = buffer.fill(file, base, self.to)?;
         let start = if self.from == self.begin {
             Some(0)
@@ -253,7 +267,7 @@ impl<G: Glance> Job<G> {
                 break;
             }
             let more = self.file_end.min(read_to + MORE as u64);
-            whole = buffer.fill(file, read_to, more)?;
+            whole = buffer.fill_on(file, read_to, more)?;
         }
         let end = end.or_else(|| memchr::memrchr(b'\n', buffer.filled()).map(|at| at + 1));
         let end = end.unwrap_or(start).max(start);

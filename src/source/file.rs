@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::{Appearance, FileKey, Marker};
 use super::lines::SplitStats;
 use super::mount::{Mount, Mounts};
+use super::pages::Pages;
 use super::siblings::{find_renamed, is_file};
 use super::{FileStatus, Line, LineSplitter, SourceInfo, lines_of};
 
@@ -36,7 +37,7 @@ pub(super) const MAX_BYTES_AT_ONCE: u64 = 4 << 20;
 /// What reading needs besides the file.
 pub(super) struct Means {
     /// Shared by all files.
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: Pages,
     /// Whether bytes are a whole line though no line feed follows.
     pub(super) is_complete: fn(&[u8]) -> bool,
     pub(super) mounts: Mounts,

@@ -21,6 +21,7 @@ use super::identity::FileKey;
 use super::lines::SplitStats;
 use super::mount::{Mount, Mounts};
 use super::named_pipe::NamedPipe;
+use super::pages::Pages;
 use super::siblings::{absolute, entries, find_renamed, open_if, siblings};
 use super::wake::{Refusal, Wake, WakeHandle, Watching};
 use super::{FileStatus, Line, LineSplitter, Progress, Source, reason};
@@ -175,7 +176,7 @@ impl<W: Wake> Follower<W> {
             notes: Vec::new(),
             past: SplitStats::default(),
             means: Means {
-                buffer: vec![0; CHUNK],
+                buffer: Pages::new(CHUNK),
                 is_complete,
                 mounts: Mounts::SYSTEM,
             },

@@ -19,6 +19,7 @@ use std::thread::available_parallelism;
 use super::ahead::{Desk, Glance, Job, Piece, Pool, Stretch};
 use super::identity::FileKey;
 use super::lines::SplitStats;
+use super::pages::Pages;
 use super::reorder::{REORDER_MS, Reorder};
 use super::{Found, Line, LineSplitter, SourceInfo};
 
@@ -305,7 +306,7 @@ fn merge_on<D: Decode>(
     let mut merge = Merge {
         streams: Vec::new(),
         heads: BinaryHeap::new(),
-        buffer: vec![0; CHUNK],
+        buffer: Pages::new(CHUNK),
         progress,
         helpers,
     };
@@ -347,7 +348,7 @@ struct Head {
 struct Merge<'p, D: Decode, P> {
     streams: Vec<Option<Stream<D>>>,
     heads: BinaryHeap<Reverse<Head>>,
-    buffer: Vec<u8>,
+    buffer: Pages,
     progress: P,
     helpers: Option<Helpers<'p, D::Glance>>,
 }
