@@ -34,7 +34,7 @@ struct Scale {
     is_mean: bool,
     /// Which windows, with their lengths in seconds.
     windows: Vec<(usize, i64)>,
-    /// What comes now leaves none of them sooner, and no sooner is a look at it too late for anything.
+    /// What leaves them is looked at so far ahead. Until then what comes now is in all of them.
     ahead_secs: i64,
 }
 
