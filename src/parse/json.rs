@@ -468,6 +468,29 @@ mod tests {
         assert!(object.object("usage").is_some());
     }
 
+    proptest::proptest! {
+        /// A key is found as if all were looked through, however many there are of its kind, and however far behind.
+        #[test]
+        fn a_key_is_found_where_it_stands(
+            keys in proptest::collection::vec("[a-d]{0,3}", 0..400),
+            others in proptest::collection::vec("[a-e]{0,4}", 0..40),
+        ) {
+            let member = |(at, key): (usize, &String)| format!("\"{key}\":{at},\"in{at}\":{{\"{key}\":{at}}}");
+            let members: Vec<String> = keys.iter().enumerate().map(member).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let object = Object::parse(&text).unwrap();
+            for key in keys.iter().chain(&others) {
+                let last = keys.iter().rposition(|known| known == key).map(|at| at.to_string());
+                proptest::prop_assert_eq!(object.get(key).map(Raw::get), last.as_deref());
+            }
+            for (at, key) in keys.iter().enumerate() {
+                let inner = object.object(&format!("in{at}")).unwrap();
+                proptest::prop_assert_eq!(inner.get(key).map(Raw::get), Some(&*at.to_string()));
+                proptest::prop_assert_eq!(inner.entries().count(), 1);
+            }
+        }
+    }
+
     #[test]
     fn a_pointer_goes_through_arrays_and_strings_that_hold_json() {
         let line = r#"{"a~b":[0,{"c/d":"{\"usage\":{\"n\":7}}"}]}"#;
