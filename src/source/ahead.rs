@@ -1,6 +1,6 @@
 //! Files read ahead in pieces, on all cores.
 //!
-//! A piece is what lies between two offsets: the lines that begin there. Most lines can be understood without those before
+//! A piece is the lines that begin between two offsets, or the next lines of a file that is unpacked. Most lines can be understood without those before
 //! them and come back as items; the others come back as they are, in their place, for the one reader that knows what was before.
 //! Does not know what lines mean.
 
@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::lines::{MAX_LINE_BYTES, bare_line};
+use super::packed::Packed;
 use super::pages::{PAGE, first_page};
 use super::{Line, SourceInfo};
 
@@ -82,11 +83,24 @@ pub(super) struct Piece<T, D> {
     pub(super) goes_on: bool,
 }
 
+impl<T, D> Piece<T, D> {
+    fn empty(end: Option<u64>, goes_on: bool) -> Self {
+        Self {
+            stretches: Vec::new(),
+            lines: 0,
+            end,
+            nul_bytes: 0,
+            goes_on,
+        }
+    }
+}
+
 /// What a thread has before it: its bytes, and the file that the last of them are from.
 #[derive(Default)]
 pub(super) struct Desk {
     buffer: Buffer,
     open: Option<(PathBuf, File)>,
+    unpacked: Vec<u8>,
 }
 
 /// Bytes that were read. What is behind them is kept as it is, so that it need not be zeroed for each piece again.
@@ -138,16 +152,30 @@ impl Buffer {
     }
 }
 
+/// Where the lines of a piece lie.
+pub(super) enum Part {
+    /// Between two offsets.
+    Span {
+        path: PathBuf,
+        /// Where the file is read from, which is the beginning of a line.
+        begin: u64,
+        from: u64,
+        to: u64,
+        /// No further than this.
+        file_end: u64,
+    },
+    /// Behind those of the turns before, in a file that is unpacked: about so many bytes.
+    Turn {
+        packed: Arc<Packed>,
+        turn: u64,
+        step: u64,
+    },
+}
+
 /// A piece to be read.
 pub(super) struct Job<G: Glance> {
-    pub(super) path: PathBuf,
-    pub(super) info: Arc<SourceInfo>,
-    /// Where the file is read from, which is the beginning of a line.
-    pub(super) begin: u64,
-    pub(super) from: u64,
-    pub(super) to: u64,
-    /// No further than this.
-    pub(super) file_end: u64,
+    info: Arc<SourceInfo>,
+    part: Part,
     state: Mutex<State<G>>,
     done: Condvar,
 }
@@ -163,20 +191,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<G: Glance> Job<G> {
-    pub(super) fn new(
-        path: PathBuf,
-        info: Arc<SourceInfo>,
-        begin: u64,
-        (from, to): (u64, u64),
-        file_end: u64,
-    ) -> Self {
+    pub(super) fn new(info: Arc<SourceInfo>, part: Part) -> Self {
         Self {
-            path,
             info,
-            begin,
-            from,
-            to,
-            file_end,
+            part,
             state: Mutex::new(State::Queued),
             done: Condvar::new(),
         }
@@ -222,34 +240,46 @@ impl<G: Glance> Job<G> {
     }
 
     fn read(&self, glance: &mut G, desk: &mut Desk) -> io::Result<Piece<G::Item, G::Digest>> {
-        let Desk { buffer, open } = desk;
+        let Desk {
+            buffer,
+            open,
+            unpacked,
+        } = desk;
+        let (path, begin, from, to, file_end) = match &self.part {
+            Part::Span {
+                path,
+                begin,
+                from,
+                to,
+                file_end,
+            } => (path, *begin, *from, *to, *file_end),
+            Part::Turn { packed, turn, step } => {
+                let taken = packed.take(*turn, *step, unpacked);
+                return Ok(if unpacked.is_empty() {
+                    Piece::empty(None, taken.goes_on)
+                } else {
+                    self.split(unpacked, taken.offset, taken.goes_on, glance)
+                });
+            }
+        };
         let file = match open {
-            Some((path, file)) if *path == self.path => file,
+            Some((open, file)) if open == path => file,
             _ => {
-                let file = File::open(&self.path)?;
-                &mut open.insert((self.path.clone(), file)).1
+                let file = File::open(path)?;
+                &mut open.insert((path.clone(), file)).1
             }
         };
         // The byte before tells whether a line begins at the first one.
-        let base = if self.from == self.begin {
-            self.from
-        } else {
-            self.from - 1
-        };
-        let mut whole = buffer.fill(file, base, self.to)?;
-        let start = if self.from == self.begin {
+        let base = if from == begin { from } else { from - 1 };
+        let mut whole = buffer.fill(file, base, to)?;
+        let start = if from == begin {
             Some(0)
         } else {
             memchr::memchr(b'\n', buffer.filled()).map(|at| at + 1)
         };
         let Some(start) = start.filter(|start| *start < buffer.len) else {
-            return Ok(Piece {
-                stretches: Vec::new(),
-                lines: 0,
-                end: start.map(|start| base + start as u64),
-                nul_bytes: 0,
-                goes_on: whole,
-            });
+            let end = start.map(|start| base + start as u64);
+            return Ok(Piece::empty(end, whole));
         };
         // The last line that begins here may end further on.
         let mut searched = buffer.len.saturating_sub(1).max(start);
@@ -262,11 +292,11 @@ impl<G: Glance> Job<G> {
             searched = buffer.len;
             let read_to = base + searched as u64;
             let line_start = memchr::memrchr(b'\n', buffer.filled()).map_or(start, |at| at + 1);
-            if read_to >= self.file_end || searched - line_start > MAX_LINE_BYTES {
+            if read_to >= file_end || searched - line_start > MAX_LINE_BYTES {
                 whole = false;
                 break;
             }
-            let more = self.file_end.min(read_to + MORE as u64);
+            let more = file_end.min(read_to + MORE as u64);
             whole = buffer.fill_on(file, read_to, more)?;
         }
         let end = end.or_else(|| memchr::memrchr(b'\n', buffer.filled()).map(|at| at + 1));
@@ -287,13 +317,7 @@ impl<G: Glance> Job<G> {
         goes_on: bool,
         glance: &mut G,
     ) -> Piece<G::Item, G::Digest> {
-        let mut piece = Piece {
-            stretches: Vec::new(),
-            lines: 0,
-            end: Some(offset + text.len() as u64),
-            nul_bytes: 0,
-            goes_on,
-        };
+        let mut piece = Piece::empty(Some(offset + text.len() as u64), goes_on);
         let mut items = Vec::new();
         let mut begin = 0;
         for feed in memchr::memchr_iter(b'\n', text) {

@@ -1,9 +1,10 @@
 //! What lies in files already, merged in time order.
 //!
 //! Each file is a stream with a reorder buffer of ten minutes or 65,536 entries; streams are merged by time, then by the birth
-//! of the file, its path and the order within it. Plain files are read ahead in pieces on all cores; what is packed, and what
-//! cannot be understood without the lines before it, is read in order. No file is kept open between two reads, so ten thousand
-//! need few descriptors and little memory.
+//! of the file, its path and the order within it. Files are read ahead in pieces on all cores; pipes, and what cannot be
+//! understood without the lines before it, are read in order. What is packed can be unpacked by one thread at a time only, while
+//! others read the lines before. No plain file is kept open between
+//! two reads, so ten thousand need few descriptors and little memory.
 //!
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
@@ -16,15 +17,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use super::ahead::{Desk, Glance, Job, Piece, Pool, Stretch};
+use super::ahead::{Desk, Glance, Job, Part, Piece, Pool, Stretch};
 use super::identity::FileKey;
 use super::lines::SplitStats;
+use super::packed::Packed;
 use super::pages::Pages;
 use super::reorder::{REORDER_MS, Reorder};
 use super::{Found, Line, LineSplitter, SourceInfo};
 
 /// A file is read ahead in pieces of this size.
 const PIECE: u64 = 1 << 20;
+
+/// Logs are about so many times as large as they are when packed.
+const UNPACKED: u64 = 8;
 
 const CHUNK: usize = 256 << 10;
 
@@ -86,6 +91,8 @@ pub struct HistoryFile {
 enum FileInput {
     /// Read in pieces, reopened for each.
     Path(PathBuf),
+    /// Unpacked as it is read.
+    Packed(Arc<Packed>),
     /// Read as it comes.
     Stream(Box<dyn Read>),
 }
@@ -94,6 +101,7 @@ impl std::fmt::Debug for FileInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Packed(_) => f.write_str("Packed"),
             Self::Stream(_) => f.write_str("Stream"),
         }
     }
@@ -107,16 +115,15 @@ impl HistoryFile {
     pub fn whole(found: &Found) -> io::Result<Self> {
         let input = match found.path.extension().and_then(|ext| ext.to_str()) {
             Some("gz") => {
-                let file = File::open(&found.path)?;
-                FileInput::Stream(Box::new(flate2::read::MultiGzDecoder::new(
-                    io::BufReader::new(file),
-                )))
+                let file = io::BufReader::new(File::open(&found.path)?);
+                let decoder = flate2::read::MultiGzDecoder::new(file);
+                FileInput::Packed(Arc::new(Packed::new(Box::new(decoder))))
             }
             Some("zst") => {
                 let file = io::BufReader::new(File::open(&found.path)?);
                 let decoder =
                     ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?;
-                FileInput::Stream(Box::new(decoder))
+                FileInput::Packed(Arc::new(Packed::new(Box::new(decoder))))
             }
             _ => {
                 File::open(&found.path)?;
@@ -150,6 +157,14 @@ impl HistoryFile {
     pub fn bytes(&self) -> Option<u64> {
         let end = self.limit.unwrap_or(self.size);
         matches!(self.input, FileInput::Path(_)).then(|| end.saturating_sub(self.from))
+    }
+
+    /// How many bytes there are about, as far as can be told before.
+    fn estimated_bytes(&self) -> u64 {
+        match self.input {
+            FileInput::Packed(_) => self.size.saturating_mul(UNPACKED),
+            FileInput::Path(_) | FileInput::Stream(_) => self.size,
+        }
     }
 
     /// Standard input.
@@ -230,7 +245,7 @@ fn merge_spread<D: Decode>(
     // A small file is read before a thread has begun.
     let n_pieces: u64 = files
         .iter()
-        .map(|file| file.size.div_ceil(spread.piece))
+        .map(|file| file.estimated_bytes().div_ceil(spread.piece))
         .sum();
     let helpers = usize::try_from(n_pieces / 2)
         .unwrap_or(usize::MAX)
@@ -268,8 +283,9 @@ struct Helpers<'p, G: Glance> {
 
 /// Where a file stands that is read ahead in pieces.
 struct Ahead<G: Glance> {
-    /// Where the next piece begins that nobody was asked to read.
+    /// Where the next piece begins that nobody was asked to read; of what is unpacked, its number.
     next: u64,
+    /// Where the last piece ends; of what is unpacked nobody knows.
     end: u64,
     jobs: VecDeque<Arc<Job<G>>>,
 }
@@ -412,9 +428,12 @@ impl<D: Decode, P: FnMut(u64)> Merge<'_, D, P> {
 
 impl<D: Decode> Stream<D> {
     fn new(file: HistoryFile, reads_ahead: bool) -> Self {
-        let end = file.limit.unwrap_or(file.size);
-        let is_plain = matches!(file.input, FileInput::Path(_));
-        let ahead = (reads_ahead && is_plain && end > file.from).then(|| Ahead {
+        let end = match file.input {
+            FileInput::Path(_) => file.limit.unwrap_or(file.size),
+            FileInput::Packed(_) if file.from == 0 && file.limit.is_none() => u64::MAX,
+            FileInput::Packed(_) | FileInput::Stream(_) => 0,
+        };
+        let ahead = (reads_ahead && end > file.from).then(|| Ahead {
             next: file.from,
             end,
             jobs: VecDeque::new(),
@@ -432,25 +451,38 @@ impl<D: Decode> Stream<D> {
 
     /// Sees to it that so many pieces are being read, as far as there is room; one that is needed at once finds room.
     fn ask_for(&mut self, helpers: &mut Helpers<'_, D::Glance>, n: usize, is_needed: bool) {
-        let (Some(ahead), FileInput::Path(path)) = (&mut self.ahead, &self.file.input) else {
+        let Some(ahead) = &mut self.ahead else {
             return;
         };
         while ahead.jobs.len() < n
             && ahead.next < ahead.end
             && (helpers.free > 0 || (is_needed && ahead.jobs.is_empty()))
         {
-            let to = ahead.end.min(ahead.next + helpers.piece);
-            let job = Job::new(
-                path.clone(),
-                Arc::clone(&self.file.info),
-                self.file.from,
-                (ahead.next, to),
-                ahead.end,
-            );
-            let job = Arc::new(job);
+            let part = match &self.file.input {
+                FileInput::Path(path) => {
+                    let from = ahead.next;
+                    ahead.next = ahead.end.min(from + helpers.piece);
+                    Part::Span {
+                        path: path.clone(),
+                        begin: self.file.from,
+                        from,
+                        to: ahead.next,
+                        file_end: ahead.end,
+                    }
+                }
+                FileInput::Packed(packed) => {
+                    ahead.next += 1;
+                    Part::Turn {
+                        packed: Arc::clone(packed),
+                        turn: ahead.next - 1,
+                        step: helpers.piece,
+                    }
+                }
+                FileInput::Stream(_) => return,
+            };
+            let job = Arc::new(Job::new(Arc::clone(&self.file.info), part));
             helpers.pool.add(Arc::clone(&job));
             ahead.jobs.push_back(job);
-            ahead.next = to;
             helpers.free -= 1;
         }
     }
@@ -581,6 +613,7 @@ impl<D: Decode> Stream<D> {
             .min(buffer.len());
         match &mut self.file.input {
             FileInput::Path(path) => File::open(path)?.read_at(&mut buffer[..length], position),
+            FileInput::Packed(packed) => packed.read(&mut buffer[..length]),
             FileInput::Stream(stream) => stream.read(&mut buffer[..length]),
         }
     }
@@ -598,11 +631,14 @@ impl<D: Decode> Stream<D> {
 
 /// When a file begins; the earliest moment there is if its beginning does not tell, or if it can be read only once.
 fn first_time<D: Decode>(file: &HistoryFile, decoder: &D) -> i64 {
-    let FileInput::Path(path) = &file.input else {
-        return i64::MIN;
+    let opened = match &file.input {
+        FileInput::Path(path) => File::open(path).ok(),
+        FileInput::Packed(_) | FileInput::Stream(_) => None,
     };
-    let Ok(opened) = File::open(path) else {
-        return i64::MIN;
+    let read = |buffer: &mut [u8], offset: u64| match (&file.input, &opened) {
+        (FileInput::Path(_), Some(opened)) => opened.read_at(buffer, offset),
+        (FileInput::Packed(packed), _) => Ok(packed.peek(offset, buffer)),
+        (FileInput::Path(_) | FileInput::Stream(_), _) => Ok(0),
     };
     let mut splitter = LineSplitter::at(file.from);
     let mut buffer = vec![0; 16 << 10];
@@ -610,7 +646,7 @@ fn first_time<D: Decode>(file: &HistoryFile, decoder: &D) -> i64 {
     while first.is_none()
         && splitter.position() - file.from < PROBE.min(file.limit.unwrap_or(u64::MAX))
     {
-        let Ok(n) = opened.read_at(&mut buffer, splitter.position()) else {
+        let Ok(n) = read(&mut buffer, splitter.position()) else {
             break;
         };
         if n == 0 {
@@ -655,6 +691,7 @@ mod tests {
     use super::*;
     use crate::source::{Input, Names, discover};
     use proptest::prelude::*;
+    use std::io::Write;
 
     /// Lines of the form `TIME NAME`; a line without a time is `- NAME`.
     #[derive(Default)]
@@ -781,6 +818,12 @@ mod tests {
         assert_eq!(merged(&[("a.log", "1 a\n- x\n3 c\n2 b\n")]), "a x b c");
     }
 
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text.as_bytes()).unwrap();
+        packer.finish().unwrap()
+    }
+
     /// Lines of which some are odd, long, empty, or have no time.
     fn lines() -> impl Strategy<Value = String> {
         let line = prop_oneof![
@@ -804,10 +847,15 @@ mod tests {
             b in lines(),
             piece in 1_u64..80,
             threads in 0_usize..4,
+            packed in any::<bool>(),
         ) {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("a.log"), &a).unwrap();
-            std::fs::write(dir.path().join("b.log"), &b).unwrap();
+            if packed {
+                std::fs::write(dir.path().join("b.log.1.gz"), gzip(&b)).unwrap();
+            } else {
+                std::fs::write(dir.path().join("b.log"), &b).unwrap();
+            }
             let read = |spread: Option<Spread>| {
                 let files = files_in(dir.path());
                 let mut words = Words::default();
@@ -828,8 +876,15 @@ mod tests {
     fn a_line_that_is_too_long_is_skipped_whatever_the_pieces() {
         let dir = tempfile::tempdir().unwrap();
         let long = "x".repeat(crate::source::MAX_LINE_BYTES + 5);
-        std::fs::write(dir.path().join("a.log"), format!("1 a\n{long}\n2 b\n3 c\n")).unwrap();
-        for piece in [1 << 10, 1 << 20, 1 << 30] {
+        let text = format!("1 a\n{long}\n2 b\n3 c\n");
+        std::fs::write(dir.path().join("a.log"), &text).unwrap();
+        let packed = tempfile::tempdir().unwrap();
+        std::fs::write(packed.path().join("a.log.1.gz"), gzip(&text)).unwrap();
+        let pieces = [1 << 10, 1 << 20, 1 << 30];
+        for (dir, piece) in [&dir, &packed]
+            .iter()
+            .flat_map(|dir| pieces.map(|piece| (dir, piece)))
+        {
             let files = files_in(dir.path());
             let mut words = Words::default();
             let finished = merge_spread(files, &mut words, |_| {}, Spread { threads: 2, piece });

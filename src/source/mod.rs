@@ -11,6 +11,7 @@ mod identity;
 mod lines;
 mod mount;
 mod named_pipe;
+mod packed;
 mod pages;
 mod reorder;
 mod seek;
