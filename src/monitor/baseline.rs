@@ -206,20 +206,30 @@ impl Baseline {
     /// The sample that so many are not above.
     fn of_rank(&self, rank: u64) -> Amount {
         let rank = rank.max(1);
-        let mut seen = 0;
-        for (bin, n) in &self.merged {
-            seen += n;
-            if seen >= rank {
-                return value_of(*bin);
-            }
+        match self.samples.checked_sub(rank) {
+            None => 0,
+            // From the nearer end: what is busy lies close to the largest.
+            Some(above) if above < rank => behind(self.merged.iter().rev(), above),
+            Some(_) => behind(self.merged.iter(), rank - 1),
         }
-        0
     }
+}
+
+/// The sample that comes after so many.
+fn behind<'a>(bins: impl Iterator<Item = (&'a u16, &'a u64)>, mut others: u64) -> Amount {
+    for (bin, n) in bins {
+        if *n > others {
+            return value_of(*bin);
+        }
+        others -= n;
+    }
+    0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_bin_is_at_most_two_percent_wide() {
@@ -253,6 +263,23 @@ mod tests {
         assert_eq!(minutes, 1000);
         assert!((490..=500).contains(&(usual / UNIT)), "{usual}");
         assert!((970..=990).contains(&(busy / UNIT)), "{busy}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_rank_is_that_of_the_sorted_samples(
+            mut samples in prop::collection::vec(0_i128..3_000, 1..80),
+        ) {
+            let mut baseline = Baseline::default();
+            for (minute, sample) in (0..).zip(&samples) {
+                baseline.add(minute, *sample);
+            }
+            samples.sort_unstable();
+            for (rank, sample) in (1..).zip(&samples) {
+                prop_assert_eq!(baseline.of_rank(rank), value_of(bin_of(*sample)));
+            }
+            prop_assert_eq!(baseline.of_rank(1000), 0);
+        }
     }
 
     #[test]
