@@ -28,6 +28,11 @@ use super::{Found, Line, LineSplitter, SourceInfo};
 /// A file is read ahead in pieces of this size.
 const PIECE: u64 = 1 << 20;
 
+/// Of many files that lie beside each other in time each has a piece in memory: they are so large together, as far as pieces
+/// do not become too small to be worth it.
+const ALL_PIECES: u64 = 4 << 20;
+const SMALL_PIECE: u64 = 64 << 10;
+
 /// Logs are about so many times as large as they are when packed.
 const UNPACKED: u64 = 8;
 
@@ -261,6 +266,7 @@ fn merge_spread<D: Decode>(
             own,
             desk: Desk::default(),
             piece: spread.piece,
+            n_open: 0,
             // Each thread has one piece to read and one that it has read; the merge has some of its own.
             free: isize::try_from(2 * helpers + 2).unwrap_or(isize::MAX),
         };
@@ -276,9 +282,20 @@ struct Helpers<'p, G: Glance> {
     /// For pieces that nobody has begun when they are needed.
     own: G,
     desk: Desk,
+    /// The largest piece.
     piece: u64,
+    /// Files that are being read.
+    n_open: u64,
     /// So many more pieces may be read ahead; below zero if some were asked for because they were needed at once.
     free: isize,
+}
+
+impl<G: Glance> Helpers<'_, G> {
+    /// How large the next piece is.
+    fn next_piece(&self) -> u64 {
+        let fair = ALL_PIECES / self.n_open.max(1);
+        self.piece.min(fair.max(SMALL_PIECE))
+    }
 }
 
 /// Where a file stands that is read ahead in pieces.
@@ -338,6 +355,7 @@ fn merge_on<D: Decode>(
                 }
             }
             merge.streams.push(Some(stream));
+            merge.note_open(1);
             let index = merge.streams.len() - 1;
             finished.extend(merge.refill(index, decoder));
         } else if let Some(Reverse(head)) = merge.heads.pop() {
@@ -402,6 +420,13 @@ impl<D: Decode, P: FnMut(u64)> Merge<'_, D, P> {
         finished.extend(self.refill(head.index, decoder));
     }
 
+    /// More or fewer files are being read.
+    fn note_open(&mut self, more: i64) {
+        if let Some(helpers) = &mut self.helpers {
+            helpers.n_open = helpers.n_open.saturating_add_signed(more);
+        }
+    }
+
     /// Reads a stream on until its first entry is certain, and queues it; or finishes the stream.
     fn refill(&mut self, index: usize, decoder: &mut D) -> Option<Finished> {
         let stream = self.streams[index].as_mut()?;
@@ -422,6 +447,7 @@ impl<D: Decode, P: FnMut(u64)> Merge<'_, D, P> {
             self.heads.push(Reverse(head));
             return None;
         }
+        self.note_open(-1);
         self.streams[index].take().map(Stream::finish)
     }
 }
@@ -461,7 +487,7 @@ impl<D: Decode> Stream<D> {
             let part = match &self.file.input {
                 FileInput::Path(path) => {
                     let from = ahead.next;
-                    ahead.next = ahead.end.min(from + helpers.piece);
+                    ahead.next = ahead.end.min(from + helpers.next_piece());
                     Part::Span {
                         path: path.clone(),
                         begin: self.file.from,
@@ -475,7 +501,7 @@ impl<D: Decode> Stream<D> {
                     Part::Turn {
                         packed: Arc::clone(packed),
                         turn: ahead.next - 1,
-                        step: helpers.piece,
+                        step: helpers.next_piece(),
                     }
                 }
                 FileInput::Stream(_) => return,
