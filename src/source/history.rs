@@ -475,14 +475,14 @@ impl<D: Decode> Stream<D> {
         }
     }
 
-    /// Sees to it that so many pieces are being read, as far as there is room; one that is needed at once finds room.
-    fn ask_for(&mut self, helpers: &mut Helpers<'_, D::Glance>, n: usize, is_needed: bool) {
+    /// Sees to it that so many pieces are being read, as far as there is room; the first finds room anyhow if it has to.
+    fn ask_for(&mut self, helpers: &mut Helpers<'_, D::Glance>, n: usize, has_to: bool) {
         let Some(ahead) = &mut self.ahead else {
             return;
         };
         while ahead.jobs.len() < n
             && ahead.next < ahead.end
-            && (helpers.free > 0 || (is_needed && ahead.jobs.is_empty()))
+            && (helpers.free > 0 || (has_to && ahead.jobs.is_empty()))
         {
             let part = match &self.file.input {
                 FileInput::Path(path) => {
@@ -543,7 +543,10 @@ impl<D: Decode> Stream<D> {
             // Read in order from here on, it meets the same error.
             Err(_) => false,
         };
-        if !goes_on {
+        if goes_on {
+            // The next one is read while others are taken from.
+            self.ask_for(helpers, 1, true);
+        } else {
             let left = self.ahead.take().map_or(0, |ahead| ahead.jobs.len());
             helpers.free += isize::try_from(left).unwrap_or(0);
         }
