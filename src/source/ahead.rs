@@ -1,7 +1,8 @@
 //! Files read ahead in pieces, on all cores.
 //!
-//! A piece is the lines that begin between two offsets, or the next lines of a file that is unpacked. Most lines can be understood without those before
-//! them and come back as items; the others come back as they are, in their place, for the one reader that knows what was before.
+//! A piece is the lines that begin between two offsets, or the next lines of a file that is unpacked. Most lines can be
+//! understood without those before them and come back as items; the others come back as they are, in their place, for the one
+//! reader that knows what was before.
 //! Does not know what lines mean.
 
 use std::collections::VecDeque;

@@ -3,8 +3,8 @@
 //! Each file is a stream with a reorder buffer of ten minutes or 65,536 entries; streams are merged by time, then by the birth
 //! of the file, its path and the order within it. Files are read ahead in pieces on all cores; pipes, and what cannot be
 //! understood without the lines before it, are read in order. What is packed can be unpacked by one thread at a time only, while
-//! others read the lines before. No plain file is kept open between
-//! two reads, so ten thousand need few descriptors and little memory.
+//! others read the lines before. No plain file is kept open between two reads, so ten thousand need few descriptors and little
+//! memory.
 //!
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
