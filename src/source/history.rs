@@ -20,7 +20,7 @@ use std::thread::available_parallelism;
 use super::ahead::{Desk, Glance, Job, Part, Piece, Pool, Stretch};
 use super::identity::FileKey;
 use super::lines::SplitStats;
-use super::packed::Packed;
+use super::packed::{Packed, in_words};
 use super::pages::Pages;
 use super::reorder::{REORDER_MS, Reorder};
 use super::{Found, Line, LineSplitter, SourceInfo};
@@ -126,8 +126,8 @@ impl HistoryFile {
             }
             Some("zst") => {
                 let file = io::BufReader::new(File::open(&found.path)?);
-                let decoder =
-                    ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?;
+                let decoder = ruzstd::decoding::StreamingDecoder::new(file)
+                    .map_err(|error| in_words(io::Error::other(error)))?;
                 FileInput::Packed(Arc::new(Packed::new(Box::new(decoder))))
             }
             _ => {

@@ -156,11 +156,24 @@ impl State {
         match (&mut self.reader).take(bytes).read_to_end(&mut self.rest) {
             Ok(n) => self.is_at_end = (n as u64) < bytes,
             Err(error) => {
-                self.error = Some(error);
+                self.error = Some(in_words(error));
                 self.is_at_end = true;
             }
         }
     }
+}
+
+/// What is wrong with the packing, with the innermost reason; what the system says stays as it is.
+pub(super) fn in_words(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    let mut innermost: &dyn std::error::Error = &error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let text = format!("it is cut off or damaged, or not packed as its name says ({innermost})");
+    io::Error::new(error.kind(), text)
 }
 
 #[cfg(test)]
@@ -228,10 +241,8 @@ mod tests {
         assert_eq!(text, b"one\n");
         let mut buffer = [0; 9];
         assert_eq!(packed.read(&mut buffer).ok(), Some(2));
-        assert_eq!(
-            packed.read(&mut buffer).map_err(|e| e.to_string()),
-            Err("broken".to_owned())
-        );
+        let error = packed.read(&mut buffer).map_err(|e| e.to_string());
+        assert!(error.is_err_and(|text| text.ends_with("(broken)")));
     }
 
     #[test]
