@@ -152,3 +152,34 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         "{stderr}"
     );
 }
+
+#[test]
+fn packed_files_that_follow_each_other_need_few_descriptors() {
+    let home = tempfile::tempdir().unwrap();
+    let logs = home.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let text = fs::read_to_string(fixture()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    for (day, lines) in lines.chunks(10).enumerate() {
+        let file = fs::File::create(logs.join(format!("app.log.{day}.gz"))).unwrap();
+        let mut gz = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+        gz.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+        gz.finish().unwrap();
+    }
+    assert!(fs::read_dir(&logs).unwrap().count() > 64);
+    let exec = format!(
+        "ulimit -n 40; exec {} replay --json logs",
+        env!("CARGO_BIN_EXE_claude-tokmon")
+    );
+    let output = Command::new("sh")
+        .args(["-c", &exec])
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let (whole, _) = replay(home.path(), &[&fixture()]);
+    assert_eq!(output.status.code(), Some(0), "{summary}");
+    assert_eq!(summary["records"], whole.last().unwrap()["records"]);
+}

@@ -3,15 +3,15 @@
 //! Each file is a stream with a reorder buffer of ten minutes or 65,536 entries; streams are merged by time, then by the birth
 //! of the file, its path and the order within it. Files are read ahead in pieces on all cores; pipes, and what cannot be
 //! understood without the lines before it, are read in order. What is packed can be unpacked by one thread at a time only, while
-//! others read the lines before. No plain file is kept open between two reads, so ten thousand need few descriptors and little
-//! memory.
+//! others read the lines before. No plain file is kept open between two reads, and none that is packed before its time, so ten
+//! thousand need few descriptors and little memory.
 //!
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,17 +119,14 @@ impl HistoryFile {
     /// If it cannot be opened.
     pub fn whole(found: &Found) -> io::Result<Self> {
         let input = match found.path.extension().and_then(|ext| ext.to_str()) {
-            Some("gz") => {
-                let file = io::BufReader::new(File::open(&found.path)?);
-                let decoder = flate2::read::MultiGzDecoder::new(file);
-                FileInput::Packed(Arc::new(Packed::new(Box::new(decoder))))
-            }
-            Some("zst") => {
-                let file = io::BufReader::new(File::open(&found.path)?);
-                let decoder = ruzstd::decoding::StreamingDecoder::new(file)
-                    .map_err(|error| in_words(io::Error::other(error)))?;
-                FileInput::Packed(Arc::new(Packed::new(Box::new(decoder))))
-            }
+            Some("gz") => packed(&found.path, |file| {
+                Ok(Box::new(flate2::read::MultiGzDecoder::new(file)))
+            })?,
+            Some("zst") => packed(&found.path, |file| {
+                let decoder = ruzstd::decoding::StreamingDecoder::new(file);
+                let decoder = decoder.map_err(|error| in_words(io::Error::other(error)))?;
+                Ok(Box::new(decoder))
+            })?,
             _ => {
                 File::open(&found.path)?;
                 FileInput::Path(found.path.clone())
@@ -201,6 +198,17 @@ impl HistoryFile {
             size: 0,
         })
     }
+}
+
+/// A packed file, which is known to be there.
+fn packed(
+    path: &Path,
+    unpack: fn(BufReader<File>) -> io::Result<Box<dyn Read + Send>>,
+) -> io::Result<FileInput> {
+    let path = path.to_owned();
+    let open = move || unpack(BufReader::new(File::open(&path)?));
+    open()?;
+    Ok(FileInput::Packed(Arc::new(Packed::new(open))))
 }
 
 /// How far a file was read.
@@ -660,14 +668,17 @@ impl<D: Decode> Stream<D> {
 
 /// When a file begins; the earliest moment there is if its beginning does not tell, or if it can be read only once.
 fn first_time<D: Decode>(file: &HistoryFile, decoder: &D) -> i64 {
-    let opened = match &file.input {
-        FileInput::Path(path) => File::open(path).ok(),
-        FileInput::Packed(_) | FileInput::Stream(_) => None,
+    type ReadAt = Box<dyn FnMut(&mut [u8], u64) -> io::Result<usize>>;
+    let opened: io::Result<ReadAt> = match &file.input {
+        FileInput::Path(path) => File::open(path)
+            .map(|file| -> ReadAt { Box::new(move |buffer, offset| file.read_at(buffer, offset)) }),
+        FileInput::Packed(packed) => packed
+            .reopened()
+            .map(|mut reader| -> ReadAt { Box::new(move |buffer, _| reader.read(buffer)) }),
+        FileInput::Stream(_) => return i64::MIN,
     };
-    let read = |buffer: &mut [u8], offset: u64| match (&file.input, &opened) {
-        (FileInput::Path(_), Some(opened)) => opened.read_at(buffer, offset),
-        (FileInput::Packed(packed), _) => Ok(packed.peek(offset, buffer)),
-        (FileInput::Path(_) | FileInput::Stream(_), _) => Ok(0),
+    let Ok(mut read) = opened else {
+        return i64::MIN;
     };
     let mut splitter = LineSplitter::at(file.from);
     let mut buffer = vec![0; 16 << 10];

@@ -42,7 +42,7 @@ pub use wake::{NotifyWake, Refusal, RefusedWake, SleepWake, Wake, WakeHandle, Wa
 pub struct SourceInfo {
     /// The path as given or found, or `-` for standard input.
     pub name: Arc<str>,
-    /// The sub-agent that a file belongs to by its name (`subagents/agent-ID.jsonl`).
+    /// The sub-agent that a file belongs to by its name (`agent-ID.jsonl`).
     pub agent: Option<Arc<str>>,
 }
 

@@ -1,6 +1,7 @@
 //! A file that is unpacked as it is read: only from its beginning on, whole lines at a time, by whoever's turn it is.
 //!
-//! What was unpacked and belongs to no whole line is kept for the next turn, or for whoever reads the rest in order.
+//! What was unpacked and belongs to no whole line is kept for the next turn, or for whoever reads the rest in order. The file is
+//! open from the first turn to its end, so that those whose time has not come need no descriptor.
 
 use std::io::{self, Read};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,12 @@ pub(super) struct Packed {
     moved_on: Condvar,
 }
 
+/// The bytes of a file, unpacked.
+type Reader = Box<dyn Read + Send>;
+
 struct State {
-    reader: Box<dyn Read + Send>,
+    open: Box<dyn Fn() -> io::Result<Reader> + Send>,
+    reader: Option<Reader>,
     /// Whose turn it is.
     turn: u64,
     /// Where what was not handed out yet begins in the unpacked file.
@@ -39,10 +44,12 @@ pub(super) struct Taken {
 }
 
 impl Packed {
-    pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
+    /// A file that is unpacked from its beginning on by what `open` gives.
+    pub(super) fn new(open: impl Fn() -> io::Result<Reader> + Send + 'static) -> Self {
         Self {
             state: Mutex::new(State {
-                reader,
+                open: Box::new(open),
+                reader: None,
                 turn: 0,
                 offset: 0,
                 rest: Vec::new(),
@@ -81,17 +88,12 @@ impl Packed {
         }
     }
 
-    /// Looks at what lies at an offset near the beginning, before anything is handed out. No bytes where the file ends.
-    pub(super) fn peek(&self, offset: u64, buffer: &mut [u8]) -> usize {
-        let mut state = self.lock();
-        let end = offset + buffer.len() as u64;
-        let missing = end.saturating_sub(state.rest.len() as u64);
-        state.unpack_on(missing);
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let known = state.rest.get(from..).unwrap_or_default();
-        let n = known.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&known[..n]);
-        n
+    /// The file from its beginning, whatever was handed out.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(super) fn reopened(&self) -> io::Result<Reader> {
+        (self.lock().open)()
     }
 
     /// Reads on in order, from behind what was handed out in turns, of which there are no more from now on.
@@ -109,7 +111,8 @@ impl Packed {
         } else if state.is_at_end {
             0
         } else {
-            state.reader.read(buffer)?
+            let n = state.reader().and_then(|reader| reader.read(buffer));
+            n.map_err(in_words)?
         };
         state.offset += n as u64;
         Ok(n)
@@ -117,6 +120,14 @@ impl Packed {
 }
 
 impl State {
+    fn reader(&mut self) -> io::Result<&mut Reader> {
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => (self.open)()?,
+        };
+        Ok(self.reader.insert(reader))
+    }
+
     fn unpack_lines(&mut self, step: u64, text: &mut Vec<u8>) {
         // Then no line but the first can be too long: the others lie in one step.
         let step = step.min(MAX_LINE_BYTES as u64);
@@ -153,12 +164,15 @@ impl State {
         if self.is_at_end {
             return;
         }
-        match (&mut self.reader).take(bytes).read_to_end(&mut self.rest) {
-            Ok(n) => self.is_at_end = (n as u64) < bytes,
-            Err(error) => {
-                self.error = Some(in_words(error));
-                self.is_at_end = true;
-            }
+        let mut rest = std::mem::take(&mut self.rest);
+        let unpacked = self
+            .reader()
+            .and_then(|reader| reader.take(bytes).read_to_end(&mut rest));
+        self.rest = rest;
+        self.is_at_end = unpacked.as_ref().map_or(true, |n| (*n as u64) < bytes);
+        self.error = unpacked.err().map(in_words);
+        if self.is_at_end {
+            self.reader = None;
         }
     }
 }
@@ -181,7 +195,7 @@ mod tests {
     use super::*;
 
     fn packed(text: &'static [u8]) -> Packed {
-        Packed::new(Box::new(text))
+        Packed::new(move || Ok(Box::new(text)))
     }
 
     /// All turns, then the rest.
@@ -235,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_comes_before_an_error_is_handed_out_and_the_error_is_met_after_it() {
-        let packed = Packed::new(Box::new(Broken(b"one\ntw")));
+        let packed = Packed::new(|| Ok(Box::new(Broken(b"one\ntw"))));
         let mut text = Vec::new();
         assert!(!packed.take(0, 100, &mut text).goes_on);
         assert_eq!(text, b"one\n");
@@ -246,22 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_handed_out_all_the_same() {
-        let text = b"one\ntwo\nthree\n";
-        let packed = packed(text);
-        let mut buffer = [0; 5];
-        for (offset, seen) in [
-            (0, &b"one\nt"[..]),
-            (5, b"wo\nth"),
-            (10, b"ree\n"),
-            (15, b""),
-        ] {
-            let n = packed.peek(offset, &mut buffer);
-            assert_eq!(&buffer[..n], seen);
-        }
-        let (turns, rest) = all(&packed, 2);
-        assert_eq!(turns, [(0, "one\ntwo\nthree\n".to_owned())]);
-        assert_eq!(rest, "");
+    fn a_file_that_cannot_be_opened_is_an_error_in_its_place() {
+        let packed = Packed::new(|| Err(io::ErrorKind::NotFound.into()));
+        let mut text = Vec::new();
+        assert!(!packed.take(0, 100, &mut text).goes_on);
+        let error = packed.read(&mut [0; 9]).map_err(|e| e.kind());
+        assert_eq!(error, Err(io::ErrorKind::NotFound));
     }
 
     #[test]
