@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use claude_tokmon::monitor::{Stamp, Time};
-use claude_tokmon::parse::{Clock, Item, ParseOptions, Reader, Skipped, Verdict, parse_line};
+use claude_tokmon::parse::{
+    Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, parse_line,
+};
 use proptest::prelude::*;
 
 const NOW: Time = Time(1_795_500_000_000);
@@ -283,12 +285,34 @@ fn check(item: &Item) {
 
 fn read_any(bytes: &[u8]) {
     let mut reader = Reader::default();
+    let mut spare = Spare::default();
     for line in bytes.split(|b| *b == b'\n') {
-        reader.line(line, &ParseOptions::default(), clock(), &mut |item| {
+        let options = ParseOptions::default();
+        reader.line(line, &options, clock(), &mut spare, &mut |item| {
             check(&item);
         });
     }
     reader.finish(&mut |item| check(&item));
+}
+
+/// What a line comes to, with what is kept from the lines before.
+fn read_after(line: &[u8], spare: &mut Spare) -> (Verdict, Vec<Item>) {
+    let mut reader = Reader::default();
+    let mut items = Vec::new();
+    let mut emit = |item| items.push(item);
+    let verdict = reader.line(line, &ParseOptions::default(), clock(), spare, &mut emit);
+    reader.finish(&mut emit);
+    (verdict, items)
+}
+
+#[test]
+fn lines_of_all_dialects_say_the_same_whatever_came_before() {
+    let mut spare = Spare::default();
+    let lines = good_lines();
+    for line in lines.iter().flat_map(|line| [line; 3]).chain(&lines) {
+        let fresh = read_after(line.as_bytes(), &mut Spare::default());
+        assert_eq!(read_after(line.as_bytes(), &mut spare), fresh, "{line}");
+    }
 }
 
 /// JSON made of the words that the reader knows.
@@ -518,8 +542,10 @@ proptest! {
     ) {
         let lines = good_lines();
         let mut bytes = Vec::new();
+        let mut spare = Spare::default();
         for (line, at, byte, how) in picks {
             let mut line = line.get(&lines).clone().into_bytes();
+            read_after(&line, &mut spare);
             let at = at.index(line.len());
             match how {
                 0 => line[at] = byte,
@@ -530,6 +556,9 @@ proptest! {
                     line.extend(tail);
                 }
             }
+            // Nor do the good ones change what it says.
+            let fresh = read_after(&line, &mut Spare::default());
+            prop_assert_eq!(read_after(&line, &mut spare), fresh);
             bytes.extend(line);
             bytes.push(b'\n');
         }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::inputs::read_all;
 use crate::config::Check;
 use crate::monitor::Time;
-use crate::parse::{Clock, Item, ParseOptions, Reader, Usage};
+use crate::parse::{Clock, Item, ParseOptions, Reader, Spare, Usage};
 use crate::run::Exit;
 use crate::sink::{Outlet, count, price_line};
 use crate::source::{Decode, InOrder, Line, SourceInfo};
@@ -24,6 +24,7 @@ pub fn check_models(check: &Check, now: Time) -> Result<Exit> {
         options: &check.parse,
         now,
         readers: HashMap::new(),
+        spare: Spare::default(),
         seen: BTreeMap::new(),
     };
     let unreadable = read_all(&check.inputs, &mut names, &err)?;
@@ -66,6 +67,7 @@ struct ModelNames<'a> {
     options: &'a ParseOptions,
     now: Time,
     readers: HashMap<Arc<str>, Reader>,
+    spare: Spare,
     seen: BTreeMap<String, u64>,
 }
 
@@ -113,9 +115,15 @@ impl Decode for ModelNames<'_> {
         let name = Arc::clone(&line.source.name);
         let reader = self.readers.entry(name).or_default();
         let seen = &mut self.seen;
-        reader.line(line.bytes, self.options, clock, &mut |item| {
-            Self::note(seen, &item);
-        });
+        reader.line(
+            line.bytes,
+            self.options,
+            clock,
+            &mut self.spare,
+            &mut |item| {
+                Self::note(seen, &item);
+            },
+        );
     }
 
     fn end(&mut self, source: &SourceInfo, _out: &mut Vec<(Option<i64>, ())>) {

@@ -4,6 +4,7 @@
 //! Of duplicate keys the last wins, as in most JSON readers. Does not know what any key means.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::rc::Rc;
@@ -139,6 +140,8 @@ pub(super) struct Parts<'a> {
     pub(super) members: Vec<Member<'a>>,
     /// The first is that of the outermost object.
     pub(super) maps: Vec<KeyMap>,
+    /// A bit for each member that was asked for, the first lowest. Those that stand too far behind have none.
+    pub(super) asked: Cell<u128>,
 }
 
 /// The members of an object in the order of the text. Cheap to clone.
@@ -189,6 +192,7 @@ impl<'a> Object<'a> {
         Self::new(Parts {
             members,
             maps: vec![map],
+            asked: Cell::new(0),
         })
     }
 
@@ -212,8 +216,14 @@ impl<'a> Object<'a> {
         })
     }
 
+    /// Its keys, duplicates included.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.members().map(|(_, member)| member.key.as_ref())
+    }
+
     /// The members, duplicates included.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
+        self.parts.asked.set(u128::MAX);
         self.members()
             .map(|(_, member)| (member.key.as_ref(), member.value))
     }
@@ -228,12 +238,52 @@ impl<'a> Object<'a> {
     fn find(&self, key: &str, kind: Kind) -> Option<usize> {
         let same = |member: &Member<'_>| member.key.as_bytes() == key.as_bytes();
         let map = &self.parts.maps[self.map as usize];
-        if map.several & kind.bit() == 0 {
+        let found = if map.several & kind.bit() == 0 {
             let at = self.from as usize + usize::from(map.at[usize::from(kind.0)]);
-            return same(self.parts.members.get(at)?).then_some(at);
+            same(self.parts.members.get(at)?).then_some(at)
+        } else {
+            let found = self.members().filter(|(_, member)| same(member)).last();
+            found.map(|(at, _)| at)
+        };
+        if let Some(at) = found {
+            let asked = &self.parts.asked;
+            asked.set(asked.get() | bit(at));
         }
-        let found = self.members().filter(|(_, member)| same(member)).last();
-        found.map(|(at, _)| at)
+        found
+    }
+
+    /// The values in the order of the text, those of objects that were looked into one by one; and whether somebody has asked for
+    /// them. Only of the outermost object, and `None` if there are too many to tell.
+    pub(super) fn leaves(&self) -> Option<Vec<(Raw<'a>, bool)>> {
+        let members = &self.parts.members;
+        if self.from != 0 || members.len() > u128::BITS as usize {
+            return None;
+        }
+        let asked = self.parts.asked.get();
+        let mut leaves = Vec::new();
+        let mut at = 0;
+        while let Some(member) = members.get(at) {
+            let is_asked = asked & bit(at) != 0;
+            at = match member.inner {
+                Some(_) if is_asked => at + 1,
+                Some(inner) => {
+                    leaves.push((member.value, false));
+                    inner.end.get() as usize
+                }
+                None => {
+                    leaves.push((member.value, is_asked));
+                    at + 1
+                }
+            };
+        }
+        Some(leaves)
+    }
+
+    /// Whether the value of a key is null.
+    pub(super) fn is_null(&self, key: &str) -> bool {
+        let kind = Kind::of(key);
+        let found = self.may_have(kind).then(|| self.find(key, kind)).flatten();
+        found.is_some_and(|at| is_null(self.parts.members[at].value))
     }
 
     fn find_value(&self, key: &str, kind: Kind) -> Option<Raw<'a>> {
@@ -294,6 +344,14 @@ impl<'a> Object<'a> {
     pub(super) fn text(&self, key: &str) -> Option<Cow<'a, str>> {
         text(self.get(key)?)
     }
+}
+
+/// The bit of a member.
+fn bit(at: usize) -> u128 {
+    u32::try_from(at)
+        .ok()
+        .and_then(|at| 1_u128.checked_shl(at))
+        .unwrap_or(0)
 }
 
 pub(super) fn is_null(raw: Raw<'_>) -> bool {

@@ -3,6 +3,7 @@
 //! Does no I/O and reads no clock. Prompt text is skipped over and never copied.
 
 mod envelope;
+mod form;
 mod item;
 mod json;
 mod otel;
@@ -26,6 +27,7 @@ use serde_json::value::RawValue;
 use crate::monitor::Time;
 
 use envelope::{Fragments, Joined};
+use form::Forms;
 use json::Object;
 use places::Context;
 use stream::Streams;
@@ -85,14 +87,18 @@ pub fn parse_line(
     mut emit: impl FnMut(Item),
 ) -> Verdict {
     let mut reader = Reader::default();
-    let verdict = reader.line(line, options, clock, &mut emit);
+    let verdict = reader.line(line, options, clock, &mut Spare::default(), &mut emit);
     reader.finish(&mut emit);
     verdict
 }
 
-/// Memory that [`parse_alone`] uses for one line after another.
+/// What is kept from one line to the next, of whatever source: memory, and how lines are written. What lines say does not depend
+/// on it.
 #[derive(Debug, Default)]
-pub struct Spare(scan::Spare);
+pub struct Spare {
+    parts: scan::Spare,
+    forms: Forms,
+}
 
 /// Reads a line that stands for itself, and is plain, without those before it. `None` if what it means may depend on them, or
 /// if it is odd in any way; nothing is put out then.
@@ -107,26 +113,38 @@ pub fn parse_alone(
     if text.is_empty() {
         return Some(Verdict::Blank);
     }
-    let object = scan::only_object_in(text, &mut spare.0)?;
+    let ambiguous = Cell::new(false);
+    let clock = Clock {
+        now,
+        previous: None,
+        zone: options.zone,
+        ambiguous: Some(&ambiguous),
+    };
+    if let Some(usage) = spare.forms.read(text, options, clock) {
+        if ambiguous.get() {
+            return None;
+        }
+        out.push(Item::Usage(Box::new(usage)));
+        return Some(Verdict::Items(1));
+    }
+    let object = scan::only_object_in(text, &mut spare.parts)?;
     // It may be a part of a line that docker has split.
     if object.get("log").is_some() {
         return None;
     }
-    let ambiguous = Cell::new(false);
     let context = Context {
         options,
-        clock: Clock {
-            now,
-            previous: None,
-            zone: options.zone,
-            ambiguous: Some(&ambiguous),
-        },
+        clock,
         transport: None,
+        notes: None,
     };
     let found = places::find(&object, &context);
-    spare.0.take_back(object);
+    spare.parts.take_back(object);
     if ambiguous.get() {
         return None;
+    }
+    if matches!(found, Found::Item(Item::Usage(_))) {
+        spare.forms.learn(text, &context);
     }
     match found {
         Found::Item(item) => {
@@ -150,18 +168,29 @@ impl Reader {
         line: &[u8],
         options: &ParseOptions,
         clock: Clock<'_>,
+        spare: &mut Spare,
         emit: &mut dyn FnMut(Item),
     ) -> Verdict {
         let Ok(text) = simdutf8::basic::from_utf8(line) else {
             let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
             return bad(valid + 1, "invalid UTF-8".to_owned(), 0);
         };
+        let whole = text.trim();
+        if let Some(usage) = spare.forms.read(whole, options, clock) {
+            emit(Item::Usage(Box::new(usage)));
+            return Verdict::Items(1);
+        }
         let context = Context {
             options,
             clock,
             transport: None,
+            notes: None,
         };
-        self.text(text, &context, MAX_ENVELOPES, emit)
+        let verdict = self.text(text, &context, MAX_ENVELOPES, emit);
+        if verdict == Verdict::Items(1) {
+            spare.forms.learn(whole, &context);
+        }
+        verdict
     }
 
     /// Nothing is open: there is nothing to save.

@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use super::form::{Notes, Role};
 use super::json::{Key, Object, Raw, embedded_object, keys, text};
 use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
-use super::usage::{self, Counts, Delta, Refused};
+use super::usage::{self, Counts, Delta, Named, Refused};
 use super::{ApiError, Fault, Found, Item, Names, ParseOptions, Skipped, Usage};
 use super::{otel, result};
 use crate::monitor::Stamp;
@@ -37,6 +38,12 @@ const WRAPPERS: [Key; 19] = keys([
     "extra",
 ]);
 
+/// The model of answers that Claude Code made up itself.
+pub(super) const SYNTHETIC: &str = "<synthetic>";
+
+/// Why a response stopped that may have no content, and is not billed then.
+pub(super) const REFUSAL: &str = "refusal";
+
 /// How many objects deep a response may be wrapped.
 const MAX_DEPTH: u8 = 2;
 
@@ -50,6 +57,8 @@ pub(super) struct Context<'a> {
     pub(super) clock: Clock<'a>,
     /// The time that a log shipper wrote before the line.
     pub(super) transport: Option<&'a str>,
+    /// Somebody wants to know what is taken from where.
+    pub(super) notes: Option<&'a Notes>,
 }
 
 /// An object on the way from the line to the response, and the one around it.
@@ -95,10 +104,13 @@ impl<'s> Frame<'s> {
         if let Some(found) = self.own_usage(context) {
             return found;
         }
-        if otel::may_be(self.object)
-            && let Some(found) = otel::read(self, context)
-        {
-            return found;
+        if otel::may_be(self.object) {
+            if let Some(notes) = context.notes {
+                notes.give_up();
+            }
+            if let Some(found) = otel::read(self, context) {
+                return found;
+            }
         }
         let mut other = Found::Nothing;
         for (key, value) in self.object.values(&WRAPPERS) {
@@ -263,12 +275,27 @@ impl<'s> Frame<'s> {
     }
 
     fn respond(&self, usage: &Object, context: &Context<'_>) -> Found {
+        if let Some(notes) = context.notes {
+            notes.begin();
+            notes.take(Role::Model, self.find_raw(&MODEL_KEYS));
+        }
         let model = self.model(context);
-        if model.as_deref() == Some("<synthetic>") {
+        if model.as_deref() == Some(SYNTHETIC) {
             return Found::Skipped(Skipped::Synthetic);
         }
         match usage::read(usage, model.as_deref()) {
-            Ok(counts) => Found::Item(Item::Usage(Box::new(self.usage(counts, model, context)))),
+            Ok(counts) => {
+                let found = self.usage(counts, model, context);
+                if let Some(notes) = context.notes
+                    && let Some(places) = Named::places(usage)
+                {
+                    for (count, raw) in places {
+                        notes.take(Role::Count(count), Some(raw));
+                    }
+                    notes.end();
+                }
+                Found::Item(Item::Usage(Box::new(found)))
+            }
             Err(refused) => refused.into(),
         }
     }
@@ -282,7 +309,16 @@ impl<'s> Frame<'s> {
     fn usage(&self, counts: Counts, model: Option<String>, context: &Context<'_>) -> Usage {
         let Context { options, .. } = context;
         let (stamp, started) = self.time(context);
-        let stop_reason = self.object.get("stop_reason").and_then(text);
+        let stop_reason = self.object.get("stop_reason");
+        if let Some(notes) = context.notes {
+            notes.take(Role::StopReason, stop_reason);
+            notes.take(Role::Id, self.find_raw(&ID_KEYS));
+            notes.take(Role::Request, self.find_raw(&REQUEST_KEYS));
+            notes.take(Role::Session, self.find_raw(&SESSION_KEYS));
+            notes.take(Role::Agent, self.find_raw(&AGENT_KEYS));
+            notes.take(Role::Project, self.find_raw(&PROJECT_KEYS));
+        }
+        let stop_reason = stop_reason.and_then(text);
         let mut terms = counts.terms;
         terms.batch |= self.is_batch_result();
         Usage {
@@ -308,7 +344,7 @@ impl<'s> Frame<'s> {
             declined_hops: counts.declined_hops,
             miss_reason: self.miss_reason(),
             output_understated: self.is_unfinished(),
-            not_billed: stop_reason.as_deref() == Some("refusal")
+            not_billed: stop_reason.as_deref() == Some(REFUSAL)
                 && self
                     .object
                     .get("content")
@@ -329,7 +365,7 @@ impl<'s> Frame<'s> {
         Found::Item(Item::Error(Box::new(ApiError {
             id: id.map(Cow::into_owned),
             names: self.names(context.options),
-            model: self.model(context).filter(|name| name != "<synthetic>"),
+            model: self.model(context).filter(|name| name != SYNTHETIC),
             stamp,
             batch: id_key.is_some(),
         })))
@@ -458,6 +494,15 @@ impl<'s> Frame<'s> {
             .find_map(|object| object.values(keys).find_map(|(_, raw)| name(raw)))
     }
 
+    /// The same as it stands in the line.
+    fn find_raw(&self, keys: &[Key]) -> Option<Raw<'s>> {
+        let mut objects = self.outward();
+        objects.find_map(|object| {
+            let mut values = object.values(keys);
+            values.find_map(|(_, raw)| name(raw).map(|_| raw))
+        })
+    }
+
     /// Some wrappers name the model only in the request beside the response.
     fn requested_model(&self) -> Option<Cow<'_, str>> {
         self.outward()
@@ -487,6 +532,9 @@ impl<'s> Frame<'s> {
         // Langfuse writes UTC without saying so.
         let observed =
             self.object.get("usageDetails").is_some() || self.object.get("usage_details").is_some();
+        if let Some(notes) = context.notes.filter(|_| observed) {
+            notes.give_up();
+        }
         let clock = if observed { clock.in_utc() } else { *clock };
         let mut stamp = Stamp::Undated;
         let mut started = None;
@@ -501,8 +549,13 @@ impl<'s> Frame<'s> {
                         });
             }
             match best_time(object, clock) {
-                Some(at @ Stamp::At(_)) => return (at, started),
-                Some(impossible) => stamp = impossible,
+                Some((at @ Stamp::At(_), raw)) => {
+                    if let Some(notes) = context.notes {
+                        notes.take(Role::Time, Some(raw));
+                    }
+                    return (at, started);
+                }
+                Some((impossible, _)) => stamp = impossible,
                 None => {}
             }
         }
@@ -538,9 +591,7 @@ impl<'s> Frame<'s> {
 
     /// A message that says `stop_reason: null` was written before its stream ended.
     fn is_unfinished(&self) -> bool {
-        self.object
-            .entries()
-            .any(|(key, raw)| key == "stop_reason" && raw.get() == "null")
+        self.object.is_null("stop_reason")
     }
 
     /// `custom_id` beside `result.type` is the shape of batch results, which need not say so in their usage.
@@ -624,12 +675,13 @@ fn name(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     text(raw).or_else(|| number().then(|| Cow::Borrowed(raw.get())))
 }
 
-fn best_time(object: &Object, clock: Clock<'_>) -> Option<Stamp> {
+/// The best time of an object, and the value that it is read from.
+fn best_time<'a>(object: &Object<'a>, clock: Clock<'_>) -> Option<(Stamp, Raw<'a>)> {
     let mut impossible = None;
     for (_, raw) in object.values(&TIME_KEYS) {
         match clock.read(raw) {
-            Some(at @ Stamp::At(_)) => return Some(at),
-            Some(other) => impossible = Some(other),
+            Some(at @ Stamp::At(_)) => return Some((at, raw)),
+            Some(other) => impossible = Some((other, raw)),
             None => {}
         }
     }

@@ -5,11 +5,13 @@
 //! fault) it leaves to the parser, so what it gives is never different. Does not know what any key means.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::num::NonZeroU32;
 
 use wide::u8x16;
 
 use super::json::{Inner, KeyMap, Member, Object, Parts, Raw};
+use super::usage::plain_count;
 
 /// Objects in objects that are taken apart too: line, response, usage, its details.
 const MAX_DEPTH: u32 = 4;
@@ -32,6 +34,7 @@ impl Spare {
         let Some(Parts {
             mut members,
             mut maps,
+            ..
         }) = object.into_parts()
         else {
             return;
@@ -47,6 +50,7 @@ impl Spare {
         self.0 = Parts {
             members: members.into_iter().map(nothing).collect(),
             maps,
+            asked: Cell::new(0),
         };
     }
 }
@@ -54,11 +58,8 @@ impl Spare {
 /// Takes apart the object that begins with the text, and gives where it ends. `None` if it is no object, or odd.
 fn object<'a>(text: &'a str, parts: Parts<'a>) -> Option<(Object<'a>, usize)> {
     let mut scanner = Scanner {
-        text,
-        bytes: text.as_bytes(),
-        at: 0,
-        block: Block::default(),
         parts,
+        ..Scanner::new(text)
     };
     scanner.object(1)?;
     Some((Object::new(scanner.parts), scanner.at))
@@ -75,7 +76,8 @@ pub(super) fn only_object_in<'a>(text: &'a str, spare: &mut Spare) -> Option<Obj
     (end == text.len()).then_some(object)
 }
 
-struct Scanner<'a> {
+/// Goes through a text.
+pub(super) struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
@@ -84,6 +86,53 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+            block: Block::default(),
+            parts: Parts::default(),
+        }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// Goes on behind these very bytes.
+    #[inline]
+    pub(super) fn literal(&mut self, literal: &[u8]) -> Option<()> {
+        let rest = self.bytes.get(self.at..)?;
+        rest.starts_with(literal).then(|| self.at += literal.len())
+    }
+
+    /// A string without escapes, with its quotes, or a number.
+    #[inline]
+    pub(super) fn plain_text_or_number(&mut self) -> Option<Raw<'a>> {
+        let begin = self.at;
+        if self.peek()? == b'"' {
+            self.plain_key()?;
+        } else {
+            self.number()?;
+        }
+        Some(Raw::new(&self.text[begin..self.at]))
+    }
+
+    /// A whole number of few digits.
+    #[inline]
+    pub(super) fn count(&mut self) -> Option<u64> {
+        let begin = self.at;
+        self.number()?;
+        plain_count(&self.text[begin..self.at])
+    }
+
+    /// Jumps over a value of any kind.
+    #[inline]
+    pub(super) fn any_value(&mut self) -> Option<()> {
+        self.value()
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }

@@ -157,6 +157,7 @@ pub struct Intake {
     known: Known,
     places: FxHashMap<Arc<str>, Place>,
     counts: LineCounts,
+    spare: Spare,
 }
 
 impl Intake {
@@ -168,6 +169,7 @@ impl Intake {
             known: Known::in_order(),
             places: FxHashMap::default(),
             counts: LineCounts::default(),
+            spare: Spare::default(),
         }
     }
 
@@ -230,13 +232,17 @@ impl Intake {
             source: line.source,
         };
         let previous = &mut place.previous;
-        let verdict = place
-            .reader
-            .line(line.bytes, &self.options, clock, &mut |item| {
+        let verdict = place.reader.line(
+            line.bytes,
+            &self.options,
+            clock,
+            &mut self.spare,
+            &mut |item| {
                 let event = build.event(item);
                 *previous = event.time().or(*previous);
                 emit(event);
-            });
+            },
+        );
         place.drought.note(&verdict, line.bytes, now);
         self.counts.note(&verdict, &line);
     }

@@ -2,7 +2,7 @@
 
 use super::{Counts, Refused, count, split_writes};
 use crate::monitor::Tokens;
-use crate::parse::json::{Object, elements};
+use crate::parse::json::{Object, Raw, elements};
 use crate::price::{Speed, Terms};
 
 pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refused> {
@@ -62,18 +62,96 @@ fn web_searches(usage: &Object) -> Result<Option<u64>, Refused> {
 }
 
 fn tokens(usage: &Object) -> Result<(Tokens, bool), Refused> {
-    let total = count(usage, "cache_creation_input_tokens")?;
-    let (written_5m, written_1h) = split(usage)?.unwrap_or((0, 0));
-    let (cache_write_5m, cache_write_1h, assumed) = split_writes(total, written_5m, written_1h);
-    let tokens = Tokens {
-        input: count(usage, "input_tokens")?.unwrap_or(0),
-        output: count(usage, "output_tokens")?.unwrap_or(0),
-        cache_write_5m,
-        cache_write_1h,
-        cache_read: count(usage, "cache_read_input_tokens")?.unwrap_or(0),
-        web_search: 0,
+    let written = count(usage, "cache_creation_input_tokens")?;
+    let split = split(usage)?;
+    let named = Named {
+        written,
+        written_5m: split.map(|(written_5m, _)| written_5m),
+        written_1h: split.map(|(_, written_1h)| written_1h),
+        input: count(usage, "input_tokens")?,
+        output: count(usage, "output_tokens")?,
+        read: count(usage, "cache_read_input_tokens")?,
     };
-    Ok((tokens, assumed))
+    Ok(named.tokens())
+}
+
+/// The counts that a usage object names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::parse) struct Named {
+    written: Option<u64>,
+    written_5m: Option<u64>,
+    written_1h: Option<u64>,
+    input: Option<u64>,
+    output: Option<u64>,
+    read: Option<u64>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::parse) enum NamedCount {
+    Written,
+    Written5m,
+    Written1h,
+    Input,
+    Output,
+    Read,
+}
+
+impl Named {
+    /// From where each of them is read. `None` if the counts depend on more than their own values, or stand for something else.
+    pub(in crate::parse) fn places<'a>(usage: &Object<'a>) -> Option<Vec<(NamedCount, Raw<'a>)>> {
+        let has = |key| usage.get(key).is_some();
+        let is_own = has("input_tokens") || has("output_tokens");
+        if !is_own || has("prompt_tokens") || has("input_tokens_details") || has("iterations") {
+            return None;
+        }
+        let split = usage.object("cache_creation");
+        let in_split = |key| split.as_ref().and_then(|split| split.get(key));
+        let places = [
+            (
+                NamedCount::Written,
+                usage.get("cache_creation_input_tokens"),
+            ),
+            (NamedCount::Written5m, in_split("ephemeral_5m_input_tokens")),
+            (NamedCount::Written1h, in_split("ephemeral_1h_input_tokens")),
+            (NamedCount::Input, usage.get("input_tokens")),
+            (NamedCount::Output, usage.get("output_tokens")),
+            (NamedCount::Read, usage.get("cache_read_input_tokens")),
+        ];
+        Some(
+            places
+                .into_iter()
+                .filter_map(|(count, raw)| Some((count, raw?)))
+                .collect(),
+        )
+    }
+
+    pub(in crate::parse) const fn get_mut(&mut self, count: NamedCount) -> &mut Option<u64> {
+        match count {
+            NamedCount::Written => &mut self.written,
+            NamedCount::Written5m => &mut self.written_5m,
+            NamedCount::Written1h => &mut self.written_1h,
+            NamedCount::Input => &mut self.input,
+            NamedCount::Output => &mut self.output,
+            NamedCount::Read => &mut self.read,
+        }
+    }
+
+    /// What they come to, and whether some cache writes had to be assumed to be of five minutes.
+    pub(in crate::parse) fn tokens(&self) -> (Tokens, bool) {
+        let kind = |part: Option<u64>| part.unwrap_or(0);
+        let (cache_write_5m, cache_write_1h, assumed) =
+            split_writes(self.written, kind(self.written_5m), kind(self.written_1h));
+        let tokens = Tokens {
+            input: kind(self.input),
+            output: kind(self.output),
+            cache_write_5m,
+            cache_write_1h,
+            cache_read: kind(self.read),
+            web_search: 0,
+        };
+        (tokens, assumed)
+    }
 }
 
 /// The five-minute and one-hour parts of the cache writes.

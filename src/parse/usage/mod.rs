@@ -8,7 +8,7 @@ mod observed;
 mod openai;
 
 pub(super) use bedrock::{converse_stream, invocation};
-pub(super) use messages::Delta;
+pub(super) use messages::{Delta, Named, NamedCount};
 pub use openai::InputCount;
 pub(super) use openai::{flat, genai};
 
@@ -63,8 +63,8 @@ pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refuse
     } else if has("input") || has("output") {
         observed::read(usage)
     } else if usage
-        .entries()
-        .any(|(key, _)| key.to_ascii_lowercase().contains("token"))
+        .keys()
+        .any(|key| key.to_ascii_lowercase().contains("token"))
     {
         Err(Refused::OtherDialect)
     } else {
@@ -85,7 +85,7 @@ pub(super) fn count(object: &Object, key: &str) -> Result<Option<u64>, Refused> 
 }
 
 /// A count that is written as nothing but digits, of which there are few enough for any of them to be allowed.
-fn plain_count(text: &str) -> Option<u64> {
+pub(super) fn plain_count(text: &str) -> Option<u64> {
     if text.is_empty() || text.len() > 12 {
         return None;
     }

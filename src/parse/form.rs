@@ -1,0 +1,456 @@
+//! Lines that are written alike: what was found out about one of them tells what the next one says.
+//!
+//! A program writes most of its lines with the same keys in the same order. A form is learned from a line that was read in full:
+//! which of its values the reading looked at, and what each of these became. A line that fits, byte for byte but for values nobody
+//! looked at and values of a plain kind, says the same with other numbers and names. Whatever does not fit is read in full.
+
+use std::cell::{Cell, RefCell};
+
+use super::item::{Item, Usage};
+use super::json::Raw;
+use super::places::{Context, REFUSAL, SYNTHETIC, find};
+use super::scan::{Scanner, only_object};
+use super::time::Clock;
+use super::usage::{Named, NamedCount};
+use super::{Found, ParseOptions};
+use crate::monitor::Stamp;
+
+/// So many forms are remembered.
+const MAX_FORMS: usize = 8;
+
+/// After so many responses in a row that fit none, learning pauses …
+const TRIES: u32 = 32;
+
+/// … but for one in so many.
+const PAUSE: u32 = 256;
+
+/// What the reading of a response takes from a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Time,
+    Id,
+    Request,
+    Session,
+    Agent,
+    Project,
+    Model,
+    StopReason,
+    Count(NamedCount),
+}
+
+/// Notes what the reading of a line takes from where.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// By where the text of the value begins in memory.
+    taken: RefCell<Vec<(usize, Role)>>,
+    /// The reading has come to a response in a way that can be learned.
+    is_plain: Cell<bool>,
+    /// It took a way on which values mean more than what they are taken for.
+    is_odd: Cell<bool>,
+}
+
+impl Notes {
+    /// The reading begins with another place.
+    pub(super) fn begin(&self) {
+        self.taken.borrow_mut().clear();
+        self.is_plain.set(false);
+    }
+
+    /// A value is taken for something.
+    pub(super) fn take(&self, role: Role, value: Option<Raw<'_>>) {
+        if let Some(value) = value {
+            let at = value.get().as_ptr().addr();
+            self.taken.borrow_mut().push((at, role));
+        }
+    }
+
+    /// All that the response says was noted, or was looked at and will be the same.
+    pub(super) fn end(&self) {
+        self.is_plain.set(!self.is_odd.get());
+    }
+
+    /// What follows cannot be told from single values.
+    pub(super) fn give_up(&self) {
+        self.is_odd.set(true);
+    }
+}
+
+/// A value that may be another one in each line, and what stands before it in all of them.
+#[derive(Debug)]
+struct Piece {
+    before: Box<[u8]>,
+    /// None for a value that nobody has looked at.
+    role: Option<Role>,
+}
+
+/// How some lines are written.
+#[derive(Debug)]
+struct Form {
+    pieces: Vec<Piece>,
+    end: Box<[u8]>,
+    /// What is the same in all of them.
+    usage: Usage,
+}
+
+/// The forms of the last lines.
+#[derive(Debug, Default)]
+pub(super) struct Forms {
+    /// What fits often moves to the front.
+    forms: Vec<Form>,
+    misfits: u32,
+}
+
+impl Forms {
+    /// The response in a line, if it is written like one that was read in full. Gives the same as reading it in full would.
+    pub(super) fn read(
+        &mut self,
+        text: &str,
+        options: &ParseOptions,
+        clock: Clock<'_>,
+    ) -> Option<Usage> {
+        if self.forms.is_empty() || !looks_everywhere(options) {
+            return None;
+        }
+        let mut forms = self.forms.iter().enumerate();
+        let (at, usage) = forms.find_map(|(at, form)| Some((at, form.read(text, clock)?)))?;
+        self.misfits = 0;
+        if at > 0 {
+            self.forms.swap(at, at - 1);
+        }
+        Some(usage)
+    }
+
+    /// Learns from a line with a response that fits none of them, unless none has fitted for long.
+    pub(super) fn learn(&mut self, text: &str, context: &Context<'_>) {
+        self.misfits = self.misfits.saturating_add(1);
+        let is_worth_it = self.misfits <= TRIES || self.misfits.is_multiple_of(PAUSE);
+        if is_worth_it
+            && looks_everywhere(context.options)
+            && let Some(form) = Form::of(text, context)
+        {
+            self.forms.truncate(MAX_FORMS - 1);
+            self.forms.push(form);
+        }
+    }
+}
+
+/// The user names no places where things stand.
+fn looks_everywhere(options: &ParseOptions) -> bool {
+    let named = [
+        &options.usage_field,
+        &options.model_field,
+        &options.time_field,
+        &options.id_field,
+        &options.session_field,
+    ];
+    named.iter().all(|pointer| pointer.is_none()) && options.label_fields.is_empty()
+}
+
+impl Form {
+    fn of(text: &str, context: &Context<'_>) -> Option<Self> {
+        let object = only_object(text)?;
+        // What docker has split is told by the lines before.
+        if object.get("log").is_some() {
+            return None;
+        }
+        let notes = Notes::default();
+        let context = Context {
+            notes: Some(&notes),
+            ..*context
+        };
+        let Found::Item(Item::Usage(mut usage)) = find(&object, &context) else {
+            return None;
+        };
+        // What the start of a request and the content of a refusal say is not in the roles.
+        if !notes.is_plain.get() || usage.started.is_some() || usage.not_billed {
+            return None;
+        }
+        let mut roles = notes.taken.take();
+        let mut pieces = Vec::new();
+        let mut begin = 0;
+        for (value, is_fixed) in object.leaves()? {
+            let at = value.get().as_ptr().addr();
+            let role = roles
+                .iter()
+                .position(|(taken, _)| *taken == at)
+                .map(|n| roles.swap_remove(n).1);
+            if is_fixed && role.is_none() {
+                continue;
+            }
+            let from = at.checked_sub(text.as_ptr().addr())?;
+            pieces.push(Piece {
+                before: text.get(begin..from)?.as_bytes().into(),
+                role,
+            });
+            begin = from + value.get().len();
+        }
+        // What stands elsewhere, or is taken for two things, cannot be told from a value alone.
+        if !roles.is_empty() {
+            return None;
+        }
+        for role in pieces.iter().filter_map(|piece| piece.role) {
+            if let Some(name) = name_in(&mut usage, role) {
+                *name = None;
+            }
+        }
+        let form = Self {
+            pieces,
+            end: text.get(begin..)?.as_bytes().into(),
+            usage: *usage,
+        };
+        Some(form)
+    }
+
+    fn read(&self, text: &str, clock: Clock<'_>) -> Option<Usage> {
+        let mut scanner = Scanner::new(text);
+        let mut named = Named::default();
+        let mut texts = [None; 8];
+        let mut n = 0;
+        for piece in &self.pieces {
+            scanner.literal(&piece.before)?;
+            match piece.role {
+                None => scanner.any_value()?,
+                Some(Role::Count(count)) => *named.get_mut(count) = Some(scanner.count()?),
+                Some(role) => {
+                    let value = scanner.plain_text_or_number()?;
+                    *texts.get_mut(n)? = Some((role, value));
+                    n += 1;
+                }
+            }
+        }
+        scanner.literal(&self.end)?;
+        if !scanner.is_at_end() {
+            return None;
+        }
+        let mut usage = self.usage.clone();
+        for (role, value) in texts.into_iter().flatten() {
+            if role == Role::Time {
+                match clock.read(value)? {
+                    stamp @ Stamp::At(_) => usage.stamp = stamp,
+                    Stamp::Undated | Stamp::Impossible => return None,
+                }
+                continue;
+            }
+            let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
+            // What is empty is not taken, and some names change what the rest means.
+            if text.is_empty() || is_odd(role, text) {
+                return None;
+            }
+            if let Some(name) = name_in(&mut usage, role) {
+                *name = Some(text.to_owned());
+            }
+        }
+        let web_search = usage.tokens.web_search;
+        (usage.tokens, usage.assumed_5m) = named.tokens();
+        usage.tokens.web_search = web_search;
+        Some(usage)
+    }
+}
+
+/// A name that changes what the rest of a line means.
+fn is_odd(role: Role, text: &str) -> bool {
+    match role {
+        Role::Model => text == SYNTHETIC,
+        Role::StopReason => text == REFUSAL,
+        _ => false,
+    }
+}
+
+/// Where a response keeps what a value is taken for, if it is a name.
+fn name_in(usage: &mut Usage, role: Role) -> Option<&mut Option<String>> {
+    match role {
+        Role::Id => Some(&mut usage.id),
+        Role::Request => Some(&mut usage.request_id),
+        Role::Session => Some(&mut usage.names.session),
+        Role::Agent => Some(&mut usage.names.agent),
+        Role::Project => Some(&mut usage.names.project),
+        Role::Model => Some(&mut usage.model),
+        Role::Time | Role::StopReason | Role::Count(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Item, ParseOptions, Spare, Verdict, parse_alone};
+    use crate::monitor::Time;
+    use proptest::prelude::*;
+
+    const NOW: Time = Time(1_795_428_000_000); // 2026-11-23T10:00:00Z
+
+    fn read(line: &str, spare: &mut Spare) -> (Option<Verdict>, Vec<Item>) {
+        let mut items = Vec::new();
+        let options = ParseOptions::default();
+        let verdict = parse_alone(line.as_bytes(), &options, NOW, spare, &mut items);
+        (verdict, items)
+    }
+
+    /// How lines are written; each `$` is a value.
+    const LAYOUTS: [&str; 10] = [
+        r#"{"ts":$,"id":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"cache_read_input_tokens":$,"cache_creation_input_tokens":$}}"#,
+        r#"{"timestamp":$,"level":$,"trace":$,"session_id":$,"message":{"id":$,"type":"message","role":$,"model":$,"content":$,"stop_reason":$,"usage":{"input_tokens":$,"cache_creation":{"ephemeral_5m_input_tokens":$,"ephemeral_1h_input_tokens":$},"output_tokens":$,"service_tier":$}},"duration_ms":$}"#,
+        r#"{"ts":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"iterations":$}}"#,
+        r#"{"type":$,"requestId":$,"cwd":$,"agentId":$,"isSidechain":$,"message":{"model":$,"id":$,"usage":{"input_tokens":$,"output_tokens":$,"server_tool_use":{"web_search_requests":$}}},"uuid":$,"timestamp":$}"#,
+        r#"{"startTime":$,"model":$,"message":$,"usage":{"input_tokens":$}}"#,
+        r#"{ "time": $, "usageDetails": {"input_tokens": $, "output_tokens": $, "cost": $}, "model": $, "response_cost": $ }"#,
+        r#"{"ts":$,"usage":{"input_tokens":$,"prompt_tokens":$,"cache_read_input_tokens":$},"model":$,"id":$,"id":$}"#,
+        r#"{"ts":$,"usage":{"output_tokens":$,"input_tokens":$,"input_tokens_details":{"cached_tokens":$}},"model":$}"#,
+        r#"{"ts":$,"modelId":$,"gen_ai.request.model":$,"event.name":$,"status":$,"call_type":$,"usage":{"output_tokens":$}}"#,
+        r#"{"log":$,"stream":$,"ts":$,"usage":{"output_tokens":$},"request":{"model":$},"diagnostics":{"cache_miss_reason":{"type":$}}}"#,
+    ];
+
+    const VALUES: [&str; 40] = [
+        r#""2026-11-23T09:00:00Z""#,
+        r#""2026-11-23T09:00:01.5Z""#,
+        r#""2026-11-23 09:00:00""#,
+        r#""2031-01-01T00:00:00Z""#,
+        "1795424400",
+        "1795424400.25",
+        "12",
+        "0",
+        "7",
+        "3500",
+        "-1",
+        "1.5",
+        "12.0",
+        "007",
+        r#""12""#,
+        "9999999999999999",
+        "null",
+        "true",
+        "false",
+        r#""""#,
+        r#""msg_1""#,
+        r#""msg_2""#,
+        r#""us\u0065r""#,
+        r#""claude-opus-4-7""#,
+        r#""claude-sonnet-4-5""#,
+        r#""<synthetic>""#,
+        r#""refusal""#,
+        r#""end_turn""#,
+        r#""tool_use""#,
+        r#""assistant""#,
+        r#""user""#,
+        r#""failure""#,
+        r#""success""#,
+        r#""batch""#,
+        "[]",
+        r#"[{"type":"text","text":"\"usage\":{\"input_tokens\":9}"}]"#,
+        "{}",
+        r#"{"input_tokens":3,"total":"0.25","cached_tokens":1}"#,
+        r#"[{"type":"message","model":"claude-opus-4-7"}]"#,
+        "\"tab\there\"",
+    ];
+
+    /// Lines of one layout, as a program writes them. In some a few values are others, or something is broken.
+    fn lines() -> impl Strategy<Value = Vec<String>> {
+        let changes = prop::collection::vec((0_usize..16, 0..VALUES.len()), 0..3);
+        let broken = prop::option::weighted(0.1, (any::<prop::sample::Index>(), 0_usize..8));
+        let lines = prop::collection::vec((changes, broken), 2..24);
+        (0..LAYOUTS.len(), lines).prop_map(|(layout, lines)| {
+            let lines = lines.into_iter().map(|(changes, broken)| {
+                let line = write(LAYOUTS[layout], &changes);
+                match broken.filter(|_| line.is_ascii()) {
+                    Some((at, with)) => {
+                        let at = at.index(line.len());
+                        let with = ["", "\\", "\"", "{", "}", ",", "5", " "][with];
+                        [&line[..at], with, &line[at + 1..]].concat()
+                    }
+                    None => line,
+                }
+            });
+            lines.collect()
+        })
+    }
+
+    /// A line of a layout with some of its values changed.
+    fn write(layout: &str, changes: &[(usize, usize)]) -> String {
+        let parts: Vec<&str> = layout.split('$').collect();
+        let value = |place: usize| {
+            let change = changes.iter().find(|(changed, _)| *changed == place);
+            change.map_or_else(|| ordinary(parts[place]), |(_, value)| VALUES[*value])
+        };
+        let values = (0..parts.len() - 1).map(value).chain([""]);
+        parts
+            .iter()
+            .zip(values)
+            .flat_map(|(part, value)| [*part, value])
+            .collect()
+    }
+
+    /// What stands behind this in most lines.
+    fn ordinary(before: &str) -> &'static str {
+        match before.rsplit('"').nth(1).unwrap_or_default() {
+            "ts" | "time" | "timestamp" | "startTime" => r#""2026-11-23T09:00:00Z""#,
+            "id" | "requestId" => r#""msg_1""#,
+            "model" | "modelId" => r#""claude-opus-4-7""#,
+            "content" => "[]",
+            "role" | "type" => r#""assistant""#,
+            "stop_reason" => r#""end_turn""#,
+            "iterations" => r#"[{"type":"message","model":"claude-opus-4-7"}]"#,
+            key if key.contains("tokens") => "12",
+            _ => "null",
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        /// What was learned from other lines changes nothing.
+        #[test]
+        fn a_line_says_the_same_whatever_came_before(lines in lines()) {
+            let mut spare = Spare::default();
+            for line in &lines {
+                prop_assert_eq!(read(line, &mut spare), read(line, &mut Spare::default()), "{}", line);
+            }
+        }
+    }
+
+    #[test]
+    fn what_changes_the_meaning_of_the_rest_is_not_learned() {
+        for [first, second] in [
+            // A refusal without content is not billed; the next answer is.
+            [
+                r#"{"ts":"2026-11-23T09:00:00Z","content":[],"stop_reason":"refusal","usage":{"output_tokens":1}}"#,
+                r#"{"ts":"2026-11-23T09:00:00Z","content":[],"stop_reason":"end_turn","usage":{"output_tokens":1}}"#,
+            ],
+            // Observed usage has its times in UTC.
+            [
+                r#"{"time":"2026-11-23T09:00:00Z","usageDetails":{"input_tokens":1}}"#,
+                r#"{"time":"2026-11-23 09:00:00","usageDetails":{"input_tokens":1}}"#,
+            ],
+            // The session of an attribute stands for a dialect of its own.
+            [
+                r#"{"ts":"2026-11-23T09:00:00Z","event.name":"x","model":"claude-opus-4-7","message":{"usage":{"input_tokens":1}}}"#,
+                r#"{"ts":"2026-11-23T09:00:00Z","event.name":"x","model":"claude-haiku-4-5","message":{"usage":{"input_tokens":1}}}"#,
+            ],
+        ] {
+            let mut spare = Spare::default();
+            read(first, &mut spare);
+            let fresh = read(second, &mut Spare::default());
+            assert_eq!(read(second, &mut spare), fresh, "{second}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_written_alike_are_read_by_their_form() {
+        let line = |n: u32, text: &str| {
+            format!(
+                r#"{{"timestamp":"2026-11-23T09:00:{n:02}Z","trace":"{n}","message":{{"id":"msg_{n}","model":"claude-opus-4-7","content":[{{"text":"{text}"}}],"stop_reason":"end_turn","usage":{{"input_tokens":{n},"output_tokens":2}}}}}}"#
+            )
+        };
+        let mut spare = Spare::default();
+        read(&line(1, "a"), &mut spare);
+        assert_eq!(spare.forms.misfits, 1);
+        for (n, text) in [(2, "b"), (33, r#"\n{\"usage\":{}}"#)] {
+            let (_, items) = read(&line(n, text), &mut spare);
+            let [Item::Usage(usage)] = &items[..] else {
+                panic!("{items:?}")
+            };
+            assert_eq!(
+                (usage.tokens.input, usage.id.as_deref()),
+                (u64::from(n), Some(&*format!("msg_{n}")))
+            );
+            assert_eq!(spare.forms.misfits, 0);
+        }
+    }
+}
