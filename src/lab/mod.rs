@@ -15,6 +15,7 @@ mod lanes;
 mod page;
 mod page_file;
 mod pass;
+mod reading;
 mod report;
 mod score;
 mod strip;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::record::{ExtraUsage, Labels, ResponseId, Stamp, Time, Tokens, UsageRecord};
+use super::record::{
+    ErrorRecord, ExtraUsage, Labels, ResponseId, Stamp, Time, Tokens, UsageRecord,
+};
 use crate::price::PicoUsd;
 
 /// Responses older than this are forgotten where memory is bounded.
@@ -206,8 +208,12 @@ impl Dedupe {
         Sighting::New
     }
 
-    /// Whether an error answer is seen for the first time.
-    pub fn is_first(&mut self, id: ResponseId) -> bool {
+    /// Whether an error answer is no copy of one that was seen before. It is remembered.
+    pub fn sight_error(&mut self, error: &ErrorRecord) -> bool {
+        error.id.is_none_or(|id| self.is_first(id))
+    }
+
+    fn is_first(&mut self, id: ResponseId) -> bool {
         if self.find(id, None).is_some() {
             return false;
         }

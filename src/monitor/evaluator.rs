@@ -403,18 +403,24 @@ impl Evaluator {
 
     /// Takes in a record: counts it once, moves the time on, and evaluates the rules that it touches.
     pub fn observe(&mut self, record: &UsageRecord) -> Counted {
-        let sighting = self.sight(record);
+        let sighting = self.state.dedupe.sight(record);
         self.observe_seen(record, &sighting)
     }
 
-    /// Tells a new response from a copy, and remembers it.
-    pub fn sight(&mut self, record: &UsageRecord) -> Sighting {
-        self.state.dedupe.sight(record)
+    /// What tells new responses from copies.
+    pub const fn dedupe(&mut self) -> &mut Dedupe {
+        &mut self.state.dedupe
     }
 
-    /// Tells an error answer from a copy of it, and remembers it.
-    pub fn sight_error(&mut self, error: &ErrorRecord) -> bool {
-        error.id.is_none_or(|id| self.state.dedupe.is_first(id))
+    /// Lends it to somebody who tells them apart before they come here.
+    pub fn lend_dedupe(&mut self) -> Dedupe {
+        std::mem::replace(&mut self.state.dedupe, Dedupe::new(None))
+    }
+
+    /// Takes it back, when all was told apart.
+    pub fn take_dedupe_back(&mut self, dedupe: Dedupe) {
+        self.state.dedupe = dedupe;
+        self.state.note_forgotten();
     }
 
     /// What the last new response paid again that could have been avoided, and the tokens that this was paid for.
@@ -452,8 +458,7 @@ impl Evaluator {
         self.spend_residuals(&given_back);
         self.spend_residuals(&change.unwrap_or_default());
         let state = &mut self.state;
-        state.totals.forgotten = state.dedupe.forgotten();
-        state.totals.reused_id = state.dedupe.has_reused_id();
+        state.note_forgotten();
         let Stamp::At(at) = record.stamp else {
             return match sighting {
                 Sighting::New => Counted::New,
@@ -581,7 +586,7 @@ impl Evaluator {
 
     /// Takes in an error answer, which is no response: it counts for the rules that are about errors.
     pub fn observe_error(&mut self, error: &ErrorRecord) {
-        if self.sight_error(error) {
+        if self.state.dedupe.sight_error(error) {
             self.observe_new_error(error);
         }
     }

@@ -136,6 +136,12 @@ impl Pace {
 }
 
 impl State {
+    /// Notes in the totals what had to be forgotten.
+    pub(super) fn note_forgotten(&mut self) {
+        self.totals.forgotten = self.dedupe.forgotten();
+        self.totals.reused_id = self.dedupe.has_reused_id();
+    }
+
     /// Moves all that it remembers in time, to go with a clock that was put right by so much.
     pub(super) fn shift(&mut self, ms: i64) {
         let secs = ms / 1000;

@@ -12,7 +12,8 @@ pub use silent::Silent;
 use std::sync::Arc;
 
 use crate::monitor::{
-    ErrorRecord, Evaluator, Labels, Notice, RunReport, Settings, Sighting, Stamp, Time, UsageRecord,
+    Dedupe, ErrorRecord, Evaluator, Labels, Notice, RunReport, Settings, Sighting, Stamp, Time,
+    UsageRecord,
 };
 use crate::parse::ParseOptions;
 use crate::price::PriceTable;
@@ -101,13 +102,6 @@ impl Pipeline {
         feed(&mut self.evaluator, event, undated, oldest);
     }
 
-    /// Gives an event to the evaluator, and hands it over for others of the same log.
-    pub fn feed_first(&mut self, event: Event, oldest: Option<Time>) -> Option<Seen> {
-        let seen = see(&mut self.evaluator, event, Undated::TotalsOnly, oldest)?;
-        seen.feed(&mut self.evaluator);
-        Some(seen)
-    }
-
     /// No line will follow: what is left open is evaluated.
     pub fn end(&mut self, undated: Undated, oldest: Option<Time>) {
         let evaluator = &mut self.evaluator;
@@ -149,6 +143,8 @@ pub enum Seen {
     Error(ErrorRecord),
     /// The sum of a run.
     Run(RunReport),
+    /// A response that is older than the history asked for.
+    Old,
 }
 
 impl Seen {
@@ -161,13 +157,14 @@ impl Seen {
             }
             Self::Error(error) => evaluator.observe_new_error(error),
             Self::Run(report) => evaluator.observe_run(report),
+            Self::Old => evaluator.count_old(),
         }
     }
 }
 
-/// Tells an event from a copy of it. `None` if it is one that counts for nothing, or too old.
-fn see(
-    evaluator: &mut Evaluator,
+/// Tells an event from a copy of it. `None` if it is one that counts for nothing.
+pub fn see(
+    dedupe: &mut Dedupe,
     mut event: Event,
     undated: Undated,
     oldest: Option<Time>,
@@ -175,10 +172,7 @@ fn see(
     if let Some(stamp) = event.stamp_mut() {
         match (*stamp, undated) {
             (Stamp::At(time), _) if oldest.is_some_and(|oldest| time < oldest) => {
-                if matches!(event, Event::Record(_)) {
-                    evaluator.count_old();
-                }
-                return None;
+                return matches!(event, Event::Record(_)).then_some(Seen::Old);
             }
             (Stamp::Undated, Undated::Arrived(now)) => *stamp = Stamp::At(now),
             _ => {}
@@ -187,16 +181,16 @@ fn see(
     match event {
         Event::Compacted(labels) => Some(Seen::Compacted(labels)),
         Event::Record(record) => {
-            let sighting = evaluator.sight(&record);
+            let sighting = dedupe.sight(&record);
             Some(Seen::Record(record, sighting))
         }
-        Event::Error(error) => evaluator.sight_error(&error).then_some(Seen::Error(error)),
+        Event::Error(error) => dedupe.sight_error(&error).then_some(Seen::Error(error)),
         Event::Run(report) => Some(Seen::Run(report)),
     }
 }
 
 fn feed(evaluator: &mut Evaluator, event: Event, undated: Undated, oldest: Option<Time>) {
-    if let Some(seen) = see(evaluator, event, undated, oldest) {
+    if let Some(seen) = see(evaluator.dedupe(), event, undated, oldest) {
         seen.feed(evaluator);
     }
 }

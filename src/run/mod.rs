@@ -29,7 +29,7 @@ use watchdog::Watchdog;
 
 use crate::config::{Options, Watch, write_duration};
 
-use crate::monitor::{Notice, Time, Totals};
+use crate::monitor::{Evaluator, Notice, Time, Totals};
 use crate::parse::is_complete;
 
 use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
@@ -315,8 +315,12 @@ impl<'a> Tail<'a> {
     }
 
     fn tell(&mut self) {
-        if give(&mut self.pipeline, self.sinks, Some(wall_clock), |_| {})
-            && let Some(keeper) = &mut self.keeper
+        if give(
+            &mut self.pipeline.evaluator,
+            self.sinks,
+            Some(wall_clock),
+            |_| {},
+        ) && let Some(keeper) = &mut self.keeper
         {
             (keeper.dirty, keeper.urgent) = (true, true);
         }
@@ -459,7 +463,7 @@ impl<'a> Tail<'a> {
             *last_line = now;
             lines += 1;
             pipeline.line(line, wall, undated, Some(*oldest));
-            told |= give(pipeline, sinks, Some(wall_clock), |_| {});
+            told |= give(&mut pipeline.evaluator, sinks, Some(wall_clock), |_| {});
         })?;
         if let Some(keeper) = &mut self.keeper {
             keeper.dirty |= lines > 0;
@@ -736,14 +740,14 @@ impl<'a> Tail<'a> {
 /// Gives what there is to tell to the sinks, at the time of a clock or at its own. What is muted speaks for nothing else, so more
 /// may follow. True if there was anything.
 pub(crate) fn give(
-    pipeline: &mut Pipeline,
+    evaluator: &mut Evaluator,
     sinks: &mut Sinks,
     clock: Option<fn() -> Time>,
     mut note: impl FnMut(&[Notice]),
 ) -> bool {
     let mut any = false;
     loop {
-        let notices = pipeline.take_notices();
+        let notices = evaluator.take_notices();
         if notices.is_empty() {
             return any;
         }
@@ -751,7 +755,7 @@ pub(crate) fn give(
         note(&notices);
         let muted = sinks.tell(&notices, clock.map(|clock| clock()));
         if !muted.is_empty() {
-            pipeline.evaluator.note_muted(&muted);
+            evaluator.note_muted(&muted);
         }
     }
 }

@@ -99,7 +99,7 @@ enum FileInput {
     /// Unpacked as it is read.
     Packed(Arc<Packed>),
     /// Read as it comes.
-    Stream(Box<dyn Read>),
+    Stream(Box<dyn Read + Send>),
 }
 
 impl std::fmt::Debug for FileInput {
@@ -173,7 +173,7 @@ impl HistoryFile {
     pub fn stdin() -> Self {
         Self {
             info: SourceInfo::stdin(),
-            input: FileInput::Stream(Box::new(io::stdin().lock())),
+            input: FileInput::Stream(Box::new(io::stdin())),
             birth_ns: u128::MAX,
             key: None,
             from: 0,

@@ -1,0 +1,179 @@
+//! History as it is read, in time order, told from copies: on a thread of its own, ahead of the rules.
+//!
+//! Knows no rules.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::config::{Options, Span};
+use crate::monitor::{Dedupe, Stamp, Time};
+use crate::parse::Zone;
+use crate::pipeline::{Digest, Event, Intake, IntakeAhead, Seen, Undated, see};
+use crate::source::{Decode, Finished, HistoryFile, Input, Line, SourceInfo, merge};
+
+/// So much is handed over at once by whoever reads to whoever judges.
+const BATCH: usize = 512;
+
+/// So much may wait there.
+const WAITING: usize = 2 * BATCH;
+
+/// What was read, and told from what was read before.
+pub(super) type Batch = Vec<(Option<Time>, Option<Seen>)>;
+
+/// Reads history, and tells what is new from copies, in time order.
+pub(super) struct Reading {
+    intake: Intake,
+    dedupe: Dedupe,
+    /// What comes from then on is left alone.
+    until: Option<Time>,
+    now: Time,
+    /// Records before this are old.
+    oldest: Option<Time>,
+    made_up: MadeUpTimes,
+    batch: Batch,
+    /// A batch is as large as this.
+    full: usize,
+    seen: SyncSender<Batch>,
+}
+
+impl Reading {
+    /// Goes by what the options say. What is read comes out of the other end.
+    pub(super) fn new(
+        options: &Options,
+        span: &Span,
+        now: Time,
+        intake: Intake,
+        dedupe: Dedupe,
+    ) -> (Self, Receiver<Batch>) {
+        let midnight = jiff::civil::Time::midnight();
+        let start = options.prices.as_of.to_datetime(midnight);
+        // Somebody may watch what comes through a pipe.
+        let is_live = |input: &Input| matches!(input, Input::Stdin | Input::Pipe(_));
+        let full = if options.inputs.iter().any(is_live) {
+            1
+        } else {
+            BATCH
+        };
+        let (seen, batches) = sync_channel(WAITING / full);
+        let reading = Self {
+            intake,
+            dedupe,
+            until: span.until,
+            now,
+            oldest: span
+                .since
+                .map(|since| since.plus_secs(-options.history_secs())),
+            made_up: MadeUpTimes {
+                start: Zone::UTC.moment(start, Time(0)).0,
+                interval_ms: span.assume_interval_ms,
+                last: HashMap::new(),
+            },
+            batch: Vec::new(),
+            full,
+            seen,
+        };
+        (reading, batches)
+    }
+
+    /// Reads all files. Gives what became of them, and what the reading was done with.
+    pub(super) fn read(
+        mut self,
+        files: Vec<HistoryFile>,
+        progress: impl FnMut(u64),
+    ) -> (Vec<Finished>, Intake, Dedupe) {
+        let files = merge(files, &mut self, progress);
+        self.flush();
+        (files, self.intake, self.dedupe)
+    }
+
+    fn flush(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(self.full));
+        // It can only be gone if it panicked, which ends the program.
+        let _ = self.seen.send(batch);
+    }
+}
+
+/// Times for records that have none, evenly spaced in each source.
+struct MadeUpTimes {
+    /// Where they begin.
+    start: i64,
+    /// How far they are apart; `None` leaves records without a time.
+    interval_ms: Option<i64>,
+    /// The last time of each source.
+    last: HashMap<Arc<str>, i64>,
+}
+
+impl MadeUpTimes {
+    /// Gives an event a time if it needs one.
+    fn fill(&mut self, mut event: Event, source: &Arc<str>) -> (Option<i64>, Event) {
+        if let (Some(interval), Some(stamp)) = (self.interval_ms, event.stamp_mut()) {
+            let last = self
+                .last
+                .entry(Arc::clone(source))
+                .or_insert(self.start - interval);
+            match *stamp {
+                Stamp::At(time) => *last = time.0,
+                Stamp::Undated | Stamp::Impossible => {
+                    *last += interval;
+                    *stamp = Stamp::At(Time(*last));
+                }
+            }
+        }
+        (event.time().map(|time| time.0), event)
+    }
+}
+
+impl Decode for Reading {
+    type Item = Event;
+    type Glance = IntakeAhead;
+
+    fn glance(&self) -> Option<IntakeAhead> {
+        // Times that are made up depend on the lines before.
+        let is_plain = self.made_up.interval_ms.is_none();
+        is_plain.then(|| self.intake.ahead(self.now))
+    }
+
+    fn digest(&mut self, source: &Arc<SourceInfo>, digest: Digest, last: Option<i64>) {
+        self.intake.digest(source, &digest, last.map(Time));
+    }
+
+    fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) {
+        let Self {
+            intake, made_up, ..
+        } = self;
+        intake.line(line, self.now, |event| {
+            out.push(made_up.fill(event, &line.source.name));
+        });
+    }
+
+    fn end(&mut self, source: &SourceInfo, out: &mut Vec<(Option<i64>, Event)>) {
+        let Self {
+            intake, made_up, ..
+        } = self;
+        intake.end(source, |event| {
+            out.push(made_up.fill(event, &source.name));
+        });
+    }
+
+    fn probe(&self, line: Line<'_>) -> Option<i64> {
+        self.intake.probe(line, self.now).map(|time| time.0)
+    }
+
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        crate::parse::is_complete(bytes)
+    }
+
+    fn take(&mut self, time: Option<i64>, event: Event) {
+        let time = time.map(Time);
+        let is_beyond = |until| time.is_some_and(|time| time >= until);
+        if self.until.is_some_and(is_beyond) {
+            return;
+        }
+        let seen = see(&mut self.dedupe, event, Undated::TotalsOnly, self.oldest);
+        self.batch.push((time, seen));
+        if self.batch.len() >= self.full {
+            self.flush();
+        }
+    }
+}
