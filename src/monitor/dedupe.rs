@@ -28,13 +28,51 @@ const MAX_USES: u32 = 100;
 struct Recent {
     /// `i64::MIN` if it had no time.
     first: Time,
-    /// Output tokens, and in the top bit whether they are a placeholder.
-    output: Output,
     /// Pico-dollars; `i64::MIN` if it has no price. A single response costs less than the nine million dollars that fit.
     cost: i64,
-    labels: Arc<Labels>,
+    /// Which of the labels are its own.
+    whose: u64,
     /// Usage billed beside it was counted.
     has_extra: bool,
+}
+
+/// So many labels before the last are looked at for the same ones.
+const LABELS_BEFORE: u64 = 8;
+
+/// Labels of the responses of the last hour, in the order of coming. Those that come together nearly all have the same few, which
+/// other threads hold too: each is counted once, not for each response.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct RecentLabels {
+    labels: VecDeque<Arc<Labels>>,
+    /// How many were forgotten before them.
+    forgotten: u64,
+}
+
+impl RecentLabels {
+    /// The number of these labels.
+    fn number(&mut self, labels: &Arc<Labels>) -> u64 {
+        let end = self.forgotten + self.labels.len() as u64;
+        let before = (1..=LABELS_BEFORE).zip(self.labels.iter().rev());
+        for (n, known) in before {
+            if Arc::ptr_eq(known, labels) {
+                return end - n;
+            }
+        }
+        self.labels.push_back(Arc::clone(labels));
+        end
+    }
+
+    fn get(&self, number: u64) -> Option<&Arc<Labels>> {
+        let at = number.checked_sub(self.forgotten)?;
+        self.labels.get(usize::try_from(at).ok()?)
+    }
+
+    /// The oldest response has these; the others have none that came long before them.
+    fn forget_before(&mut self, number: u64) {
+        while self.forgotten + LABELS_BEFORE < number && self.labels.pop_front().is_some() {
+            self.forgotten += 1;
+        }
+    }
 }
 
 /// An output count, and in the top bit whether it is a placeholder.
@@ -112,15 +150,17 @@ struct Ageing {
     id: ResponseId,
     alias: Option<ResponseId>,
     bare: Option<u64>,
+    whose: u64,
 }
 
 /// The responses counted so far.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dedupe {
-    /// Those of the last hour.
+    /// All of them: 16 bytes each, because there may be millions.
+    known: FxHashMap<ResponseId, Output>,
+    /// What else is kept of those of the last hour.
     recent: FxHashMap<ResponseId, Recent>,
-    /// The others: 16 bytes each, because there may be millions.
-    old: FxHashMap<ResponseId, Output>,
+    labels: RecentLabels,
     /// Other identities of recent responses.
     aliases: FxHashMap<ResponseId, ResponseId>,
     /// How many recent responses share an id.
@@ -140,8 +180,9 @@ impl Dedupe {
     /// Remembers at most `max` responses, or all of them.
     pub fn new(max: Option<usize>) -> Self {
         Self {
+            known: FxHashMap::default(),
             recent: FxHashMap::default(),
-            old: FxHashMap::default(),
+            labels: RecentLabels::default(),
             aliases: FxHashMap::default(),
             uses: FxHashMap::default(),
             ageing: VecDeque::new(),
@@ -178,13 +219,14 @@ impl Dedupe {
             Stamp::At(time) => time,
             Stamp::Undated | Stamp::Impossible => Time(i64::MIN),
         };
+        let whose = self.labels.number(&record.labels);
+        self.known.insert(identity.id, Output::of(record));
         self.recent.insert(
             identity.id,
             Recent {
                 first,
-                output: Output::of(record),
                 cost: compact(record.cost),
-                labels: Arc::clone(&record.labels),
+                whose,
                 has_extra: !record.extra.is_empty(),
             },
         );
@@ -202,6 +244,7 @@ impl Dedupe {
             id: identity.id,
             alias: identity.request,
             bare: identity.bare,
+            whose,
         });
         self.age();
         self.remember(identity.id);
@@ -217,7 +260,7 @@ impl Dedupe {
         if self.find(id, None).is_some() {
             return false;
         }
-        self.old.insert(id, Output::new(0, false));
+        self.known.insert(id, Output::new(0, false));
         self.remember(id);
         true
     }
@@ -225,7 +268,7 @@ impl Dedupe {
     /// The identity under which a response was counted. Two responses with ids of their own are two, even if their request ids
     /// are the same.
     fn find(&self, id: ResponseId, request: Option<ResponseId>) -> Option<ResponseId> {
-        let counted = |id: &ResponseId| self.recent.contains_key(id) || self.old.contains_key(id);
+        let counted = |id: &ResponseId| self.known.contains_key(id);
         if counted(&id) {
             return Some(id);
         }
@@ -233,7 +276,7 @@ impl Dedupe {
         alias.or_else(|| request.filter(counted))
     }
 
-    /// Moves what is no longer recent to where it takes less room.
+    /// Forgets what is kept only of what is recent.
     fn age(&mut self) {
         while self
             .ageing
@@ -257,9 +300,10 @@ impl Dedupe {
                     self.uses.remove(&bare);
                 }
             }
-            if let Some(recent) = self.recent.remove(&id) {
-                self.old.insert(id, recent.output);
-            }
+            self.recent.remove(&id);
+        }
+        if let Some(oldest) = self.ageing.front() {
+            self.labels.forget_before(oldest.whose);
         }
     }
 
@@ -280,7 +324,7 @@ impl Dedupe {
             }
             self.forgotten += u64::from(!expired);
             self.recent.remove(&oldest);
-            self.old.remove(&oldest);
+            self.known.remove(&oldest);
             self.order.pop_front();
         }
     }
@@ -291,7 +335,8 @@ impl Dedupe {
             return self.grow_old(id, record);
         };
         let before = recent.cost;
-        let Some((more, now_final)) = recent.output.grow(now) else {
+        let output_before = self.known.get_mut(&id);
+        let Some((more, now_final)) = output_before.and_then(|output| output.grow(now)) else {
             return Sighting::Copy;
         };
         let with_extra = more > 0 && !recent.has_extra && !record.extra.is_empty();
@@ -306,7 +351,7 @@ impl Dedupe {
         recent.has_extra |= with_extra;
         Sighting::Grown(Box::new(Growth {
             first: (recent.first.0 > i64::MIN).then_some(recent.first),
-            labels: Arc::clone(&recent.labels),
+            labels: Arc::clone(self.labels.get(recent.whose).unwrap_or(&record.labels)),
             tokens: output(more),
             extra: if with_extra {
                 record.extra.clone()
@@ -321,7 +366,7 @@ impl Dedupe {
     /// Growth of a response that is not recent: it is priced by the copy, whose names and time are those of the first.
     fn grow_old(&mut self, id: ResponseId, record: &UsageRecord) -> Sighting {
         let now = Output::of(record);
-        let Some(output_before) = self.old.get_mut(&id) else {
+        let Some(output_before) = self.known.get_mut(&id) else {
             return Sighting::Copy;
         };
         let before = output_before.tokens();
@@ -433,7 +478,7 @@ mod tests {
         assert_eq!(dedupe.sight(&record(0, 1, None, 5)), Sighting::New);
         assert_eq!(grown(dedupe.sight(&record(0, 1, None, 8))), (3, Some(21)));
         assert_eq!(dedupe.sight(&record(2 * HOUR, 2, None, 1)), Sighting::New);
-        assert!(dedupe.recent.len() == 1 && dedupe.old.len() == 1);
+        assert!(dedupe.recent.len() == 1 && dedupe.known.len() == 2);
         assert_eq!(dedupe.sight(&record(0, 1, None, 8)), Sighting::Copy);
         assert_eq!(grown(dedupe.sight(&record(0, 1, None, 9))), (1, Some(7)));
         assert_eq!(dedupe.sight(&record(0, 1, None, 9)), Sighting::Copy);
@@ -445,7 +490,7 @@ mod tests {
         for n in 0..30 {
             dedupe.sight(&record(n * HOUR, n.cast_unsigned() + 100, None, 1));
         }
-        assert_eq!(dedupe.recent.len() + dedupe.old.len(), 10);
+        assert!(dedupe.known.len() == 10 && dedupe.recent.len() <= 2);
         assert_eq!(dedupe.forgotten(), 20);
         assert!(dedupe.aliases.is_empty() && dedupe.ageing.len() <= 2 && dedupe.uses.len() == 1);
         // After seven days forgetting is no loss.
