@@ -141,6 +141,7 @@ mod tests {
             let seen = Seen::Record(Box::new(record), crate::monitor::Sighting::New);
             timeline.note(&seen, crate::price::PicoUsd::ZERO);
         }
+        timeline.finish();
         timeline
     }
 

@@ -3,6 +3,7 @@
 //! Sums only; how they are drawn is the business of `strip` and `page`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use jiff::civil::Date;
 
@@ -60,9 +61,21 @@ pub(super) struct Timeline {
     bins: VecDeque<Bin>,
     limits: BTreeMap<i64, Limits>,
     days: BTreeMap<Date, Bin>,
-    /// The day of the response before, with its first moment and the one after it as far as they are known.
-    today: Option<(Date, i64)>,
+    /// What came last, as long as it is of one bin and one day.
+    latest: Option<Latest>,
 }
+
+/// Responses that came after each other, of one bin and one day.
+#[derive(Debug, Clone)]
+struct Latest {
+    /// Milliseconds in which all is of them.
+    span: Range<i64>,
+    day: Date,
+    sums: Bin,
+}
+
+/// No zone changes its day within a quarter of an hour.
+const QUARTER_MS: i64 = 900_000;
 
 impl Timeline {
     /// Nothing yet; days are those of this clock.
@@ -74,7 +87,7 @@ impl Timeline {
             bins: VecDeque::new(),
             limits: BTreeMap::new(),
             days: BTreeMap::new(),
-            today: None,
+            latest: None,
         }
     }
 
@@ -118,10 +131,32 @@ impl Timeline {
     }
 
     fn add(&mut self, at: Time, sums: &Bin) {
-        let day = self.day(at);
-        self.days.entry(day).or_default().add(sums);
-        if let Some(place) = self.place(at) {
-            self.bins[place].add(sums);
+        if let Some(latest) = self.latest.as_mut().filter(|l| l.span.contains(&at.0)) {
+            latest.sums.add(sums);
+            return;
+        }
+        self.settle();
+        let around = |ms: i64| {
+            let begin = at.0.div_euclid(ms) * ms;
+            begin..begin + ms
+        };
+        // Looking up a day costs more than all else here.
+        let (bin, quarter) = (around(self.width() * 1000), around(QUARTER_MS));
+        self.latest = Some(Latest {
+            span: bin.start.max(quarter.start)..bin.end.min(quarter.end),
+            day: self.clock.date(at),
+            sums: *sums,
+        });
+    }
+
+    /// Puts what came last where it belongs.
+    fn settle(&mut self) {
+        let Some(Latest { span, day, sums }) = self.latest.take() else {
+            return;
+        };
+        self.days.entry(day).or_default().add(&sums);
+        if let Some(place) = self.place(Time(span.start)) {
+            self.bins[place].add(&sums);
         }
     }
 
@@ -151,20 +186,6 @@ impl Timeline {
         }
     }
 
-    /// Looking up a day costs more than all else here, and most responses are of the same quarter of an hour as the one before:
-    /// no zone changes its day within one.
-    fn day(&mut self, at: Time) -> Date {
-        let quarter = at.0.div_euclid(900_000);
-        match self.today {
-            Some((day, of)) if of == quarter => day,
-            _ => {
-                let day = self.clock.date(at);
-                self.today = Some((day, quarter));
-                day
-            }
-        }
-    }
-
     fn coarsen(&mut self) {
         let level = self.level + 1;
         let n = WIDTHS[level] / WIDTHS[self.level];
@@ -185,6 +206,7 @@ impl Timeline {
 
     /// The log has ended: one of hours is looked at by the minute, so that a single response is not a spike beside nothing.
     pub(super) fn finish(&mut self) {
+        self.settle();
         if self.level == 0 && self.bins.len() > 720 {
             self.coarsen();
         }
@@ -258,6 +280,7 @@ mod tests {
             for (ms, n) in &adds {
                 timeline.add(Time(start + ms * scale), &of(*n));
             }
+            timeline.settle();
             let (first, end) = timeline.span();
             prop_assert!(timeline.bins().len() <= MAX_BINS);
             let width = timeline.width() * 1000;
@@ -281,6 +304,7 @@ mod tests {
         timeline.note_limits(Time(10_000), || vec![Some(1)]);
         timeline.note_limits(Time(11_000), || vec![Some(2)]);
         timeline.note_limits(Time(40_000), || vec![Some(3)]);
+        timeline.settle();
         let limits: Vec<_> = timeline.limits().map(|l| l.and_then(|l| l[0])).collect();
         let expected = [None, Some(1), Some(1), Some(1), Some(3), Some(3), Some(3)];
         assert_eq!(limits, expected);

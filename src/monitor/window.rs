@@ -189,6 +189,8 @@ pub struct Window<S = Sums> {
     live: usize,
     total: S,
     newest: i64,
+    /// The second at which a newer bucket begins.
+    until: i64,
 }
 
 impl<S: Summed> Window<S> {
@@ -202,6 +204,7 @@ impl<S: Summed> Window<S> {
             live: 0,
             total: S::default(),
             newest: i64::MIN,
+            until: i64::MIN,
         }
     }
 
@@ -212,11 +215,11 @@ impl<S: Summed> Window<S> {
 
     /// Moves the window to the bucket that holds this second. It never moves back.
     pub fn advance(&mut self, second: i64) {
-        let newest = second.div_euclid(self.bucket_secs);
-        if newest <= self.newest {
+        if second < self.until {
             return;
         }
-        self.newest = newest;
+        self.newest = second.div_euclid(self.bucket_secs);
+        self.until = (self.newest + 1) * self.bucket_secs;
         let oldest = self.oldest();
         while self.live > 0 {
             let bucket = &self.buckets[self.buckets.len() - self.live];
@@ -243,7 +246,11 @@ impl<S: Summed> Window<S> {
     /// A second ahead of the window moves the window.
     pub fn add(&mut self, second: i64, sums: &S) -> bool {
         self.advance(second);
-        let index = second.div_euclid(self.bucket_secs);
+        let index = if second >= self.until - self.bucket_secs {
+            self.newest
+        } else {
+            second.div_euclid(self.bucket_secs)
+        };
         let in_window = index >= self.oldest();
         if in_window {
             self.total.add(sums);
@@ -281,6 +288,7 @@ impl<S: Summed> Window<S> {
             bucket.index += by;
         }
         self.newest = self.newest.saturating_add(by);
+        self.until = self.until.saturating_add(by * self.bucket_secs);
     }
 
     /// The sums over the window.
