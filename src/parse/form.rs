@@ -24,6 +24,11 @@ const TRIES: u32 = 32;
 /// … but for one in so many.
 const PAUSE: u32 = 256;
 
+/// So many bytes may be looked at in vain before lines are left to be read in full for a while: as long as it takes that all that was
+/// in vain is no more than one byte in so many.
+const MAX_VAIN: usize = 1 << 16;
+const VAIN: usize = 16;
+
 /// What the reading of a response takes from a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -96,8 +101,10 @@ struct Form {
 #[derive(Debug, Default)]
 pub(super) struct Forms {
     /// What fits often moves to the front.
-    forms: Vec<Form>,
+    known: Vec<Form>,
     misfits: u32,
+    /// Bytes that were looked at in vain, less those that were not.
+    vain: usize,
 }
 
 impl Forms {
@@ -108,16 +115,26 @@ impl Forms {
         options: &ParseOptions,
         clock: Clock<'_>,
     ) -> Option<Usage> {
-        if self.forms.is_empty() || !looks_everywhere(options) {
+        if self.known.is_empty() || !looks_everywhere(options) {
             return None;
         }
-        let mut forms = self.forms.iter().enumerate();
-        let (at, usage) = forms.find_map(|(at, form)| Some((at, form.read(text, clock)?)))?;
-        self.misfits = 0;
-        if at > 0 {
-            self.forms.swap(at, at - 1);
+        if self.vain > MAX_VAIN {
+            self.vain = self.vain.saturating_sub(text.len() / VAIN);
+            return None;
         }
-        Some(usage)
+        for (at, form) in self.known.iter().enumerate() {
+            let mut scanner = Scanner::new(text);
+            if let Some(usage) = form.read(&mut scanner, clock) {
+                self.misfits = 0;
+                self.vain = self.vain.saturating_sub(text.len());
+                if at > 0 {
+                    self.known.swap(at, at - 1);
+                }
+                return Some(usage);
+            }
+            self.vain += scanner.position();
+        }
+        None
     }
 
     /// Learns from a line with a response that fits none of them, unless none has fitted for long.
@@ -128,8 +145,8 @@ impl Forms {
             && looks_everywhere(context.options)
             && let Some(form) = Form::of(text, context)
         {
-            self.forms.truncate(MAX_FORMS - 1);
-            self.forms.push(form);
+            self.known.truncate(MAX_FORMS - 1);
+            self.known.push(form);
         }
     }
 }
@@ -201,8 +218,7 @@ impl Form {
         Some(form)
     }
 
-    fn read(&self, text: &str, clock: Clock<'_>) -> Option<Usage> {
-        let mut scanner = Scanner::new(text);
+    fn read(&self, scanner: &mut Scanner<'_>, clock: Clock<'_>) -> Option<Usage> {
         let mut named = Named::default();
         let mut texts = [None; 8];
         let mut n = 0;
@@ -272,6 +288,7 @@ fn name_in(usage: &mut Usage, role: Role) -> Option<&mut Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::super::{Item, ParseOptions, Spare, Verdict, parse_alone};
+    use super::MAX_VAIN;
     use crate::monitor::Time;
     use proptest::prelude::*;
 
@@ -429,6 +446,27 @@ mod tests {
             let fresh = read(second, &mut Spare::default());
             assert_eq!(read(second, &mut spare), fresh, "{second}");
         }
+    }
+
+    #[test]
+    fn looking_in_vain_at_long_lines_ends_soon() {
+        let line = |text: &str, end: &str| {
+            format!(r#"{{"ts":"2026-11-23T09:00:00Z","text":"{text}",{end}"#)
+        };
+        let mut spare = Spare::default();
+        read(&line("a", r#""usage":{"output_tokens":1}}"#), &mut spare);
+        let long = "a".repeat(10_000);
+        for _ in 0..100 {
+            read(&line(&long, r#""n":1}"#), &mut spare);
+        }
+        assert!(spare.forms.vain <= MAX_VAIN + 11_000);
+        let full = read(&line(&long, r#""usage":{"output_tokens":1}}"#), &mut spare);
+        assert_eq!(full.0, Some(Verdict::Items(1)));
+        // As soon as it pays again it goes on.
+        for _ in 0..2_000 {
+            read(&line(&long, r#""usage":{"output_tokens":1}}"#), &mut spare);
+        }
+        assert_eq!((spare.forms.vain, spare.forms.misfits), (0, 0));
     }
 
     #[test]

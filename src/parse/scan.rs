@@ -96,6 +96,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    pub(super) const fn position(&self) -> usize {
+        self.at
+    }
+
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
