@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
@@ -34,9 +34,46 @@ static BOUNDS: LazyLock<Vec<Amount>> = LazyLock::new(|| {
     bounds
 });
 
+/// Leading bits of a value by which it is looked for: numbers that have these in common share few bins.
+const LEADING_BITS: u32 = 4;
+
+/// For each length of a number and its leading bits the first bin that one of them may fall into.
+static FIRST_BINS: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    let lengths =
+        (0..=Amount::BITS).flat_map(|length| (0..1 << LEADING_BITS).map(move |top| (length, top)));
+    let least = |(length, top): (u32, Amount)| match length.checked_sub(LEADING_BITS) {
+        Some(rest) => top
+            .checked_shl(rest)
+            .filter(|least| *least >= 0)
+            .unwrap_or(Amount::MAX),
+        None => top >> (LEADING_BITS - length),
+    };
+    lengths.map(|place| search(least(place))).collect()
+});
+
+/// The bin of a value, found by halving.
+fn search(value: Amount) -> usize {
+    BOUNDS
+        .partition_point(|bound| *bound <= value)
+        .saturating_sub(1)
+}
+
+/// The bin of a value, which is not below zero.
 fn bin_of(value: Amount) -> u16 {
-    let above = BOUNDS.partition_point(|bound| *bound <= value);
-    u16::try_from(above.saturating_sub(1)).unwrap_or(u16::MAX)
+    let length = Amount::BITS - value.leading_zeros();
+    let top = match length.checked_sub(LEADING_BITS) {
+        Some(rest) => value >> rest,
+        None => value << (LEADING_BITS - length),
+    };
+    let place = (length << LEADING_BITS) as usize + usize::try_from(top).unwrap_or(0);
+    let mut bin = FIRST_BINS
+        .get(place)
+        .copied()
+        .unwrap_or_else(|| search(value));
+    while BOUNDS.get(bin + 1).is_some_and(|bound| *bound <= value) {
+        bin += 1;
+    }
+    u16::try_from(bin).unwrap_or(u16::MAX)
 }
 
 /// The value a bin stands for: its lower bound, which is at most 2 % below any sample in it.
@@ -73,11 +110,39 @@ impl Usual {
     }
 }
 
+/// How many samples fell into which bins, by bin; those without any are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Histogram(Vec<(u16, u32)>);
+
+impl Histogram {
+    fn add(&mut self, bin: u16) {
+        match self.0.binary_search_by_key(&bin, |(bin, _)| *bin) {
+            Ok(at) => self.0[at].1 += 1,
+            Err(at) => self.0.insert(at, (bin, 1)),
+        }
+    }
+
+    /// Takes off what another one has, which is all in this one.
+    fn subtract(&mut self, other: &Self) {
+        let mut others = other.0.iter().peekable();
+        self.0.retain_mut(|(bin, n)| {
+            while let Some((_, less)) = others.next_if(|(other, _)| other <= bin) {
+                *n -= less;
+            }
+            *n > 0
+        });
+    }
+
+    fn samples(&self) -> u64 {
+        self.0.iter().map(|(_, n)| u64::from(*n)).sum()
+    }
+}
+
 /// The samples of six hours.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Block {
     index: i64,
-    bins: BTreeMap<u16, u32>,
+    bins: Histogram,
     minutes: u64,
 }
 
@@ -93,7 +158,7 @@ enum Worked {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
     blocks: VecDeque<Block>,
-    merged: BTreeMap<u16, u64>,
+    merged: Histogram,
     samples: u64,
     minutes: u64,
     last_minute: Option<i64>,
@@ -130,8 +195,8 @@ impl Baseline {
                 self.blocks.insert(at, block);
             }
             let block = &mut self.blocks[at];
-            *block.bins.entry(bin).or_default() += 1;
-            *self.merged.entry(bin).or_default() += 1;
+            block.bins.add(bin);
+            self.merged.add(bin);
             self.samples += 1;
             if self.last_minute.is_none_or(|last| minute > last) {
                 self.last_minute = Some(minute);
@@ -148,16 +213,8 @@ impl Baseline {
             return;
         };
         self.minutes -= block.minutes;
-        for (bin, n) in block.bins {
-            let n = u64::from(n);
-            self.samples -= n;
-            if let Some(left) = self.merged.get_mut(&bin) {
-                *left -= n;
-                if *left == 0 {
-                    self.merged.remove(&bin);
-                }
-            }
-        }
+        self.samples -= block.bins.samples();
+        self.merged.subtract(&block.bins);
     }
 
     /// What is usual now.
@@ -187,10 +244,7 @@ impl Baseline {
 
     fn summarize(&self) -> Usual {
         let usual = self.of_rank(self.samples.div_ceil(2));
-        let largest = self
-            .merged
-            .last_key_value()
-            .map_or(0, |(bin, _)| value_of(*bin));
+        let largest = self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin));
         let busy = if self.minutes < MIN_FOR_PERCENTILE {
             largest
         } else {
@@ -209,19 +263,19 @@ impl Baseline {
         match self.samples.checked_sub(rank) {
             None => 0,
             // From the nearer end: what is busy lies close to the largest.
-            Some(above) if above < rank => behind(self.merged.iter().rev(), above),
-            Some(_) => behind(self.merged.iter(), rank - 1),
+            Some(above) if above < rank => behind(self.merged.0.iter().rev(), above),
+            Some(_) => behind(self.merged.0.iter(), rank - 1),
         }
     }
 }
 
 /// The sample that comes after so many.
-fn behind<'a>(bins: impl Iterator<Item = (&'a u16, &'a u64)>, mut others: u64) -> Amount {
+fn behind<'a>(bins: impl Iterator<Item = &'a (u16, u32)>, mut others: u64) -> Amount {
     for (bin, n) in bins {
-        if *n > others {
-            return value_of(*bin);
+        match others.checked_sub(u64::from(*n)) {
+            Some(left) => others = left,
+            None => return value_of(*bin),
         }
-        others -= n;
     }
     0
 }
@@ -266,6 +320,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_bin_is_found_where_halving_finds_it(value in 0..=Amount::MAX, shift in 0_u32..127, near in 0_usize..2_000) {
+            for value in [value, value >> shift, BOUNDS[near], BOUNDS[near + 1] - 1] {
+                prop_assert_eq!(usize::from(bin_of(value)), search(value));
+            }
+        }
+
+        /// However much is added and grows old, what is left is what came in the last seven days.
+        #[test]
+        fn what_is_merged_is_the_sum_of_its_blocks(
+            adds in prop::collection::vec((0_i64..3 * BLOCK_MINUTES, 0_i128..400), 1..300),
+        ) {
+            let mut baseline = Baseline::default();
+            let mut minute = 0;
+            for (later, sample) in adds {
+                minute += later;
+                baseline.add(minute, sample);
+            }
+            let mut whole = std::collections::BTreeMap::new();
+            for (bin, n) in baseline.blocks.iter().flat_map(|block| &block.bins.0) {
+                *whole.entry(*bin).or_insert(0) += n;
+            }
+            prop_assert_eq!(&baseline.merged.0, &whole.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(baseline.merged.samples(), baseline.samples);
+        }
+
         #[test]
         fn a_rank_is_that_of_the_sorted_samples(
             mut samples in prop::collection::vec(0_i128..3_000, 1..80),
