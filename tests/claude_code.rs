@@ -109,7 +109,9 @@ struct Folder {
 fn folder() -> Folder {
     let home = tempfile::tempdir().unwrap();
     let project = home.path().join(".claude/projects/-home-dev-app");
-    fs::create_dir_all(project.join("s-1/subagents")).unwrap();
+    // Where Claude Code puts the transcripts of the agents of a session.
+    let agents = project.join("s-1").join("subagents");
+    fs::create_dir_all(&agents).unwrap();
     let start = common::now_ms() - 2 * 3_600_000;
     let mut first = Session::new("s-1", start);
     let mut pico = 0;
@@ -155,11 +157,7 @@ fn folder() -> Folder {
         .iter()
         .map(|l| l.replace(r#""isSidechain":false"#, r#""isSidechain":true"#))
         .collect();
-    fs::write(
-        project.join("s-1/subagents/agent-x7.jsonl"),
-        sidechain.join("\n") + "\n",
-    )
-    .unwrap();
+    fs::write(agents.join("agent-x7.jsonl"), sidechain.join("\n") + "\n").unwrap();
 
     // A fork copies the history with identical ids and times, and goes on from there.
     let mut fork = Session::new("s-2", first.at + 60_000);
