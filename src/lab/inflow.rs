@@ -22,7 +22,7 @@ const WAITING: usize = 2 * BATCH;
 pub(super) type Batch = Vec<(Option<Time>, Option<Seen>)>;
 
 /// Reads history, and tells what is new from copies, in time order.
-pub(super) struct Reading {
+pub(super) struct Inflow {
     intake: Intake,
     dedupe: Dedupe,
     /// What comes from then on is left alone.
@@ -37,7 +37,7 @@ pub(super) struct Reading {
     seen: SyncSender<Batch>,
 }
 
-impl Reading {
+impl Inflow {
     /// Goes by what the options say. What is read comes out of the other end.
     pub(super) fn new(
         options: &Options,
@@ -56,7 +56,7 @@ impl Reading {
             BATCH
         };
         let (seen, batches) = sync_channel(WAITING / full);
-        let reading = Self {
+        let inflow = Self {
             intake,
             dedupe,
             until: span.until,
@@ -73,10 +73,10 @@ impl Reading {
             full,
             seen,
         };
-        (reading, batches)
+        (inflow, batches)
     }
 
-    /// Reads all files. Gives what became of them, and what the reading was done with.
+    /// Reads all files. Gives what became of them, and what they were read with.
     pub(super) fn read(
         mut self,
         files: Vec<HistoryFile>,
@@ -124,7 +124,7 @@ impl MadeUpTimes {
     }
 }
 
-impl Decode for Reading {
+impl Decode for Inflow {
     type Item = Event;
     type Glance = IntakeAhead;
 

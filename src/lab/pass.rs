@@ -5,14 +5,14 @@
 use anyhow::Result;
 
 use super::episodes::Episodes;
+use super::inflow::Inflow;
 use super::inputs::open_all;
 use super::journal::Journal;
 use super::lanes::{self, Lanes};
-use super::reading::Reading;
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{Evaluator, Rule, Time};
-use crate::pipeline::{Pipeline, Seen};
+use crate::pipeline::{Intake, Pipeline, Seen};
 use crate::run::give;
 use crate::sink::{Progress, Sinks};
 use crate::source::{HistoryFile, SplitStats, reason};
@@ -52,18 +52,11 @@ pub(super) fn pass(
     let bytes: Option<u64> = files.iter().map(HistoryFile::bytes).sum();
     let is_watched = options.output.stderr.detail && !options.output.quiet;
     let progress = Progress::new(bytes, is_watched);
-    let pipeline = Pipeline::new(
-        options.parse.clone(),
-        options.prices.clone(),
-        options.settings.clone(),
-    );
     let clock = options.output.stdout.clock;
     let with_report = span.lab.report.is_some() && sinks.is_some();
-    let Pipeline {
-        intake,
-        mut evaluator,
-    } = pipeline;
-    let (reading, batches) = Reading::new(options, span, now, intake, evaluator.lend_dedupe());
+    let intake = Intake::new(options.parse.clone(), options.prices.clone());
+    let mut evaluator = Evaluator::new(options.settings.clone());
+    let (inflow, batches) = Inflow::new(options, span, now, intake, evaluator.lend_dedupe());
     let mut judging = Judging {
         evaluator,
         sinks,
@@ -85,7 +78,7 @@ pub(super) fn pass(
     }
     let (files, intake, dedupe) = std::thread::scope(|scope| {
         let progress = &progress;
-        let reader = scope.spawn(move || reading.read(files, |bytes| progress.add(bytes)));
+        let reader = scope.spawn(move || inflow.read(files, |bytes| progress.add(bytes)));
         for (time, seen) in batches.into_iter().flatten() {
             judging.take(time, seen);
         }
