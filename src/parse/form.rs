@@ -4,14 +4,12 @@
 //! which of its values the reading looked at, and what each of these became. A line that fits, byte for byte but for values nobody
 //! looked at and values of a plain kind, says the same with other numbers and names. Whatever does not fit is read in full.
 
-use std::cell::{Cell, RefCell};
-
 use super::item::{Item, Usage};
-use super::json::Raw;
+use super::notes::{Notes, Role};
 use super::places::{Context, REFUSAL, SYNTHETIC, find};
 use super::scan::{Scanner, only_object};
 use super::time::Clock;
-use super::usage::{Named, NamedCount};
+use super::usage::{Named, plain_count};
 use super::{Found, ParseOptions};
 use crate::monitor::Stamp;
 
@@ -24,61 +22,13 @@ const TRIES: u32 = 32;
 /// … but for one in so many.
 const PAUSE: u32 = 256;
 
+/// A response takes no more than so many texts from a line: each role but those of counts is there once.
+const MAX_TEXTS: usize = 8;
+
 /// So many bytes may be looked at in vain before lines are left to be read in full for a while: as long as it takes that all that was
 /// in vain is no more than one byte in so many.
 const MAX_VAIN: usize = 1 << 16;
 const VAIN: usize = 16;
-
-/// What the reading of a response takes from a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Time,
-    Id,
-    Request,
-    Session,
-    Agent,
-    Project,
-    Model,
-    StopReason,
-    Count(NamedCount),
-}
-
-/// Notes what the reading of a line takes from where.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    /// By where the text of the value begins in memory.
-    taken: RefCell<Vec<(usize, Role)>>,
-    /// The reading has come to a response in a way that can be learned.
-    is_plain: Cell<bool>,
-    /// It took a way on which values mean more than what they are taken for.
-    is_odd: Cell<bool>,
-}
-
-impl Notes {
-    /// The reading begins with another place.
-    pub(super) fn begin(&self) {
-        self.taken.borrow_mut().clear();
-        self.is_plain.set(false);
-    }
-
-    /// A value is taken for something.
-    pub(super) fn take(&self, role: Role, value: Option<Raw<'_>>) {
-        if let Some(value) = value {
-            let at = value.get().as_ptr().addr();
-            self.taken.borrow_mut().push((at, role));
-        }
-    }
-
-    /// All that the response says was noted, or was looked at and will be the same.
-    pub(super) fn end(&self) {
-        self.is_plain.set(!self.is_odd.get());
-    }
-
-    /// What follows cannot be told from single values.
-    pub(super) fn give_up(&self) {
-        self.is_odd.set(true);
-    }
-}
 
 /// A value that may be another one in each line, and what stands before it in all of them.
 #[derive(Debug)]
@@ -179,10 +129,10 @@ impl Form {
             return None;
         };
         // What the start of a request and the content of a refusal say is not in the roles.
-        if !notes.is_plain.get() || usage.started.is_some() || usage.not_billed {
+        if usage.started.is_some() || usage.not_billed {
             return None;
         }
-        let mut roles = notes.taken.take();
+        let mut roles = notes.taken()?;
         let mut pieces = Vec::new();
         let mut begin = 0;
         for (value, is_fixed) in object.leaves()? {
@@ -220,18 +170,20 @@ impl Form {
 
     fn read(&self, scanner: &mut Scanner<'_>, clock: Clock<'_>) -> Option<Usage> {
         let mut named = Named::default();
-        let mut texts = [None; 8];
+        let mut texts = [None; MAX_TEXTS];
         let mut n = 0;
         for piece in &self.pieces {
             scanner.literal(&piece.before)?;
-            match piece.role {
-                None => scanner.any_value()?,
-                Some(Role::Count(count)) => *named.get_mut(count) = Some(scanner.count()?),
-                Some(role) => {
-                    let value = scanner.plain_text_or_number()?;
-                    *texts.get_mut(n)? = Some((role, value));
-                    n += 1;
-                }
+            let Some(role) = piece.role else {
+                scanner.value()?;
+                continue;
+            };
+            let value = scanner.plain_text_or_number()?;
+            if let Role::Count(count) = role {
+                *named.get_mut(count) = Some(plain_count(value.get())?);
+            } else {
+                *texts.get_mut(n)? = Some((role, value));
+                n += 1;
             }
         }
         scanner.literal(&self.end)?;
@@ -434,6 +386,11 @@ mod tests {
             [
                 r#"{"time":"2026-11-23T09:00:00Z","usageDetails":{"input_tokens":1}}"#,
                 r#"{"time":"2026-11-23 09:00:00","usageDetails":{"input_tokens":1}}"#,
+            ],
+            // What is left out needs no certain time.
+            [
+                r#"{"ts":"2026-11-23T09:00:00Z","model":"claude-opus-4-7","usage":{"output_tokens":1}}"#,
+                r#"{"ts":"2026-11-23 09:00:00","model":"<synthetic>","usage":{"output_tokens":1}}"#,
             ],
             // The session of an attribute stands for a dialect of its own.
             [

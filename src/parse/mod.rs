@@ -6,6 +6,7 @@ mod envelope;
 mod form;
 mod item;
 mod json;
+mod notes;
 mod otel;
 mod places;
 mod result;
@@ -127,6 +128,8 @@ pub fn parse_alone(
         out.push(Item::Usage(Box::new(usage)));
         return Some(Verdict::Items(1));
     }
+    // What was not understood by a form says nothing of the line.
+    ambiguous.set(false);
     let object = scan::only_object_in(text, &mut spare.parts)?;
     // It may be a part of a line that docker has split.
     if object.get("log").is_some() {

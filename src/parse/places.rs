@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
-use super::form::{Notes, Role};
 use super::json::{Key, Object, Raw, embedded_object, keys, text};
+use super::notes::{Notes, Role};
 use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
 use super::usage::{self, Counts, Delta, Named, Refused};
@@ -277,7 +277,6 @@ impl<'s> Frame<'s> {
     fn respond(&self, usage: &Object, context: &Context<'_>) -> Found {
         if let Some(notes) = context.notes {
             notes.begin();
-            notes.take(Role::Model, self.find_raw(&MODEL_KEYS));
         }
         let model = self.model(context);
         if model.as_deref() == Some(SYNTHETIC) {
@@ -290,7 +289,7 @@ impl<'s> Frame<'s> {
                     && let Some(places) = Named::places(usage)
                 {
                     for (count, raw) in places {
-                        notes.take(Role::Count(count), Some(raw));
+                        notes.take(Role::Count(count), raw);
                     }
                     notes.end();
                 }
@@ -310,13 +309,8 @@ impl<'s> Frame<'s> {
         let Context { options, .. } = context;
         let (stamp, started) = self.time(context);
         let stop_reason = self.object.get("stop_reason");
-        if let Some(notes) = context.notes {
-            notes.take(Role::StopReason, stop_reason);
-            notes.take(Role::Id, self.find_raw(&ID_KEYS));
-            notes.take(Role::Request, self.find_raw(&REQUEST_KEYS));
-            notes.take(Role::Session, self.find_raw(&SESSION_KEYS));
-            notes.take(Role::Agent, self.find_raw(&AGENT_KEYS));
-            notes.take(Role::Project, self.find_raw(&PROJECT_KEYS));
+        if let (Some(notes), Some(raw)) = (context.notes, stop_reason) {
+            notes.take(Role::StopReason, raw);
         }
         let stop_reason = stop_reason.and_then(text);
         let mut terms = counts.terms;
@@ -324,11 +318,11 @@ impl<'s> Frame<'s> {
         Usage {
             id: match &options.id_field {
                 Some(pointer) => self.point(pointer),
-                None => self.find_text(&ID_KEYS).map(Cow::into_owned),
+                None => self.take_text(Role::Id, &ID_KEYS, context),
             },
             id_is_named: options.id_field.is_some(),
-            request_id: self.find_text(&REQUEST_KEYS).map(Cow::into_owned),
-            names: self.names(options),
+            request_id: self.take_text(Role::Request, &REQUEST_KEYS, context),
+            names: self.names(context),
             sidechain: self
                 .outermost()
                 .get("isSidechain")
@@ -364,7 +358,7 @@ impl<'s> Frame<'s> {
         );
         Found::Item(Item::Error(Box::new(ApiError {
             id: id.map(Cow::into_owned),
-            names: self.names(context.options),
+            names: self.names(context),
             model: self.model(context).filter(|name| name != SYNTHETIC),
             stamp,
             batch: id_key.is_some(),
@@ -375,7 +369,7 @@ impl<'s> Frame<'s> {
     fn run(&self, context: &Context<'_>) -> Found {
         match result::read(self.object) {
             Ok(mut run) => {
-                let names = self.names(context.options);
+                let names = self.names(context);
                 (run.session, run.project) = (names.session, names.project);
                 Found::Item(Item::Run(Box::new(run)))
             }
@@ -452,15 +446,15 @@ impl<'s> Frame<'s> {
         })
     }
 
-    fn names(&self, options: &ParseOptions) -> Names {
-        let found = |keys: &[Key]| self.find_text(keys).map(Cow::into_owned);
+    fn names(&self, context: &Context<'_>) -> Names {
+        let Context { options, .. } = context;
         Names {
             session: match &options.session_field {
                 Some(pointer) => self.point(pointer),
-                None => found(&SESSION_KEYS),
+                None => self.take_text(Role::Session, &SESSION_KEYS, context),
             },
-            agent: found(&AGENT_KEYS),
-            project: found(&PROJECT_KEYS),
+            agent: self.take_text(Role::Agent, &AGENT_KEYS, context),
+            project: self.take_text(Role::Project, &PROJECT_KEYS, context),
             places: options
                 .label_fields
                 .iter()
@@ -473,9 +467,8 @@ impl<'s> Frame<'s> {
         match &context.options.model_field {
             Some(pointer) => self.point(pointer),
             None => self
-                .find_text(&MODEL_KEYS)
-                .or_else(|| self.requested_model())
-                .map(Cow::into_owned),
+                .take_text(Role::Model, &MODEL_KEYS, context)
+                .or_else(|| self.requested_model().map(Cow::into_owned)),
         }
     }
 
@@ -488,19 +481,25 @@ impl<'s> Frame<'s> {
         self.outward().last().unwrap_or(self.object)
     }
 
-    /// The first of `keys` that holds text, in the innermost object that has one. Numbers are taken as text.
-    fn find_text(&self, keys: &[Key]) -> Option<Cow<'s, str>> {
-        self.outward()
-            .find_map(|object| object.values(keys).find_map(|(_, raw)| name(raw)))
+    /// The first of `keys` that holds text, in the innermost object that has one, with its value. Numbers are taken as text.
+    fn find_value(&self, keys: &[Key]) -> Option<(Cow<'s, str>, Raw<'s>)> {
+        self.outward().find_map(|object| {
+            let mut values = object.values(keys);
+            values.find_map(|(_, raw)| Some((name(raw)?, raw)))
+        })
     }
 
-    /// The same as it stands in the line.
-    fn find_raw(&self, keys: &[Key]) -> Option<Raw<'s>> {
-        let mut objects = self.outward();
-        objects.find_map(|object| {
-            let mut values = object.values(keys);
-            values.find_map(|(_, raw)| name(raw).map(|_| raw))
-        })
+    fn find_text(&self, keys: &[Key]) -> Option<Cow<'s, str>> {
+        self.find_value(keys).map(|(text, _)| text)
+    }
+
+    /// The same, taken for something.
+    fn take_text(&self, role: Role, keys: &[Key], context: &Context<'_>) -> Option<String> {
+        let (text, raw) = self.find_value(keys)?;
+        if let Some(notes) = context.notes {
+            notes.take(role, raw);
+        }
+        Some(text.into_owned())
     }
 
     /// Some wrappers name the model only in the request beside the response.
@@ -551,7 +550,7 @@ impl<'s> Frame<'s> {
             match best_time(object, clock) {
                 Some((at @ Stamp::At(_), raw)) => {
                     if let Some(notes) = context.notes {
-                        notes.take(Role::Time, Some(raw));
+                        notes.take(Role::Time, raw);
                     }
                     return (at, started);
                 }

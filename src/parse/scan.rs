@@ -11,7 +11,6 @@ use std::num::NonZeroU32;
 use wide::u8x16;
 
 use super::json::{Inner, KeyMap, Member, Object, Parts, Raw};
-use super::usage::plain_count;
 
 /// Objects in objects that are taken apart too: line, response, usage, its details.
 const MAX_DEPTH: u32 = 4;
@@ -123,20 +122,6 @@ impl<'a> Scanner<'a> {
         Some(Raw::new(&self.text[begin..self.at]))
     }
 
-    /// A whole number of few digits.
-    #[inline]
-    pub(super) fn count(&mut self) -> Option<u64> {
-        let begin = self.at;
-        self.number()?;
-        plain_count(&self.text[begin..self.at])
-    }
-
-    /// Jumps over a value of any kind.
-    #[inline]
-    pub(super) fn any_value(&mut self) -> Option<()> {
-        self.value()
-    }
-
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -210,7 +195,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Jumps over a value.
-    fn value(&mut self) -> Option<()> {
+    pub(super) fn value(&mut self) -> Option<()> {
         match self.peek()? {
             b'{' | b'[' => self.container(),
             _ => self.scalar(),

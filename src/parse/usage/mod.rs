@@ -85,7 +85,7 @@ pub(super) fn count(object: &Object, key: &str) -> Result<Option<u64>, Refused> 
 }
 
 /// A count that is written as nothing but digits, of which there are few enough for any of them to be allowed.
-pub(super) fn plain_count(text: &str) -> Option<u64> {
+pub(in crate::parse) fn plain_count(text: &str) -> Option<u64> {
     if text.is_empty() || text.len() > 12 {
         return None;
     }
