@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Call, TWO_O_CLOCK, append, program};
+use common::{Call, TWO_O_CLOCK, Watch, append, program};
 use serde_json::Value;
 
 fn replay(home: &Path, args: &[&str]) -> (Vec<Value>, i32) {
@@ -182,4 +182,19 @@ fn packed_files_that_follow_each_other_need_few_descriptors() {
     let (whole, _) = replay(home.path(), &[&fixture()]);
     assert_eq!(output.status.code(), Some(0), "{summary}");
     assert_eq!(summary["records"], whole.last().unwrap()["records"]);
+}
+
+/// Somebody may watch what comes through a pipe.
+#[test]
+fn what_a_pipe_says_is_told_before_it_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = program(home.path());
+    command.args(["replay", "-"]).stdin(Stdio::piped());
+    command.stdout(Stdio::null());
+    let mut watch = Watch::start(command);
+    let mut stdin = watch.child.stdin.take().unwrap();
+    stdin.write_all(&fs::read(fixture()).unwrap()).unwrap();
+    watch.expect("CRITICAL cache-break");
+    drop(stdin);
+    assert_eq!(watch.wait().0, Some(0));
 }

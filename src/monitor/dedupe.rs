@@ -485,6 +485,33 @@ mod tests {
     }
 
     #[test]
+    fn what_grows_is_that_of_whom_it_was_counted_for() {
+        let mut dedupe = Dedupe::new(None);
+        let whose = |n: u64| Labels {
+            session: Some(format!("s-{n}").into()),
+            ..Labels::default()
+        };
+        // More than are looked at for the same ones, again and again, over more than an hour.
+        let known: Vec<Arc<Labels>> = (0..12).map(|n| Arc::new(whose(n))).collect();
+        let minute = 60_000;
+        let turn = |n: u64| (n * 7 + n / 5) % 12;
+        for n in 0..300_u64 {
+            let mut response = record(n.cast_signed() * minute, n, None, 5);
+            response.labels = Arc::clone(&known[usize::try_from(turn(n)).unwrap()]);
+            assert_eq!(dedupe.sight(&response), Sighting::New);
+            for of in n.saturating_sub(59)..=n {
+                let copy = record(n.cast_signed() * minute, of, None, 6 + n);
+                let Sighting::Grown(growth) = dedupe.sight(&copy) else {
+                    panic!("response {of} has not grown")
+                };
+                assert_eq!(*growth.labels, whose(turn(of)), "response {of}");
+                assert_eq!(growth.first, Some(Time(of.cast_signed() * minute)));
+            }
+        }
+        assert!(dedupe.labels.labels.len() < 100, "what is old is forgotten");
+    }
+
+    #[test]
     fn what_is_old_is_kept_small_and_what_is_too_much_is_forgotten_and_said() {
         let mut dedupe = Dedupe::new(Some(10));
         for n in 0..30 {
