@@ -104,13 +104,10 @@ impl<'s> Frame<'s> {
         if let Some(found) = self.own_usage(context) {
             return found;
         }
-        if otel::may_be(self.object) {
-            if let Some(notes) = context.notes {
-                notes.give_up();
-            }
-            if let Some(found) = otel::read(self, context) {
-                return found;
-            }
+        if otel::may_be(self.object)
+            && let Some(found) = otel::read(self, context)
+        {
+            return found;
         }
         let mut other = Found::Nothing;
         for (key, value) in self.object.values(&WRAPPERS) {
