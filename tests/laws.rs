@@ -72,6 +72,32 @@ fn traffic(seed: u64, n: usize) -> Vec<(i64, String)> {
     lines
 }
 
+/// Traffic that is dear for a while and cheap for a while, with pauses of less than so many seconds. It lasts for hours where they
+/// are long: there is something to learn, and episodes are told again.
+fn burning(seed: u64, pause_secs: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut at = TWO_O_CLOCK;
+    let mut dear = 1;
+    let mut call = |n: usize| {
+        at += 1000 * i64::try_from(random.below(pause_secs)).unwrap();
+        if random.chance(0.03) {
+            dear = 1 + random.below(40);
+        }
+        let id = format!("msg_{n}");
+        let input = dear * (1_000 + random.below(500));
+        let output = random.below(200);
+        let call = Call {
+            at,
+            id,
+            input,
+            output,
+            ..Call::default()
+        };
+        call.line()
+    };
+    (0..600).map(&mut call).collect()
+}
+
 fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
@@ -288,8 +314,13 @@ proptest! {
         ]),
         base in 5_u32..600,
         near in proptest::collection::btree_set(0_u32..60, 2..8),
+        burns in any::<bool>(),
     ) {
-        let lines = lines_of(&traffic(seed, 150));
+        let (lines, field) = if burns {
+            (burning(seed, 8), ("cost-rate.above", 1))
+        } else {
+            (lines_of(&traffic(seed, 150)), field)
+        };
         let (field, scale) = field;
         let with = |near: &u32| {
             let n = (base + near) * scale;
@@ -339,11 +370,13 @@ proptest! {
         let mut at = TWO_O_CLOCK;
         let mut call = |n: usize| {
             at += 1000 * i64::try_from(random.below(50)).unwrap();
+            // A few are late, and leave before what came before them.
+            let late = if random.chance(0.2) { 1000 * i64::try_from(random.below(59)).unwrap() } else { 0 };
             let input = if random.chance(0.2) { 60_000 } else { 3_000 };
             let id = format!("msg_{n}");
-            Call { at, id, input: input + random.below(9_000), ..Call::default() }.line()
+            Call { at: at - late, id, input: input + random.below(9_000), ..Call::default() }.line()
         };
-        let lines: Vec<String> = (0..200).map(&mut call).collect();
+        let lines: Vec<String> = (0..400).map(&mut call).collect();
         let limit = if learned {
             format!("request-cost.beyond_busy=0.{limit:03}")
         } else {
@@ -369,6 +402,33 @@ proptest! {
             of_mean.map(|n| (n.reason, n.episode, n.at, n.exposed, n.requests)).collect::<Vec<_>>()
         };
         prop_assert_eq!(said(&mean), said(&[&mean[..], &looks].concat()));
+    }
+
+    /// What is on is looked at when it may end or be told again, and what comes in between is only added to it. Another rule, which
+    /// never fires, has everything looked at each time that anything leaves a window: that tells the same.
+    #[test]
+    fn what_is_on_is_looked_at_as_often_as_it_takes(
+        seed in any::<u64>(),
+        cost in 1_u32..400,
+        tokens in 1_u32..400,
+        window in proptest::sample::select(vec!["60s", "5m", "10m"]),
+        keep in proptest::sample::select(vec!["0s", "30s", "5m"]),
+        burns in any::<bool>(),
+    ) {
+        let lines = if burns { burning(seed, 45) } else { lines_of(&traffic(seed, 300)) };
+        let set = [
+            &format!("cost-rate.above=0.{cost:03}"),
+            &format!("cost-rate.window=\"{window}\""),
+            &format!("cost-rate.keep_firing=\"{keep}\""),
+            &format!("token-spike.above={tokens}00"),
+            &format!("token-spike.keep_firing=\"{keep}\""),
+            "token-spike.times_usual=0",
+            "token-spike.floor=0",
+            "token-spike.for=\"2s\"",
+        ];
+        let looks = ["errors.metric=requests", "errors.below=1", "errors.window=[\"60s\", \"5m\", \"10m\", \"1h\"]"];
+        let said = |set: &[&str]| json(&told(&mut pipeline(set), &lines));
+        prop_assert_eq!(said(&set), said(&[&set[..], &looks].concat()));
     }
 
     /// The same requests in each minute are usual, however many they are.
@@ -630,6 +690,48 @@ impl Decode for Replay {
     fn take(&mut self, _time: Option<i64>, event: Event) {
         self.0.feed(event, Undated::TotalsOnly, None);
     }
+}
+
+/// Of limits that are kept together the highest is the first that an episode is clear of, though another one is in force.
+#[test]
+fn limits_part_where_an_episode_ends_for_one_of_them() {
+    // Much at once, then a little in each second, and then nothing: it begins for all, and what is left falls slowly.
+    let call = |n: i64| {
+        let at = TWO_O_CLOCK + 1000 * n;
+        let id = format!("msg_{n}");
+        Call {
+            at,
+            id,
+            input: if n == 0 { 120_000 } else { 4_000 },
+            ..Call::default()
+        }
+        .line()
+    };
+    let lines: Vec<String> = (0..50).map(call).collect();
+    let with = |above: &str| pipeline(&[&format!("cost-rate.above={above}")]);
+    let limits = ["0.50", "0.53", "0.56"];
+    let end = Time(TWO_O_CLOCK + 600_000);
+    let told = |pipeline: &mut Pipeline| {
+        let mut notices = told(pipeline, &lines);
+        pipeline.tick(end);
+        notices.extend(pipeline.take_notices());
+        notices.iter().map(|n| (n.reason, n.at)).collect::<Vec<_>>()
+    };
+    let rule = |pipeline: Pipeline| {
+        let mut rules = pipeline.evaluator.scoped_rules();
+        rules.find(|rule| &*rule.name == "cost-rate").unwrap()
+    };
+    let alone = limits.map(|limit| told(&mut with(limit)));
+    // Each says that it has begun and that it is over.
+    assert!(alone.iter().all(|said| said.len() == 2), "{alone:?}");
+    let mut together = with(limits[1]);
+    together
+        .evaluator
+        .stand_for(limits.iter().map(|limit| rule(with(limit))).collect());
+    assert_eq!(told(&mut together), alone[1]);
+    let kept = together.evaluator.kept().unwrap();
+    let same = (0..limits.len()).filter(|n| alone[*n] == alone[1]);
+    assert!(kept.eq(same), "{alone:?}");
 }
 
 /// The laws would hold of an engine that never says anything.

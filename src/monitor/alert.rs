@@ -304,6 +304,16 @@ impl Episode {
         }
     }
 
+    /// Something has come that speaks of it.
+    fn has_news_since(&self, told_at: Time) -> bool {
+        self.last_evidence > told_at
+    }
+
+    /// It has cost so much more since the last notice that it is worth another.
+    fn has_grown(&self, exposed: PicoUsd) -> bool {
+        exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.told.exposed.0
+    }
+
     fn repeat_at(&self, told_at: Time) -> Time {
         let minutes = REPEAT_MINUTES[self.told.repeats.min(REPEAT_MINUTES.len() - 1)];
         let factor = if self.is_flapping() { 2 } else { 1 };
@@ -479,15 +489,27 @@ impl Alert {
                 .is_none_or(|at| now >= at)
                 .then_some(Reason::Reopened),
             (Phase::Firing, Some(at)) => {
-                let news = episode.last_evidence > at;
-                let grown = exposed > PicoUsd::DOLLAR
-                    && exposed.0 >= GROWTH * told.exposed.0
-                    && now.millis_since(at) >= GROWTH_PAUSE_MS;
-                (news && (now >= episode.repeat_at(at) || grown)).then_some(Reason::Repeat)
+                let grown = episode.has_grown(exposed) && now.millis_since(at) >= GROWTH_PAUSE_MS;
+                let again = now >= episode.repeat_at(at) || grown;
+                (episode.has_news_since(at) && again).then_some(Reason::Repeat)
             }
             (Phase::Closed { .. }, Some(_)) if !told.over => Some(Reason::Resolved),
             _ => None,
         }
+    }
+
+    /// It may be due at any moment from now on, whatever its value: nobody has heard of it as it stands, and what keeps it from
+    /// being told is known elsewhere.
+    pub fn is_waiting(&self, now: Time, exposed: PicoUsd) -> bool {
+        let Some(episode) = self.episode.as_deref() else {
+            return false;
+        };
+        let told = &episode.told;
+        let may_be_told = |at: Time| {
+            episode.has_news_since(at)
+                && (now >= episode.repeat_at(at) || episode.has_grown(exposed))
+        };
+        self.phase == Phase::Firing && (told.over || told.at.is_none_or(may_be_told))
     }
 
     /// The next moment at which time alone changes something.

@@ -642,6 +642,7 @@ impl Evaluator {
             };
             key.advance(state.now);
             key.add(first.secs(), &sums);
+            key.forget_rooms();
             key.names.add(first, &growth.labels, sums.cost);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
                 if let Some(episode) = alert

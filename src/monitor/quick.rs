@@ -5,7 +5,7 @@
 
 use super::baseline::{Amount, UNIT};
 use super::cache::CacheTracker;
-use super::metric::Metric;
+use super::metric::{Metric, Value};
 use super::reading::{MIN_AFFECTED, least_limit};
 use super::rule::{Limit, Rule};
 use super::scope::Key;
@@ -148,6 +148,24 @@ impl Quick {
             (Some(scale), Some(limit)) => scale.part.read(sums) * scale.unit - limit,
             _ => 0,
         }
+    }
+
+    /// When a sum that is above its limit will be clear of this one, if nothing comes: the second at which enough has left the
+    /// window that decides. None if it is no such sum.
+    pub(super) fn clear_at(&self, key: &Key, step: usize, limit: Amount) -> Option<i64> {
+        let scale = self.scale.as_ref().filter(|scale| !scale.is_mean)?;
+        let (window, secs) = *scale.windows.get(step)?;
+        let sum = |sums: &Sums| scale.part.read(sums) * scale.unit;
+        let is_clear = |left: Amount| {
+            let value = match scale.per_secs {
+                Some(per) => Value::new(left * i128::from(per), i128::from(secs)),
+                None => Value::new(left, 1),
+            };
+            value.is_clear_below(limit)
+        };
+        let mut leaving = key.windows[window].leaving(sum);
+        let (second, _) = leaving.find(|(_, left)| is_clear(*left))?;
+        Some(second)
     }
 
     /// When a mean has to be looked at because of what leaves its windows, and how much room there will be until then for what

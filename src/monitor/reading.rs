@@ -320,11 +320,11 @@ fn read_window(
     };
     // Each variant of the rule is asked with its own limit, as far as the answer leads anywhere: what is told and on goes on
     // until it is clear, and what is not on need not be clear.
-    let ask = |matters: bool, holds: &dyn Fn(Amount) -> bool| {
-        let variants = variants.filter(|_| matters);
-        decide(variants, rule, |rule| {
+    let ask = |matters: bool, holds: &dyn Fn(Amount) -> bool| match variants {
+        Some(_) if matters => decide(variants, rule, |rule| {
             rule.limit_on(basis).is_some_and(holds)
-        })
+        }),
+        _ => holds(limit),
     };
     let may_be_told = open.is_none_or(|episode| !episode.is_told_open());
     let may_end = open.is_some();

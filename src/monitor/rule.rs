@@ -396,6 +396,20 @@ impl Rule {
         usual.minutes >= self.minutes_to_learn()
     }
 
+    /// What is above its limit stays so, whatever comes, until enough has left its windows: it is about a sum to which nothing adds
+    /// less than nothing.
+    pub fn only_rises(&self) -> bool {
+        let is_sum = matches!(
+            self.metric,
+            Metric::Cost
+                | Metric::Tokens
+                | Metric::PromptTokens
+                | Metric::OutputTokens
+                | Metric::Requests
+        );
+        is_sum && !matches!(self.limit, Limit::Below(_)) && self.min_waste == PicoUsd::ZERO
+    }
+
     /// The same for what was known at some moment.
     pub fn limit_on(&self, basis: Basis) -> Option<Amount> {
         self.limit_now(basis.usual, basis.cost)

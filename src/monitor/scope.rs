@@ -71,12 +71,28 @@ impl Asked {
     /// A response that adds this lifts no mean above its limit until its key is looked at again, whatever leaves its windows.
     #[inline]
     pub(super) fn has_room(&self, key: &mut Key, sums: &Sums) -> bool {
-        key.room.len() == self.means.len()
-            && self.means.iter().zip(&mut key.room).all(|(slot, room)| {
+        key.rooms.len() == self.means.len()
+            && self.means.iter().zip(&mut key.rooms).all(|(slot, room)| {
                 let limit = limit_at_least(&self.rules[*slot], key.baselines.get(*slot));
-                *room = room.saturating_sub(self.quick[*slot].takes(sums, limit));
-                *room >= 0
+                let taken = self.quick[*slot].takes(sums, limit);
+                room.left = room.left.saturating_sub(taken);
+                room.left >= 0
             })
+    }
+}
+
+/// How far a mean is from its limit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    /// At least so far, whatever leaves its windows.
+    left: Amount,
+    /// It holds up to this second; if none, only for now.
+    until: Option<i64>,
+}
+
+impl Room {
+    fn holds(&self, now: i64) -> bool {
+        self.left >= 0 && self.until.is_some_and(|until| until > now)
     }
 }
 
@@ -104,9 +120,9 @@ pub(super) struct Key {
     pub(super) minutes: VecDeque<i64>,
     /// When a notice that was withheld may be due.
     pub(super) retry: Option<i64>,
-    /// How far means are from their limits at least until it is looked at again, whatever leaves its windows.
+    /// How far means are from their limits; empty if that is not known.
     #[serde(skip)]
-    room: Vec<Amount>,
+    rooms: Vec<Room>,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
     /// The second that its windows have been moved to.
@@ -237,7 +253,7 @@ impl Scope {
             names: Names::default(),
             minutes: VecDeque::new(),
             retry: None,
-            room: Vec::new(),
+            rooms: Vec::new(),
             scheduled: None,
             advanced: i64::MIN,
         };
@@ -363,6 +379,7 @@ impl Key {
             time.shift(ms);
         }
         self.names.shift(secs.div_euclid(STRETCH_SECS));
+        self.forget_rooms();
         self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {
             *retry += secs;
@@ -492,7 +509,7 @@ impl Key {
     /// by growing old. What was there before is seen to.
     pub(super) fn is_scheduled_soon(&self, now: i64, soon_secs: i64) -> bool {
         let is_soon = |second: i64| second > now && second <= now + soon_secs;
-        self.held.is_empty() && self.scheduled.is_some_and(is_soon)
+        self.scheduled.is_some_and(is_soon)
     }
 
     /// The second at which it is silent, if nothing comes.
@@ -515,14 +532,16 @@ impl Key {
         windows.chain(idle).max()
     }
 
-    /// The next second after `now` at which time alone changes something here, where nothing is on.
-    pub(super) fn next_at_rest(
+    /// The next second after `now` at which time alone changes something here: what is quiet may not stay so, and what is on may
+    /// end or be told again. `until_clear` says of what is on whether it goes on as it is until it is clear of a limit.
+    pub(super) fn next_change(
         &mut self,
         cache: &CacheTracker,
         asked: &Asked,
         pooled: Option<&[Baseline]>,
         forgets: bool,
         now: i64,
+        until_clear: impl Fn(&Alert, &Rule) -> Option<Amount>,
     ) -> Option<i64> {
         let mut next = i64::MAX;
         let mut at = |second: Option<i64>| {
@@ -531,62 +550,75 @@ impl Key {
             }
         };
         let is_pooled = pooled.is_some();
-        let mut rooms = std::mem::take(&mut self.room);
-        rooms.clear();
-        for (slot, (rule, quick)) in asked.rules.iter().zip(&asked.quick).enumerate() {
-            if let Limit::SilentFor(secs) = rule.limit {
+        let rules = asked.rules.iter().zip(&asked.quick);
+        for ((rule, quick), alert) in rules.zip(&self.alerts) {
+            if let Limit::SilentFor(secs) = rule.limit
+                && alert.open().is_none()
+            {
                 at(self.silent_at(secs));
             }
-            // A limit that other keys share may fall at any time.
-            let limit = || limit_at_least(rule, self.baselines.get(slot));
-            if quick.is_of_mean() && !is_pooled {
-                let ahead = limit().map(|limit| quick.look_ahead(self, limit, now));
-                let (look, room) = ahead.unwrap_or((None, 0));
-                at(look);
-                rooms.push(room);
-            } else if may_come_by_itself(cache, self, rule, is_pooled) {
+            let is_quiet = alert.is_quiet();
+            if !is_quiet {
+                // Ticks are whole seconds: the first one that is not before the moment.
+                let change = alert.next_change(rule);
+                at(change.map(|change| {
+                    change.0.div_euclid(1000) + i64::from(change.0.rem_euclid(1000) > 0)
+                }));
+                at(self.stale_at(alert, rule));
+            }
+            if let Some(limit) = until_clear(alert, rule)
+                && let Some(episode) = alert.open()
+            {
+                at(quick.clear_at(self, episode.step, limit));
+                continue;
+            }
+            let looks_ahead = is_quiet && !is_pooled && quick.is_of_mean();
+            if !looks_ahead && (!is_quiet || may_come_by_itself(cache, self, rule, is_pooled)) {
                 for secs in &rule.windows {
                     at(self.window(*secs).and_then(Window::next_expiry));
                 }
             }
         }
-        self.room = rooms;
         if forgets {
             at(self.over_at(&asked.rules));
         }
         at(self.next_sample());
         at(self.retry);
+        at(self.look_ahead(asked, now));
         (next < i64::MAX).then_some(next)
     }
 
-    /// The next second after `now` at which time alone changes something here.
-    pub(super) fn next_change(&self, rules: &[Arc<Rule>], now: i64) -> Option<i64> {
-        let expiry = self.windows.iter().filter_map(Window::next_expiry);
-        let alerts = self.alerts.iter().zip(rules).filter_map(|(alert, rule)| {
-            let at = alert.next_change(rule)?;
-            // Ticks are whole seconds: the first one that is not before the moment.
-            Some(at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0))
-        });
-        let stale = self
-            .alerts
-            .iter()
-            .zip(rules)
-            .filter_map(|(alert, rule)| self.stale_at(alert, rule));
-        let silent = self.alerts.iter().zip(rules).filter_map(|(alert, rule)| {
-            let Limit::SilentFor(secs) = rule.limit else {
-                return None;
-            };
-            let due = self.silent_from(secs).filter(|_| alert.open().is_none())?;
-            Some(due.0.div_euclid(1000) + 1)
-        });
-        expiry
-            .chain(silent)
-            .chain(alerts)
-            .chain(stale)
-            .chain(self.next_sample())
-            .chain(self.retry)
-            .filter(|second| *second > now)
-            .min()
+    /// The second up to which no mean that is quiet comes above its limit because of what leaves its windows, as far as is known.
+    fn look_ahead(&mut self, asked: &Asked, now: i64) -> Option<i64> {
+        let mut next = None;
+        let mut rooms = std::mem::take(&mut self.rooms);
+        rooms.resize(asked.means.len(), Room::default());
+        for (slot, room) in asked.means.iter().zip(&mut rooms) {
+            if !self.alerts[*slot].is_quiet() {
+                *room = Room::default();
+                continue;
+            }
+            if !room.holds(now) {
+                let limit = limit_at_least(&asked.rules[*slot], self.baselines.get(*slot));
+                let ahead = limit.map(|limit| asked.quick[*slot].look_ahead(self, limit, now));
+                let (until, left) = ahead.unwrap_or_default();
+                *room = Room { left, until };
+            }
+            next = [next, room.until].into_iter().flatten().min();
+        }
+        self.rooms = rooms;
+        next
+    }
+
+    /// What is known of means holds no longer: a limit has changed, or what came was not counted off.
+    pub(super) fn forget_rooms(&mut self) {
+        self.rooms.clear();
+    }
+
+    /// The next second after `now` at which anything leaves a window.
+    pub(super) fn next_expiry(&self, now: i64) -> Option<i64> {
+        let expiries = self.windows.iter().filter_map(Window::next_expiry);
+        expiries.filter(|second| *second > now).min()
     }
 
     /// When an open alert may end for want of traffic: twice the window that decides after its last value, and twice the longest

@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::alert::{Episode, Notice, Phase, Reading, Reason};
-use super::baseline::{Baseline, Usual};
+use super::alert::{Alert, Episode, Notice, Phase, Reading, Reason};
+use super::baseline::{Amount, Baseline, Usual};
 use super::blind::Blind;
 use super::budget::Spending;
 
@@ -95,7 +95,7 @@ pub(super) struct Spoken {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived<'a> {
     labels: &'a Arc<Labels>,
-    /// A response that missed nothing and is not late, and no error.
+    /// A response that missed nothing, is not late, and leaves room below the limits of all means; no error.
     is_plain: bool,
 }
 
@@ -195,13 +195,16 @@ impl State {
             key.note_minute(at.minute());
         }
         let is_plain = miss.is_none() && at.secs() >= self.now.secs();
+        let has_room = is_plain && scope.asked.has_room(key, &sums);
+        if !has_room {
+            key.forget_rooms();
+        }
         // Most change nothing: nothing is on, and nothing comes to be.
         if key.is_at_rest() {
             let pooled = scope.pooled.as_deref();
             if due(&self.cache, key, &scope.asked, pooled).next().is_none() {
-                let is_seen_to = is_plain
-                    && key.is_scheduled_soon(self.now.secs(), scope.soon_secs)
-                    && scope.asked.has_room(key, &sums);
+                let is_seen_to =
+                    has_room && key.is_scheduled_soon(self.now.secs(), scope.soon_secs);
                 if !is_seen_to {
                     self.schedule(scope, index, id);
                 }
@@ -220,7 +223,7 @@ impl State {
         }
         let arrived = Some(Arrived {
             labels: &record.labels,
-            is_plain,
+            is_plain: has_room,
         });
         self.evaluate(index, scope, id, arrived);
         let told = spoken_for(scope, id);
@@ -316,6 +319,7 @@ impl State {
                     None => baseline.add(minute, sample),
                 }
             }
+            key.forget_rooms();
         }
     }
 
@@ -335,11 +339,19 @@ impl State {
         let due: Vec<usize> =
             due(&self.cache, key, &scope.asked, scope.pooled.as_deref()).collect();
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
-        if due.is_empty() {
-            if is_plain && key.is_scheduled_soon(self.now.secs(), scope.soon_secs) {
+        let is_settled = |slot: &usize| self.is_settled(&key.alerts[*slot], &scope.rules[*slot]);
+        if is_plain && due.iter().all(is_settled) {
+            // It adds to what was told already, and changes nothing.
+            for slot in due {
+                if let Some(episode) = key.alerts[slot].open_mut() {
+                    episode.last_value = self.now;
+                }
+                self.note_disturbance(&scope.rules[slot]);
+            }
+            if key.is_scheduled_soon(self.now.secs(), scope.soon_secs) {
                 return;
             }
-        } else {
+        } else if !due.is_empty() {
             let labels = arrived.map(|arrived| arrived.labels);
             for slot in due {
                 self.step(scope, id, slot, labels);
@@ -356,12 +368,19 @@ impl State {
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
+        let mut alerts = key.alerts.iter().zip(&scope.rules);
+        let is_restless =
+            !key.is_at_rest() && alerts.any(|(alert, rule)| self.is_restless(alert, rule));
         let now = self.now.secs();
-        let next = if key.is_at_rest() {
-            key.next_at_rest(&self.cache, &scope.asked, pooled, forgets, now)
-        } else {
-            key.next_change(&scope.rules, now)
+        let until_clear = |alert: &Alert, rule: &Rule| {
+            let episode = alert.open().filter(|_| rule.only_rises())?;
+            self.is_settled(alert, rule)
+                .then(|| self.highest_limit(rule, episode))
         };
+        let asked = &scope.asked;
+        let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
+        let expiry = is_restless.then(|| key.next_expiry(now)).flatten();
+        let next = change.into_iter().chain(expiry).min();
         if let Some(next) = next
             && key.scheduled.is_none_or(|scheduled| next < scheduled)
         {
@@ -370,8 +389,51 @@ impl State {
         }
     }
 
+    /// An alert that is to be looked at as often as anything changes for its key, because it depends on what others do: on who
+    /// else speaks, or on which misses are ordinary.
+    fn is_restless(&self, alert: &Alert, rule: &Rule) -> bool {
+        !alert.is_quiet()
+            && !rule.metric.is_announcement()
+            && (rule.metric.is_about_cache() || self.is_waiting(alert, rule))
+    }
+
+    /// An alert that was told and goes on as it is, whatever comes: there is nothing to tell of it for now.
+    fn is_settled(&self, alert: &Alert, rule: &Rule) -> bool {
+        let is_firing = alert.phase == Phase::Firing;
+        let is_told = alert.open().is_some_and(Episode::is_told_open);
+        let is_announced = rule.metric.is_announcement();
+        is_firing
+            && is_told
+            && (is_announced || (rule.only_rises() && !self.is_waiting(alert, rule)))
+    }
+
+    fn is_waiting(&self, alert: &Alert, rule: &Rule) -> bool {
+        alert.open().is_some_and(|episode| {
+            let exposed = self.exposed(rule, episode).0;
+            alert.is_waiting(self.now, exposed)
+        })
+    }
+
+    /// The highest of the limits that an episode is held against.
+    fn highest_limit(&self, rule: &Rule, episode: &Episode) -> Amount {
+        let variants = self.variants.as_ref();
+        let highest = variants
+            .filter(|variants| variants.in_force().name == rule.name)
+            .and_then(Variants::least_sensitive)
+            .and_then(|rule| rule.limit_on(episode.basis));
+        highest.unwrap_or(episode.limit)
+    }
+
+    /// The present minute is no ordinary one: an alert is on.
+    fn note_disturbance(&mut self, rule: &Rule) {
+        if !rule.metric.is_announcement() {
+            self.pace.disturbed = self.pace.disturbed.max(self.now.minute());
+        }
+    }
+
     fn step(&mut self, scope: &mut Scope, id: u64, slot: usize, arrived: Option<&Arc<Labels>>) {
-        let rule = Arc::clone(&scope.rules[slot]);
+        // Borrowed: to count those who hold it would be costly where many evaluators share it.
+        let rule = &*scope.rules[slot];
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -387,7 +449,7 @@ impl State {
             &mut self.cache,
             variants,
             key,
-            &rule,
+            rule,
             slot,
             usual,
             self.now,
@@ -397,11 +459,11 @@ impl State {
         let mut alert = std::mem::take(&mut key.alerts[slot]);
         let before = alert.phase;
         let ended = alert.ended;
-        alert.step(self.now, read.reading, &rule, || {
+        alert.step(self.now, read.reading, rule, || {
             let key = &scope.keys[&id];
             let labels = arrived.unwrap_or(&key.labels);
-            let mut episode = self.begin(key, &rule, &read, usual, labels, ended);
-            episode.id = episode_id(&rule, &scope.key_labels(&key.labels), episode.since);
+            let mut episode = self.begin(key, rule, &read, usual, labels, ended);
+            episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);
             episode
         });
         if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
@@ -422,8 +484,9 @@ impl State {
                 _ => {}
             }
         }
-        if matches!(alert.phase, Phase::Firing) && !rule.metric.is_announcement() {
-            self.pace.disturbed = self.pace.disturbed.max(self.now.minute());
+        // It was on until now, whether or not it goes on.
+        if [before, alert.phase].contains(&Phase::Firing) {
+            self.note_disturbance(rule);
         }
         if let Some(key) = scope.keys.get_mut(&id) {
             // Minutes of an episode enter the baseline once it can no longer reopen.
@@ -431,6 +494,7 @@ impl State {
             let held = is_over.then(|| key.held.remove(&slot)).flatten();
             key.alerts[slot] = alert;
             if let Some(samples) = held {
+                key.forget_rooms();
                 let baseline = match &mut scope.pooled {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
@@ -585,7 +649,7 @@ impl State {
             let Some(key) = scope.keys.get(&id) else {
                 return;
             };
-            let rule = Arc::clone(&scope.rules[slot]);
+            let rule = &*scope.rules[slot];
             let alert = &key.alerts[slot];
             let Some(episode) = alert.episode.as_deref() else {
                 continue;
@@ -594,12 +658,12 @@ impl State {
             let variants = self.variants.as_ref();
             // Where nothing can be seen, silence says nothing.
             let is_blind = rule.metric == Metric::Silence && self.blind.is_told();
-            let exposed = self.exposed(&rule, episode).0;
+            let exposed = self.exposed(rule, episode).0;
             let due = alert.due(self.now, exposed);
             // What another alert explains is not told.
             let inhibited = alert.phase == Phase::Firing
                 && (due.is_some() || !told)
-                && (is_blind || is_explained(variants, key, &rule, episode));
+                && (is_blind || is_explained(variants, key, rule, episode));
             let due = due.filter(|_| !inhibited);
             if inhibited && !told && !is_blind {
                 self.note_explained(&rule.name);
@@ -607,14 +671,14 @@ impl State {
             let Some(mut reason) = due else { continue };
             let withheld = match reason {
                 Reason::First | Reason::Reopened => {
-                    let is_grave = is_grave(self.variants.as_ref(), key, &rule, episode);
-                    self.voices.withheld(&rule, episode.id, is_grave, self.now)
+                    let is_grave = is_grave(self.variants.as_ref(), key, rule, episode);
+                    self.voices.withheld(rule, episode.id, is_grave, self.now)
                 }
                 _ => None,
             };
             let again = match reason {
                 Reason::Repeat | Reason::Reopened => {
-                    self.voices.repeat_withheld(&rule, episode.id, self.now)
+                    self.voices.repeat_withheld(rule, episode.id, self.now)
                 }
                 _ => None,
             };
@@ -650,12 +714,12 @@ impl State {
                 episode.was_told(reason, self.now, exposed);
             }
             if matches!(reason, Reason::First | Reason::StillFiring) {
-                self.count_alert(&rule);
+                self.count_alert(rule);
             }
-            self.voices.note(&rule, episode_id, reason, self.now);
+            self.voices.note(rule, episode_id, reason, self.now);
             let notice = self.notice(scope, id, slot, reason);
             self.notices.push(notice);
-            if is_explaining(&rule) && reason == Reason::Resolved {
+            if is_explaining(rule) && reason == Reason::Resolved {
                 self.silenced.clear();
             }
             if !self.voices.any_about_spending() {
@@ -667,13 +731,17 @@ impl State {
     /// Lists a rule about spending that keeps quiet in what speaks for it.
     fn note_outspoken(&mut self, rule: &Arc<str>) {
         self.list_in(rule, is_about_spending);
-        self.outspoken.insert(Arc::clone(rule));
+        if !self.outspoken.contains(rule) {
+            self.outspoken.insert(Arc::clone(rule));
+        }
     }
 
     /// Lists a rule that keeps quiet in what explains it, until that is over.
     fn note_explained(&mut self, rule: &Arc<str>) {
         self.list_in(rule, is_explaining);
-        self.silenced.insert(Arc::clone(rule));
+        if !self.silenced.contains(rule) {
+            self.silenced.insert(Arc::clone(rule));
+        }
     }
 
     /// Lists a rule in the notices of this moment that speak for it; those to come are made with it.

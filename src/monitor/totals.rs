@@ -243,7 +243,11 @@ impl Totals {
             unpriced: u64::from(record.cost.is_none()),
             inexact,
         };
-        self.model(&record.labels.model).add(&own);
+        match self.by_model.get_mut(&record.labels.model) {
+            // Nearly always, and then nothing is shared anew.
+            Some(known) => known.add(&own),
+            None => self.model(&record.labels.model).add(&own),
+        }
         let all = ModelTotal {
             tokens: record.all_tokens(),
             cost: cost_of(record),

@@ -38,6 +38,11 @@ impl Variants {
         &self.rules[0]
     }
 
+    /// Of those that have decided alike.
+    pub(super) fn least_sensitive(&self) -> Option<&Arc<Rule>> {
+        self.rules[self.kept()].last()
+    }
+
     pub(super) fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
     }
