@@ -78,19 +78,40 @@ pub(super) fn due<'a>(
     asked: &'a Asked,
     pooled: Option<&'a [Baseline]>,
 ) -> impl Iterator<Item = usize> + 'a {
-    let baselines = pooled.unwrap_or(&key.baselines);
     let is_due = move |slot: &usize| {
-        let stays_quiet = || {
-            let (rule, quick) = (&asked.rules[*slot], &asked.quick[*slot]);
-            let baseline = baselines.get(*slot).filter(|_| rule.limit.learns());
-            let limit = |baseline: &Baseline| limit_at_least(rule, Some(baseline));
-            quick.stays_quiet(cache, key)
-                || baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
-                || stays_quiet(cache, key, rule, pooled.is_some(), baseline)
-        };
-        !key.alerts[*slot].is_quiet() || !stays_quiet()
+        !key.alerts[*slot].is_quiet() || !slot_stays_quiet(cache, key, asked, pooled, *slot)
     };
     (0..key.alerts.len()).filter(is_due)
+}
+
+/// Whether all rules of a key that is at rest surely stay quiet at this moment.
+#[inline]
+pub(super) fn stay_quiet(
+    cache: &CacheTracker,
+    key: &Key,
+    asked: &Asked,
+    pooled: Option<&[Baseline]>,
+) -> bool {
+    let mut quick = asked.quick.iter().enumerate();
+    quick.all(|(slot, quick)| {
+        quick.stays_quiet(cache, key) || slot_stays_quiet(cache, key, asked, pooled, slot)
+    })
+}
+
+fn slot_stays_quiet(
+    cache: &CacheTracker,
+    key: &Key,
+    asked: &Asked,
+    pooled: Option<&[Baseline]>,
+    slot: usize,
+) -> bool {
+    let (rule, quick) = (&asked.rules[slot], &asked.quick[slot]);
+    let baselines = pooled.unwrap_or(&key.baselines);
+    let baseline = baselines.get(slot).filter(|_| rule.limit.learns());
+    let limit = |baseline: &Baseline| limit_at_least(rule, Some(baseline));
+    quick.stays_quiet(cache, key)
+        || baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
+        || stays_quiet(cache, key, rule, pooled.is_some(), baseline)
 }
 
 /// Whether a rule that is quiet surely stays so at this moment: a reading would be no breach. Far cheaper than a reading, and

@@ -196,7 +196,11 @@ impl Scope {
         let is_calm = |rule: &Arc<Rule>| {
             !rule.limit.learns() && (rule.metric.is_about_cache() || rule.metric.is_announcement())
         };
-        self.soon_secs = if rules.iter().all(is_calm) {
+        let is_of_runs = |rule: &Arc<Rule>| rule.metric == Metric::MissRun;
+        self.soon_secs = if rules.iter().all(is_of_runs) {
+            // A run goes on or ends with what comes, and is forgotten the later the more comes.
+            i64::MAX
+        } else if rules.iter().all(is_calm) {
             in_window
         } else {
             in_window.min(SAMPLE_DELAY_SECS)
@@ -508,7 +512,7 @@ impl Key {
     /// It will be looked at within so many seconds, which is before a plain response that has just come could change anything
     /// by growing old. What was there before is seen to.
     pub(super) fn is_scheduled_soon(&self, now: i64, soon_secs: i64) -> bool {
-        let is_soon = |second: i64| second > now && second <= now + soon_secs;
+        let is_soon = |second: i64| second > now && second <= now.saturating_add(soon_secs);
         self.scheduled.is_some_and(is_soon)
     }
 

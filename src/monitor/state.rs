@@ -18,7 +18,7 @@ use super::dedupe::Dedupe;
 use super::evaluator::is_session_cost;
 use super::metric::Metric;
 use super::notice::is_explaining;
-use super::reading::{Read, due, is_explained, read};
+use super::reading::{Read, due, is_explained, read, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Rule, Severity};
@@ -202,7 +202,7 @@ impl State {
         // Most change nothing: nothing is on, and nothing comes to be.
         if key.is_at_rest() {
             let pooled = scope.pooled.as_deref();
-            if due(&self.cache, key, &scope.asked, pooled).next().is_none() {
+            if stay_quiet(&self.cache, key, &scope.asked, pooled) {
                 let is_seen_to =
                     has_room && key.is_scheduled_soon(self.now.secs(), scope.soon_secs);
                 if !is_seen_to {
