@@ -158,7 +158,7 @@ fn hours(ms: i64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// A row for each combination.
+/// A row for each combination; many that come to the same are one.
 pub(super) fn sweep(
     axes: &[Axis],
     tried: &[Tried<'_>],
@@ -213,7 +213,50 @@ pub(super) fn sweep(
         }
         rows.push(cells);
     }
+    let tried = fold(&rows[1..], 0, axes.len());
+    rows.truncate(1);
+    rows.extend(tried);
     rows
+}
+
+/// So many values that come to the same are worth one.
+const MANY: usize = 3;
+
+/// Puts many values in a row in one if all else is the same with each of them. The first cells are values of axes, of which the
+/// last changes with each row.
+fn fold(rows: &[Vec<String>], axis: usize, n_axes: usize) -> Vec<Vec<String>> {
+    if axis == n_axes {
+        return rows.to_vec();
+    }
+    let blocks: Vec<_> = rows
+        .chunk_by(|row, next| row[axis] == next[axis])
+        .map(|block| fold(block, axis + 1, n_axes))
+        .collect();
+    let are_alike = |block: &Vec<Vec<String>>, next: &Vec<Vec<String>>| {
+        let besides = |rows: &Vec<Vec<String>>| -> Vec<Vec<String>> {
+            rows.iter().map(|row| row[axis + 1..].to_vec()).collect()
+        };
+        besides(block) == besides(next)
+    };
+    let mut folded = Vec::new();
+    for run in blocks.chunk_by(are_alike) {
+        match run {
+            [first, .., last] if run.len() >= MANY => {
+                let values = format!(
+                    "{} … {} ({} values)",
+                    first[0][axis],
+                    last[0][axis],
+                    run.len()
+                );
+                folded.extend(first.iter().cloned().map(|mut row| {
+                    row[axis].clone_from(&values);
+                    row
+                }));
+            }
+            few => folded.extend(few.iter().flatten().cloned()),
+        }
+    }
+    folded
 }
 
 /// What each combination costs in attention and in dollars, with the rules in force among them.
@@ -418,5 +461,40 @@ pub(super) fn impact_object(
         exposed_without_usd: usd(impact.without),
         saved_usd: usd(impact.without - impact.with),
         is_lower_bound: impact.is_cut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_settings_that_come_to_the_same_are_one_row() {
+        let rows = |rows: &[&[&str]]| rows.iter().map(|cells| row(cells)).collect::<Vec<_>>();
+        let tried = rows(&[
+            &["1", "60s", "9"],
+            &["1", "5m", "2"],
+            &["1", "10m", "2"],
+            &["1", "1h", "2"],
+            &["2", "60s", "9"],
+            &["2", "5m", "9"],
+            &["2", "10m", "1"],
+            &["3", "60s", "1"],
+            &["3", "5m", "0"],
+            &["4", "60s", "1"],
+            &["4", "5m", "0"],
+            &["5", "60s", "1"],
+            &["5", "5m", "0"],
+        ]);
+        let told = rows(&[
+            &["1", "60s", "9"],
+            &["1", "5m … 1h (3 values)", "2"],
+            &["2", "60s", "9"],
+            &["2", "5m", "9"],
+            &["2", "10m", "1"],
+            &["3 … 5 (3 values)", "60s", "1"],
+            &["3 … 5 (3 values)", "5m", "0"],
+        ]);
+        assert_eq!(fold(&tried, 0, 2), told);
     }
 }
