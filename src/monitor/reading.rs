@@ -79,7 +79,9 @@ pub(super) fn due<'a>(
     pooled: Option<&'a [Baseline]>,
 ) -> impl Iterator<Item = usize> + 'a {
     let is_due = move |slot: &usize| {
-        !key.alerts[*slot].is_quiet() || !slot_stays_quiet(cache, key, asked, pooled, *slot)
+        !key.alerts[*slot].is_quiet()
+            || !(asked.quick[*slot].stays_quiet(cache, key)
+                || stays_quiet_as_learned(cache, key, asked, pooled, *slot))
     };
     (0..key.alerts.len()).filter(is_due)
 }
@@ -94,11 +96,12 @@ pub(super) fn stay_quiet(
 ) -> bool {
     let mut quick = asked.quick.iter().enumerate();
     quick.all(|(slot, quick)| {
-        quick.stays_quiet(cache, key) || slot_stays_quiet(cache, key, asked, pooled, slot)
+        quick.stays_quiet(cache, key) || stays_quiet_as_learned(cache, key, asked, pooled, slot)
     })
 }
 
-fn slot_stays_quiet(
+/// Whether a rule that is quiet surely stays so at this moment, with what it has learned.
+fn stays_quiet_as_learned(
     cache: &CacheTracker,
     key: &Key,
     asked: &Asked,
@@ -109,8 +112,7 @@ fn slot_stays_quiet(
     let baselines = pooled.unwrap_or(&key.baselines);
     let baseline = baselines.get(slot).filter(|_| rule.limit.learns());
     let limit = |baseline: &Baseline| limit_at_least(rule, Some(baseline));
-    quick.stays_quiet(cache, key)
-        || baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
+    baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
         || stays_quiet(cache, key, rule, pooled.is_some(), baseline)
 }
 

@@ -468,19 +468,18 @@ impl Key {
         min_prompt: u64,
     ) {
         let tokens = &record.tokens;
-        if tokens.prompt() < min_prompt {
-            return;
-        }
-        sums.large = 1;
-        sums.cached = i64::from(tokens.cache_read > 0 || tokens.cache_write() > 0);
-        let uses_cache = self
-            .last_read
-            .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS);
-        if uses_cache {
-            sums.eligible = 1;
-            sums.eligible_prompt = signed(tokens.prompt());
-            sums.eligible_read = signed(tokens.cache_read);
-        }
+        let is_large = tokens.prompt() >= min_prompt;
+        let uses_cache = || {
+            self.last_read
+                .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS)
+        };
+        let is_eligible = is_large && uses_cache();
+        let of_eligible = |tokens: u64| if is_eligible { signed(tokens) } else { 0 };
+        sums.large = i64::from(is_large);
+        sums.cached = i64::from(is_large && (tokens.cache_read > 0 || tokens.cache_write() > 0));
+        sums.eligible = i64::from(is_eligible);
+        sums.eligible_prompt = of_eligible(tokens.prompt());
+        sums.eligible_read = of_eligible(tokens.cache_read);
     }
 
     /// Remembers what a record tells about this key.

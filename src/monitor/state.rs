@@ -105,7 +105,7 @@ pub(super) struct Arrival<'a> {
     pub(super) at: Time,
     /// A miss that could have been avoided.
     pub(super) miss: Option<&'a Miss>,
-    /// What it adds to windows, whatever their keys.
+    /// What it adds to windows; what the cache could have served of it is for each key to say.
     pub(super) sums: Sums,
     pub(super) spoken: Spoken,
 }
@@ -184,18 +184,17 @@ impl State {
             return false;
         };
         key.advance(self.now);
-        let mut sums = *sums;
-        key.judge_prompt(&mut sums, record, *at, scope.min_prompt_tokens);
+        key.judge_prompt(sums, record, *at, scope.min_prompt_tokens);
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
         sums.cost_told_by_session = spoken.session;
-        let held = key.add(at.secs(), &sums);
+        let held = key.add(at.secs(), sums);
         key.note_arrival(record, *at, *miss);
         if scope.learns {
             key.note_minute(at.minute());
         }
         let is_plain = miss.is_none() && at.secs() >= self.now.secs();
-        let has_room = is_plain && scope.asked.has_room(key, &sums);
+        let has_room = is_plain && scope.asked.has_room(key, sums);
         if !has_room {
             key.forget_rooms();
         }

@@ -214,10 +214,14 @@ impl<S: Summed> Window<S> {
     }
 
     /// Moves the window to the bucket that holds this second. It never moves back.
+    #[inline]
     pub fn advance(&mut self, second: i64) {
-        if second < self.until {
-            return;
+        if second >= self.until {
+            self.move_to(second);
         }
+    }
+
+    fn move_to(&mut self, second: i64) {
         self.newest = second.div_euclid(self.bucket_secs);
         self.until = (self.newest + 1) * self.bucket_secs;
         let oldest = self.oldest();
@@ -265,8 +269,12 @@ impl<S: Summed> Window<S> {
         };
         match self.buckets.get_mut(at) {
             Some(bucket) if bucket.index == index => bucket.sums.add(sums),
-            _ => {
-                self.buckets.insert(at, Bucket { index, sums: *sums });
+            later => {
+                let bucket = Bucket { index, sums: *sums };
+                match later {
+                    Some(_) => self.buckets.insert(at, bucket),
+                    None => self.buckets.push_back(bucket),
+                }
                 self.live += usize::from(in_window);
             }
         }
