@@ -8,16 +8,17 @@
     reason = "a program for people who measure"
 )]
 
-use std::path::Path;
-use std::sync::Arc;
+#[path = "../tests/common/mod.rs"]
+mod common;
 
-use claude_tokmon::cli::RuleArgs;
-use claude_tokmon::config::rules;
-use claude_tokmon::monitor::{Dedupe, Evaluator, PlainDays, Settings, Time, UsageRecord};
+use std::path::Path;
+
+use claude_tokmon::monitor::{Dedupe, Evaluator, Time, UsageRecord};
 use claude_tokmon::parse::{Clock, Item, ParseOptions, Reader, Spare, Zone};
 use claude_tokmon::pipeline::{Event, Intake};
 use claude_tokmon::price::{PriceTable, Terms};
 use claude_tokmon::source::{Line, SourceInfo};
+use common::settings;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use jiff::Timestamp;
@@ -80,15 +81,7 @@ fn records(step_ms: i64) -> Vec<UsageRecord> {
 }
 
 fn evaluator() -> Evaluator {
-    let rules = rules(&RuleArgs::default(), Some(Path::new("-"))).unwrap();
-    let mut evaluator = Evaluator::new(Settings {
-        rules,
-        lateness_secs: 2,
-        max_responses: None,
-        max_keys: 10_000,
-        group_by: None,
-        calendar: Arc::new(PlainDays),
-    });
+    let mut evaluator = Evaluator::new(settings(&[]));
     evaluator.go_live();
     evaluator
 }

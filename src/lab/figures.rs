@@ -80,16 +80,23 @@ pub(super) fn incidents(incidents: &[Incident], score: &Score) -> Vec<Vec<String
 pub(super) fn verdict(score: &Score, span_ms: i64) -> Vec<String> {
     let n = score.judged.len() as u64;
     let alarms = score.true_alarms + score.false_alarms;
+    let per_day = match per_day(score.false_alarms, span_ms) {
+        // The log is shorter than a day.
+        unknown if unknown == "-" => String::new(),
+        known => format!(", {known} a day"),
+    };
+    let false_alarms = match score.false_alarms {
+        1 => "1 false alarm".to_owned(),
+        n => format!("{} false alarms", count(n)),
+    };
     let mut lines = vec![format!(
-        "{} of {} incidents found (recall {}); {} of {} alerts during one (precision {}); {} false alarms, {} a day",
+        "{} of {} incidents found (recall {}); {} of {} alerts during one (precision {}); {false_alarms}{per_day}",
         count(score.found()),
         count(n),
         percent(score.found(), n),
         count(score.true_alarms),
         count(alarms),
         percent(score.true_alarms, alarms),
-        count(score.false_alarms),
-        per_day(score.false_alarms, span_ms),
     )];
     if let (Some((mean, median)), Some((all, _))) = (score.time_to_detect(), score.censored()) {
         lines.push(format!(
