@@ -109,8 +109,9 @@ struct Folder {
 fn folder() -> Folder {
     let home = tempfile::tempdir().unwrap();
     let project = home.path().join(".claude/projects/-home-dev-app");
-    // Where Claude Code puts the transcripts of the agents of a session.
-    let agents = project.join("s-1").join("subagents");
+    // The transcripts of the agents of a session lie in a folder of their own, below it. What it is called is no matter: they are
+    // known by the names of the files.
+    let agents = project.join("s-1").join("agents");
     fs::create_dir_all(&agents).unwrap();
     let start = common::now_ms() - 2 * 3_600_000;
     let mut first = Session::new("s-1", start);
