@@ -251,10 +251,7 @@ impl Metric {
             | Self::Budget
             | Self::Blind => return None,
         };
-        Some(match per_secs {
-            Some(per) => Value::new(sum * i128::from(per), i128::from(window_secs)),
-            None => Value::new(sum, 1),
-        })
+        Some(Value::of_sum(sum, window_secs, per_secs))
     }
 }
 
@@ -280,6 +277,14 @@ impl Value {
     /// A fraction; the denominator must be above zero.
     pub const fn new(num: i128, den: i128) -> Self {
         Self { num, den }
+    }
+
+    /// A sum over a window, as a rate if it is given per so many seconds.
+    pub fn of_sum(sum: Amount, window_secs: i64, per_secs: Option<i64>) -> Self {
+        match per_secs {
+            Some(per) => Self::new(sum * i128::from(per), i128::from(window_secs)),
+            None => Self::new(sum, 1),
+        }
     }
 
     /// A whole count.

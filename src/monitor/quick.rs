@@ -156,13 +156,8 @@ impl Quick {
         let scale = self.scale.as_ref().filter(|scale| !scale.is_mean)?;
         let (window, secs) = *scale.windows.get(step)?;
         let sum = |sums: &Sums| scale.part.read(sums) * scale.unit;
-        let is_clear = |left: Amount| {
-            let value = match scale.per_secs {
-                Some(per) => Value::new(left * i128::from(per), i128::from(secs)),
-                None => Value::new(left, 1),
-            };
-            value.is_clear_below(limit)
-        };
+        let is_clear =
+            |left: Amount| Value::of_sum(left, secs, scale.per_secs).is_clear_below(limit);
         let mut leaving = key.windows[window].leaving(sum);
         let (second, _) = leaving.find(|(_, left)| is_clear(*left))?;
         Some(second)

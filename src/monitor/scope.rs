@@ -536,7 +536,8 @@ impl Key {
     }
 
     /// The next second after `now` at which time alone changes something here: what is quiet may not stay so, and what is on may
-    /// end or be told again. `until_clear` says of what is on whether it goes on as it is until it is clear of a limit.
+    /// end or be told again. `until_clear` says of what is on whether it goes on as it is until it is clear of a limit, and which of
+    /// its windows decides.
     pub(super) fn next_change(
         &mut self,
         cache: &CacheTracker,
@@ -544,7 +545,7 @@ impl Key {
         pooled: Option<&[Baseline]>,
         forgets: bool,
         now: i64,
-        until_clear: impl Fn(&Alert, &Rule) -> Option<Amount>,
+        until_clear: impl Fn(&Alert, &Rule) -> Option<(usize, Amount)>,
     ) -> Option<i64> {
         let mut next = i64::MAX;
         let mut at = |second: Option<i64>| {
@@ -569,10 +570,8 @@ impl Key {
                 }));
                 at(self.stale_at(alert, rule));
             }
-            if let Some(limit) = until_clear(alert, rule)
-                && let Some(episode) = alert.open()
-            {
-                at(quick.clear_at(self, episode.step, limit));
+            if let Some((step, limit)) = until_clear(alert, rule) {
+                at(quick.clear_at(self, step, limit));
                 continue;
             }
             let looks_ahead = is_quiet && !is_pooled && quick.is_of_mean();

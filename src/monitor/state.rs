@@ -374,7 +374,7 @@ impl State {
         let until_clear = |alert: &Alert, rule: &Rule| {
             let episode = alert.open().filter(|_| rule.only_rises())?;
             self.is_settled(alert, rule)
-                .then(|| self.highest_limit(rule, episode))
+                .then(|| (episode.step, self.highest_limit(rule, episode)))
         };
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
