@@ -21,14 +21,16 @@ pub(super) struct Tried<'a> {
     pub(super) score: Option<Score>,
 }
 
-/// `12.3`, per day; `-` for less than a day.
-pub(super) fn per_day(n: u64, span_ms: i64) -> String {
-    let ms = u64::try_from(span_ms).unwrap_or(0);
-    if ms < 86_400_000 {
-        return "-".to_owned();
-    }
+/// `12.3`, per day; none for less than a day.
+fn rate(n: u64, span_ms: i64) -> Option<String> {
+    let ms = u64::try_from(span_ms).ok().filter(|ms| *ms >= 86_400_000)?;
     let tenths = (n * 864_000_000 + ms / 2) / ms;
-    format!("{}.{}", tenths / 10, tenths % 10)
+    Some(format!("{}.{}", tenths / 10, tenths % 10))
+}
+
+/// The same in a table, where `-` stands for none.
+pub(super) fn per_day(n: u64, span_ms: i64) -> String {
+    rate(n, span_ms).unwrap_or_else(|| "-".to_owned())
 }
 
 /// `87.5 %`; `-` of nothing.
@@ -80,11 +82,8 @@ pub(super) fn incidents(incidents: &[Incident], score: &Score) -> Vec<Vec<String
 pub(super) fn verdict(score: &Score, span_ms: i64) -> Vec<String> {
     let n = score.judged.len() as u64;
     let alarms = score.true_alarms + score.false_alarms;
-    let per_day = match per_day(score.false_alarms, span_ms) {
-        // The log is shorter than a day.
-        unknown if unknown == "-" => String::new(),
-        known => format!(", {known} a day"),
-    };
+    let rate = rate(score.false_alarms, span_ms);
+    let per_day = rate.map_or_else(String::new, |rate| format!(", {rate} a day"));
     let false_alarms = match score.false_alarms {
         1 => "1 false alarm".to_owned(),
         n => format!("{} false alarms", count(n)),
@@ -239,11 +238,9 @@ fn fold(rows: &[Vec<String>], axis: usize, n_axes: usize) -> Vec<Vec<String>> {
         .chunk_by(|row, next| row[axis] == next[axis])
         .map(|block| fold(block, axis + 1, n_axes))
         .collect();
+    let besides = |row: &Vec<String>, next: &Vec<String>| row[axis + 1..] == next[axis + 1..];
     let are_alike = |block: &Vec<Vec<String>>, next: &Vec<Vec<String>>| {
-        let besides = |rows: &Vec<Vec<String>>| -> Vec<Vec<String>> {
-            rows.iter().map(|row| row[axis + 1..].to_vec()).collect()
-        };
-        besides(block) == besides(next)
+        block.len() == next.len() && block.iter().zip(next).all(|(row, next)| besides(row, next))
     };
     let mut folded = Vec::new();
     for run in blocks.chunk_by(are_alike) {
@@ -474,6 +471,13 @@ pub(super) fn impact_object(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_no_rate_of_less_than_a_day() {
+        assert_eq!(rate(3, 2 * 86_400_000).as_deref(), Some("1.5"));
+        assert_eq!(rate(3, 86_400_000 - 1), None);
+        assert_eq!(rate(3, -1), None);
+    }
 
     #[test]
     fn many_settings_that_come_to_the_same_are_one_row() {
