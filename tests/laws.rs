@@ -394,7 +394,7 @@ proptest! {
         let looks = [
             "errors.metric=requests",
             "errors.below=1",
-            &format!("errors.window={windows}"),
+            "errors.window=[\"60s\", \"2m\", \"10m\", \"1h\"]",
         ];
         let said = |set: &[&str]| {
             let notices = told(&mut pipeline(set), &lines);

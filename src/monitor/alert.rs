@@ -498,6 +498,11 @@ impl Alert {
         }
     }
 
+    /// The last reading was of a value.
+    pub fn had_value(&self) -> bool {
+        !matches!(self.reading, Reading::Nothing | Reading::Stale)
+    }
+
     /// It may be due at any moment from now on, whatever its value: nobody has heard of it as it stands, and what keeps it from
     /// being told is known elsewhere.
     pub fn is_waiting(&self, now: Time, exposed: PicoUsd) -> bool {

@@ -457,6 +457,7 @@ impl State {
         let conversation = key.labels.conversation;
         let mut alert = std::mem::take(&mut key.alerts[slot]);
         let before = alert.phase;
+        let had_value = alert.had_value();
         let ended = alert.ended;
         alert.step(self.now, read.reading, rule, || {
             let key = &scope.keys[&id];
@@ -465,6 +466,10 @@ impl State {
             episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);
             episode
         });
+        // It had its value until now, however long ago that was looked at.
+        if let Some(episode) = alert.open_mut().filter(|_| had_value && !read.has_value) {
+            episode.last_value = self.now;
+        }
         if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
             episode.step = read.step;
             episode.last_value = self.now;
