@@ -517,6 +517,13 @@ impl Alert {
         self.phase == Phase::Firing && (told.over || told.at.is_none_or(may_be_told))
     }
 
+    /// The moment from which on it may be told again because it has grown.
+    pub fn grown_at(&self) -> Option<Time> {
+        let told = &self.open()?.told;
+        let at = told.at.filter(|_| !told.over)?;
+        Some(Time(at.0 + GROWTH_PAUSE_MS))
+    }
+
     /// The next moment at which time alone changes something.
     pub fn next_change(&self, rule: &Rule) -> Option<Time> {
         match self.phase {

@@ -564,10 +564,11 @@ impl Key {
             let is_quiet = alert.is_quiet();
             if !is_quiet {
                 // Ticks are whole seconds: the first one that is not before the moment.
-                let change = alert.next_change(rule);
-                at(change.map(|change| {
-                    change.0.div_euclid(1000) + i64::from(change.0.rem_euclid(1000) > 0)
-                }));
+                for change in [alert.next_change(rule), alert.grown_at()] {
+                    at(change.map(|change| {
+                        change.0.div_euclid(1000) + i64::from(change.0.rem_euclid(1000) > 0)
+                    }));
+                }
                 at(self.stale_at(alert, rule));
             }
             if let Some((step, limit)) = until_clear(alert, rule) {
