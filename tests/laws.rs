@@ -394,7 +394,7 @@ proptest! {
         let looks = [
             "errors.metric=requests",
             "errors.below=1",
-            "errors.window=[\"60s\", \"2m\", \"10m\", \"1h\"]",
+            &format!("errors.window={windows}"),
         ];
         let said = |set: &[&str]| {
             let notices = told(&mut pipeline(set), &lines);
