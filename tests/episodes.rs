@@ -185,7 +185,34 @@ fn a_run_whose_traffic_stops_is_closed_in_the_end() {
         tale.told
     );
     // Two hours after its last request, at 460 seconds.
-    assert!(ends.starts_with("7661s "), "{ends}");
+    assert!(ends.starts_with("7660s "), "{ends}");
+}
+
+/// The window that a mean fired on is clear, but a shorter one that has enough responses is not: it is not over.
+#[test]
+fn an_episode_goes_on_where_a_shorter_window_is_above_the_limit() {
+    let mut tale = Tale::new(&[
+        "request-cost.above=3",
+        "request-cost.window=[\"60s\", \"10m\"]",
+        "request-cost.min_requests=2",
+        "request-cost.for=\"0s\"",
+        "request-cost.keep_firing=\"0s\"",
+        "request-cost.enabled=true",
+        "cost-rate.enabled=false",
+    ]);
+    // Only the long window has two of them in it.
+    for (second, dollars) in [(0, 20), (120, 0), (241, 0), (302, 0), (363, 0), (424, 0)] {
+        tale.spend(second * SECOND, dollars);
+    }
+    // The short one has two as well when the first leaves the long one, whose mean falls to $1.14 then.
+    tale.spend(590 * SECOND, 4);
+    tale.spend(595 * SECOND, 4);
+    tale.tick(15 * MINUTE);
+    // The short one has two of them until 650 s, and decides for twice its length after that.
+    assert_eq!(
+        tale.told,
+        ["120s request-cost first", "770s request-cost resolved"]
+    );
 }
 
 #[test]
@@ -329,7 +356,7 @@ fn a_session_that_falls_silent_is_told_while_others_go_on() {
         }
         say("s-2");
     }
-    assert_eq!(tale.told, ["1081s silence first"]);
+    assert_eq!(tale.told, ["1080s silence first"]);
 }
 
 /// What is remembered of conversations does not grow with how many there have been.

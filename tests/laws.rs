@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -357,14 +357,22 @@ proptest! {
     }
 
     /// When a mean has to be looked at is worked out ahead. Another rule of the same key, which never fires, has it looked at each
-    /// time that anything leaves a window: that tells nothing more, and nothing sooner.
+    /// time that anything leaves a window, be it one of the mean's or not: that tells nothing more, and nothing sooner.
     #[test]
     fn a_mean_is_looked_at_as_often_as_it_takes(
         seed in any::<u64>(),
         limit in 10_u32..400,
         min_requests in 1_u32..8,
         learned in any::<bool>(),
+        windows in prop::sample::select(vec![vec![60, 600, 3600], vec![120], vec![60, 600]]),
+        others in prop::sample::select(vec![vec![], vec![180, 300], vec![60, 120, 420, 600, 7200]]),
     ) {
+        let of_secs = |windows: BTreeSet<u32>| {
+            let windows: Vec<String> = windows.iter().map(|secs| format!("\"{secs}s\"")).collect();
+            format!("[{}]", windows.join(", "))
+        };
+        let looked_at = of_secs(windows.iter().chain(&others).copied().collect());
+        let windows = of_secs(windows.into_iter().collect());
         // Far enough apart that something leaves a window between two of them, and some cost much more than others.
         let mut random = Random(seed);
         let mut at = TWO_O_CLOCK;
@@ -382,7 +390,6 @@ proptest! {
         } else {
             format!("request-cost.above=0.{limit:03}")
         };
-        let windows = "[\"60s\", \"10m\", \"1h\"]";
         let mean = [
             &limit,
             &format!("request-cost.window={windows}"),
@@ -394,7 +401,7 @@ proptest! {
         let looks = [
             "errors.metric=requests",
             "errors.below=1",
-            &format!("errors.window={windows}"),
+            &format!("errors.window={looked_at}"),
         ];
         let said = |set: &[&str]| {
             let notices = told(&mut pipeline(set), &lines);

@@ -524,6 +524,14 @@ impl Alert {
         Some(Time(at.0 + GROWTH_PAUSE_MS))
     }
 
+    /// The moment from which on it may begin again: it has just ended, and nothing has been read for a new one.
+    pub fn may_begin_again_at(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Closed { at } => Some(Time(at.0 + 1)),
+            _ => None,
+        }
+    }
+
     /// The next moment at which time alone changes something.
     pub fn next_change(&self, rule: &Rule) -> Option<Time> {
         match self.phase {

@@ -685,6 +685,7 @@ impl Evaluator {
                 _ => continue,
             }
             self.state.now = self.state.now.max(Time::from_secs(second));
+            self.state.pace.sample(self.state.now);
             self.end_periods();
             let scope = &mut self.scopes[index];
             self.state.sample(scope, id);

@@ -27,7 +27,7 @@ impl State {
             return (PicoUsd::ZERO, false);
         }
         let usual = self.pace.baseline.usual();
-        if !usual.is_learned() || !rule.by.is_empty() || !rule.filter.patterns.is_empty() {
+        if !usual.is_learned() || !is_beyond_usual(rule) {
             return (episode.exposed, true);
         }
         let ordinary = PicoUsd(usual.usual * i128::from(episode.minutes));
@@ -134,6 +134,14 @@ impl State {
             exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),
         ))
     }
+}
+
+/// Whether what an episode of a rule has cost is counted beyond what the whole stream usually costs.
+pub(super) fn is_beyond_usual(rule: &Rule) -> bool {
+    rule.metric.has_dollars()
+        && !rule.metric.is_about_cache()
+        && rule.by.is_empty()
+        && rule.filter.patterns.is_empty()
 }
 
 /// Whether a rule's alerts may explain those of others.

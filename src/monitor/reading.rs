@@ -341,50 +341,30 @@ fn read_window(
             odds: None,
         };
     };
-    // Each variant of the rule is asked with its own limit, as far as the answer leads anywhere: what is told and on goes on
-    // until it is clear, and what is not on need not be clear.
-    let ask = |matters: bool, holds: &dyn Fn(Amount) -> bool| match variants {
-        Some(_) if matters => decide(variants, rule, |rule| {
-            rule.limit_on(basis).is_some_and(holds)
-        }),
-        _ => holds(limit),
+    let against = Against {
+        variants,
+        key,
+        rule,
+        basis,
+        limit,
+        may_be_told: open.is_none_or(|episode| !episode.is_told_open()),
+        may_end: open.is_some(),
+        odds: rule.metric.is_about_cache().then(|| cache.odds(now)),
     };
-    let may_be_told = open.is_none_or(|episode| !episode.is_told_open());
-    let may_end = open.is_some();
-    // A share says nothing if it is that of a single large prompt, or if most of it was in the nature of things: first prompts,
-    // pauses, users that cannot be told apart.
-    let unread = total.eligible_prompt - total.eligible_read;
-    let avoidable = rule.metric != Metric::CacheMiss
-        || (total.missed * 2 >= unread
-            && total.affected >= MIN_AFFECTED
-            && !cache
-                .odds(now)
-                .may_be_chance(total.affected, total.eligible));
-    // A few ordinary misses of a large prompt soon cost more than the limit; that is no news unless it is much more.
-    let is_ordinary = rule.metric == Metric::CacheWaste
-        && !ask(may_be_told, &|limit| {
-            value_of(total.evident_waste, rule, secs).is_above(limit)
-        })
-        && !ask(may_be_told, &|limit| {
-            value.is_above(limit * ORDINARY_MISSES)
-        })
-        && cache
-            .odds(now)
-            .may_be_chance(total.affected, total.eligible);
-    let enough_waste = total.waste >= rule.min_waste && avoidable && !is_ordinary;
-    let little_waste = rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
-    let (breach, clear) = match rule.limit {
-        Limit::Below(_) => (value.is_below(limit), value.is_clear_above(limit)),
-        _ => (
-            ask(may_be_told, &|limit| value.is_above(limit)) && enough_waste,
-            ask(may_end, &|limit| value.is_clear_below(limit)) || little_waste,
-        ),
-    };
-    let reading = match (breach, clear) {
-        (true, _) => Reading::Breach,
-        (false, true) => Reading::Clear,
-        (false, false) => Reading::Between,
-    };
+    let mut reading = against.read(secs, value);
+    if reading == Reading::Clear && open.is_some() {
+        // The windows decide anew: where the first that can is over the limit, it goes on there.
+        let (other, value) = key.value(rule, None);
+        let value = value.filter(|_| other != step);
+        let again = Against {
+            may_be_told: true,
+            ..against
+        };
+        if value.is_some_and(|value| again.read(secs_of(other), value) == Reading::Breach) {
+            step = other;
+            reading = Reading::Breach;
+        }
+    }
     Read {
         reading,
         has_value: true,
@@ -392,6 +372,76 @@ fn read_window(
         basis,
         step,
         odds: None,
+    }
+}
+
+/// What the value of a window is held against.
+struct Against<'a> {
+    variants: Option<&'a Variants>,
+    key: &'a Key,
+    rule: &'a Rule,
+    basis: Basis,
+    limit: Amount,
+    /// Whether it leads anywhere that it is over the limit: what is told and on goes on until it is clear.
+    may_be_told: bool,
+    /// The same of being clear: what is not on need not be.
+    may_end: bool,
+    /// How often misses are chance, for rules about the cache.
+    odds: Option<Odds>,
+}
+
+impl Against<'_> {
+    /// Whether something holds of the limit. Each variant of the rule is asked with its own, as far as the answer leads anywhere.
+    fn ask(&self, matters: bool, holds: impl Fn(Amount) -> bool) -> bool {
+        match self.variants {
+            Some(_) if matters => decide(self.variants, self.rule, |rule| {
+                rule.limit_on(self.basis).is_some_and(&holds)
+            }),
+            _ => holds(self.limit),
+        }
+    }
+
+    /// The reading of a window of this length that has this value.
+    fn read(&self, secs: i64, value: Value) -> Reading {
+        let Self {
+            rule,
+            may_be_told,
+            may_end,
+            ..
+        } = *self;
+        let total = self.key.window(secs).map(|window| *window.total());
+        let total = total.unwrap_or_default();
+        let may_be_chance = || {
+            let odds = self.odds.as_ref();
+            odds.is_some_and(|odds| odds.may_be_chance(total.affected, total.eligible))
+        };
+        // A share says nothing if it is that of a single large prompt, or if most of it was in the nature of things: first
+        // prompts, pauses, users that cannot be told apart.
+        let unread = total.eligible_prompt - total.eligible_read;
+        let avoidable = rule.metric != Metric::CacheMiss
+            || (total.missed * 2 >= unread && total.affected >= MIN_AFFECTED && !may_be_chance());
+        // A few ordinary misses of a large prompt soon cost more than the limit; that is no news unless it is much more.
+        let is_ordinary = rule.metric == Metric::CacheWaste
+            && !self.ask(may_be_told, |limit| {
+                value_of(total.evident_waste, rule, secs).is_above(limit)
+            })
+            && !self.ask(may_be_told, |limit| value.is_above(limit * ORDINARY_MISSES))
+            && may_be_chance();
+        let enough_waste = total.waste >= rule.min_waste && avoidable && !is_ordinary;
+        let little_waste =
+            rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
+        let (breach, clear) = match rule.limit {
+            Limit::Below(_) => (value.is_below(self.limit), value.is_clear_above(self.limit)),
+            _ => (
+                self.ask(may_be_told, |limit| value.is_above(limit)) && enough_waste,
+                self.ask(may_end, |limit| value.is_clear_below(limit)) || little_waste,
+            ),
+        };
+        match (breach, clear) {
+            (true, _) => Reading::Breach,
+            (false, true) => Reading::Clear,
+            (false, false) => Reading::Between,
+        }
     }
 }
 

@@ -25,6 +25,11 @@ impl Time {
         self.0.div_euclid(1000)
     }
 
+    /// Ticks are whole seconds: the first one that is not before this moment.
+    pub const fn first_tick(self) -> i64 {
+        self.secs() + (self.0.rem_euclid(1000) > 0) as i64
+    }
+
     /// The whole minute that holds this moment.
     pub const fn minute(self) -> i64 {
         self.0.div_euclid(60_000)

@@ -517,8 +517,7 @@ impl Key {
 
     /// The second at which it is silent, if nothing comes.
     fn silent_at(&self, secs: i64) -> Option<i64> {
-        let from = self.silent_from(secs)?;
-        Some(from.0.div_euclid(1000) + 1)
+        self.silent_from(secs).map(Time::first_tick)
     }
 
     /// From which second on nothing is known here that any of the rules asks for. `None` if it is so already.
@@ -563,11 +562,13 @@ impl Key {
             }
             let is_quiet = alert.is_quiet();
             if !is_quiet {
-                // Ticks are whole seconds: the first one that is not before the moment.
-                for change in [alert.next_change(rule), alert.grown_at()] {
-                    at(change.map(|change| {
-                        change.0.div_euclid(1000) + i64::from(change.0.rem_euclid(1000) > 0)
-                    }));
+                let changes = [
+                    alert.next_change(rule),
+                    alert.grown_at(),
+                    alert.may_begin_again_at(),
+                ];
+                for change in changes {
+                    at(change.map(Time::first_tick));
                 }
                 at(self.stale_at(alert, rule));
             }
@@ -631,12 +632,10 @@ impl Key {
         let episode = alert.open().filter(|_| !ends_by_itself)?;
         let deciding = rule.windows.get(episode.step).copied().unwrap_or(0);
         let longest = rule.windows.last().copied().unwrap_or(0);
-        let thin = episode.last_value.secs() + 2 * deciding + 1;
-        let idle = self.last_record.secs() + 2 * longest + 1;
         Some(if rule.metric == Metric::MissRun {
-            idle
+            self.last_record.plus_secs(2 * longest).first_tick()
         } else {
-            thin
+            episode.last_value.plus_secs(2 * deciding).first_tick()
         })
     }
 }

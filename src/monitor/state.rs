@@ -17,7 +17,7 @@ use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
 use super::evaluator::is_session_cost;
 use super::metric::Metric;
-use super::notice::is_explaining;
+use super::notice::{is_beyond_usual, is_explaining};
 use super::reading::{Read, due, is_explained, read, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
@@ -122,9 +122,15 @@ impl Pace {
         }
     }
 
+    /// When the oldest minute that waits is sampled.
+    fn next_sample(&self) -> Option<i64> {
+        let minute = self.minutes.front()?;
+        Some(minute * 60 + 59 + 300)
+    }
+
     pub(super) fn sample(&mut self, now: Time) {
-        while let Some(minute) = self.minutes.front().copied()
-            && now.secs() >= minute * 60 + 59 + 300
+        while self.next_sample().is_some_and(|due| due <= now.secs())
+            && let Some(minute) = self.minutes.front().copied()
         {
             self.minutes.pop_front();
             let sample = self.window.total_at(minute * 60 + 59).0;
@@ -379,7 +385,13 @@ impl State {
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
         let expiry = is_restless.then(|| key.next_expiry(now)).flatten();
-        let next = change.into_iter().chain(expiry).min();
+        // What is usual changes what an episode has cost beyond it, and so whether it has grown.
+        let is_beyond_usual = |(alert, rule): (&Alert, &Arc<Rule>)| {
+            is_beyond_usual(rule) && alert.open().is_some_and(Episode::is_told_open)
+        };
+        let sample = self.pace.next_sample().filter(|due| *due > now);
+        let sample = sample.filter(|_| key.alerts.iter().zip(&scope.rules).any(is_beyond_usual));
+        let next = change.into_iter().chain(expiry).chain(sample).min();
         if let Some(next) = next
             && key.scheduled.is_none_or(|scheduled| next < scheduled)
         {
@@ -695,7 +707,7 @@ impl State {
                 let until = withheld.and_then(|(_, until)| until).max(again);
                 if let Some(key) = scope.keys.get_mut(&id) {
                     let known = key.retry.filter(|second| *second > self.now.secs());
-                    let retry = until.map(|until| until.secs() + 1);
+                    let retry = until.map(Time::first_tick);
                     key.retry = known.into_iter().chain(retry).min();
                 }
                 continue;
