@@ -11,7 +11,7 @@ use crate::config::Check;
 use crate::monitor::Time;
 use crate::parse::{Clock, Item, ParseOptions, Reader, Spare, Usage};
 use crate::run::Exit;
-use crate::sink::{Outlet, count, price_line};
+use crate::sink::{Outlet, counted, price_line};
 use crate::source::{Decode, InOrder, Line, SourceInfo};
 
 /// Lists each model in the logs with its price.
@@ -37,8 +37,7 @@ pub fn check_models(check: &Check, now: Time) -> Result<Exit> {
     for (name, n) in &names.seen {
         let (line, priced) = price_line(&check.prices, name);
         unpriced += u64::from(!priced);
-        let lines = if *n == 1 { "line" } else { "lines" };
-        out.extend([&line, " · ", &count(*n), " ", lines, "\n"]);
+        out.extend([&line, " · ", &counted(*n, "line"), "\n"]);
     }
     match Outlet::direct(io::stdout()).write(&out) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(e.into()),

@@ -12,7 +12,7 @@ use super::table::row;
 use crate::config::{Axis, Combination, write_duration};
 use crate::monitor::Time;
 use crate::price::PicoUsd;
-use crate::sink::{Number, clean, count, duration, rfc3339, usd};
+use crate::sink::{Number, clean, count, counted, duration, rfc3339, usd};
 
 /// What one choice of rules comes to.
 pub(super) struct Tried<'a> {
@@ -84,10 +84,7 @@ pub(super) fn verdict(score: &Score, span_ms: i64) -> Vec<String> {
     let alarms = score.true_alarms + score.false_alarms;
     let rate = rate(score.false_alarms, span_ms);
     let per_day = rate.map_or_else(String::new, |rate| format!(", {rate} a day"));
-    let false_alarms = match score.false_alarms {
-        1 => "1 false alarm".to_owned(),
-        n => format!("{} false alarms", count(n)),
-    };
+    let false_alarms = counted(score.false_alarms, "false alarm");
     let mut lines = vec![format!(
         "{} of {} incidents found (recall {}); {} of {} alerts during one (precision {}); {false_alarms}{per_day}",
         count(score.found()),

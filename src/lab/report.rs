@@ -13,7 +13,7 @@ use crate::config::{Options, Span};
 use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
-use crate::sink::{Clock, Style, count, duration, quantity};
+use crate::sink::{Clock, Style, count, counted, duration, quantity};
 use crate::source::{MAX_LINE_BYTES, SplitStats};
 
 /// Groups that are listed.
@@ -63,12 +63,8 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
         lines.push("NO DATA: there is no .jsonl, .ndjson or .log file there (rotated and compressed ones count too)".to_owned());
         return lines;
     }
-    let files = if *n_files == 1 {
-        "1 file".to_owned()
-    } else {
-        format!("{} files", count(*n_files as u64))
-    };
-    let files_and_lines = format!("{} of {files}", lines_of(counts.lines));
+    let files = counted(*n_files as u64, "file");
+    let files_and_lines = format!("{} of {files}", counted(counts.lines, "line"));
     if counts.lines == 0 {
         lines.push(format!("NO DATA: {files}, and not one line in it"));
     } else if span.since.is_some() || span.until.is_some() {
@@ -100,28 +96,10 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
     lines
 }
 
-/// `1 line`, `1,234 lines`.
-fn lines_of(n: u64) -> String {
-    if n == 1 {
-        "1 line".to_owned()
-    } else {
-        format!("{} lines", count(n))
-    }
-}
-
-/// `1 response`, `1,234 responses`.
-fn responses(n: u64) -> String {
-    if n == 1 {
-        "1 response".to_owned()
-    } else {
-        format!("{} responses", count(n))
-    }
-}
-
 /// Lines that are not counted, and why; the first bad ones by place.
 fn what_lines_were(counts: &LineCounts, stats: SplitStats) -> Vec<String> {
     let mut lines = Vec::new();
-    let all = lines_of(counts.lines);
+    let all = counted(counts.lines, "line");
     for (reason, n) in &counts.skipped {
         lines.push(format!(
             "not counted, {} of {all}: {}",
@@ -133,7 +111,7 @@ fn what_lines_were(counts: &LineCounts, stats: SplitStats) -> Vec<String> {
         let mib = MAX_LINE_BYTES >> 20;
         lines.push(format!(
             "skipped: {} over {mib} MiB",
-            lines_of(stats.oversize_lines)
+            counted(stats.oversize_lines, "line")
         ));
     }
     if counts.bad > 0 {
@@ -190,14 +168,11 @@ impl Report<'_> {
             1 => ", 1 copy counted once".to_owned(),
             n => format!(", {} copies counted once", count(n)),
         };
-        let files = match self.coverage.n_files {
-            1 => "1 file".to_owned(),
-            n => format!("{} files", count(n as u64)),
-        };
+        let files = counted(self.coverage.n_files as u64, "file");
         format!(
             "{} in {} of {files}{copies}",
-            responses(self.totals.records),
-            lines_of(self.coverage.counts.lines),
+            counted(self.totals.records, "response"),
+            counted(self.coverage.counts.lines, "line"),
         )
     }
 
@@ -260,7 +235,7 @@ impl Report<'_> {
                 "an input count smaller than its cache counts, taken as without them (--otel-input exclusive)",
             ),
         ];
-        let all = responses(totals.records);
+        let all = counted(totals.records, "response");
         let mut lines: Vec<String> = known
             .iter()
             .filter(|(n, _)| *n > 0)
@@ -299,8 +274,7 @@ impl Report<'_> {
         let totals = self.totals;
         let runs = match totals.reconciled {
             0 => return None,
-            1 => "1 run".to_owned(),
-            n => format!("{} runs", count(n)),
+            n => counted(n, "run"),
         };
         let bound = if totals.reconciled_unpriced + totals.reconciled_assumed > 0 {
             "≥ "

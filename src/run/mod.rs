@@ -35,7 +35,7 @@ use crate::parse::is_complete;
 use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
 
 use crate::sink::{
-    BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, duration,
+    BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, counted, duration,
     kill_running_hook,
 };
 
@@ -392,11 +392,7 @@ impl<'a> Tail<'a> {
     fn rules_line(&self) -> String {
         let evaluator = &self.pipeline.evaluator;
         let n = evaluator.n_rules();
-        let rules = if n == 1 {
-            "1 rule".to_owned()
-        } else {
-            format!("{n} rules")
-        };
+        let rules = counted(n as u64, "rule");
         match evaluator.learning().as_slice() {
             [] => rules,
             [one] => format!(
@@ -688,11 +684,7 @@ impl<'a> Tail<'a> {
         };
         let totals = self.pipeline.evaluator.totals().clone();
         let alerts: u64 = totals.alerts_by_rule.values().sum();
-        let alerts = if alerts == 1 {
-            "1 alert".to_owned()
-        } else {
-            format!("{} alerts", count(alerts))
-        };
+        let alerts = counted(alerts, "alert");
         let so_far = if self.keeper.is_some() {
             ", with all before it"
         } else {
@@ -789,19 +781,14 @@ pub(crate) fn summary_fields(
 /// `10,337 responses, ≥ $615.05 at list price`.
 fn spent(totals: &Totals) -> String {
     let bound = if totals.is_lower_bound() { "≥ " } else { "" };
-    let responses = if totals.records == 1 {
-        "1 response".to_owned()
-    } else {
-        format!("{} responses", count(totals.records))
-    };
+    let responses = counted(totals.records, "response");
     format!("{responses}, {bound}{} at list price", totals.cost)
 }
 
 fn files_line(n: usize) -> String {
     match n {
         0 => "0 files (none there yet)".to_owned(),
-        1 => "1 file".to_owned(),
-        n => format!("{} files", count(n as u64)),
+        n => counted(n as u64, "file"),
     }
 }
 

@@ -8,6 +8,7 @@ use super::json::JsonSink;
 use super::mute::MuteFile;
 use super::outlet::{Outlet, stdout_is_gone};
 use super::printer::{Printer, Style};
+use super::text::counted;
 use super::{Mode, Sink, Told};
 use crate::monitor::{Notice, Reason, Time};
 
@@ -110,9 +111,13 @@ impl Sinks {
         let (minute, n) = std::mem::take(&mut self.minute);
         let truncated = n.saturating_sub(PER_MINUTE);
         if truncated > 0 {
-            self.printer.line(&format!(
-                "{truncated} more notices in that minute; the hook, and replay, have them all"
-            ));
+            let more = counted(truncated, "more notice");
+            let (who, have) = match &self.hook {
+                Some(_) => ("the hook, and replay,", "have"),
+                None => ("replay", "has"),
+            };
+            self.printer
+                .line(&format!("{more} in that minute; {who} {have} them all"));
             if let Some(json) = &self.json {
                 let _ = json.truncated(truncated, Time::from_secs(minute * 60 + 59));
             }

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::json::{decimal, episode, rfc3339};
 use super::outlet::Outlet;
 use super::payload::Payload;
-use super::text::{Clock, clean, headline, unit};
+use super::text::{Clock, clean, counted, headline, unit};
 use super::{Sink, Told};
 use crate::monitor::{Notice, Reason};
 use crate::price::PicoUsd;
@@ -296,8 +296,9 @@ fn work(shared: &Shared, options: &HookOptions, messages: &Outlet) {
             let _ = messages.write(&format!("claude-tokmon: {text}\n"));
         };
         if dropped > 0 {
+            let lost = counted(dropped, "notice");
             say(format!(
-                "the hook is too slow: {dropped} notices did not fit its queue"
+                "the hook is too slow: {lost} did not fit its queue"
             ));
         }
         let outcome = try_run(options, &job, shared);

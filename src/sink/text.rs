@@ -68,6 +68,12 @@ pub fn count(n: u64) -> String {
     thousands(u128::from(n))
 }
 
+/// So many of something, for people: `1 line`, `12,345 lines`.
+pub fn counted(n: u64, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", count(n))
+}
+
 /// A large number in short: `300`, `45.2k`, `1.31M`.
 pub fn quantity(n: u64) -> String {
     match n {
