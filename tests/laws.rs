@@ -418,22 +418,26 @@ proptest! {
         seed in any::<u64>(),
         cost in 1_u32..400,
         tokens in 1_u32..400,
-        window in proptest::sample::select(vec!["60s", "5m", "10m"]),
+        window in proptest::sample::select(vec!["[\"60s\"]", "[\"5m\"]", "[\"10m\"]", "[\"60s\", \"10m\"]"]),
+        min_requests in 1_u32..5,
         keep in proptest::sample::select(vec!["0s", "30s", "5m"]),
         burns in any::<bool>(),
     ) {
         let lines = if burns { burning(seed, 45) } else { lines_of(&traffic(seed, 300)) };
         let set = [
             &format!("cost-rate.above=0.{cost:03}"),
-            &format!("cost-rate.window=\"{window}\""),
+            &format!("cost-rate.window={window}"),
+            &format!("cost-rate.min_requests={min_requests}"),
             &format!("cost-rate.keep_firing=\"{keep}\""),
             &format!("token-spike.above={tokens}00"),
             &format!("token-spike.keep_firing=\"{keep}\""),
             "token-spike.times_usual=0",
             "token-spike.floor=0",
             "token-spike.for=\"2s\"",
+            "silence.enabled=true",
+            "silence.silent_for=\"40s\"",
         ];
-        let looks = ["errors.metric=requests", "errors.below=1", "errors.window=[\"60s\", \"5m\", \"10m\", \"1h\"]"];
+        let looks = ["errors.metric=requests", "errors.below=1", "errors.window=[\"60s\", \"2m\", \"5m\", \"7m\", \"10m\", \"1h\"]"];
         let said = |set: &[&str]| json(&told(&mut pipeline(set), &lines));
         prop_assert_eq!(said(&set), said(&[&set[..], &looks].concat()));
     }

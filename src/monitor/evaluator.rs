@@ -164,6 +164,7 @@ impl Evaluator {
                 silenced: BTreeSet::new(),
                 outspoken: BTreeSet::new(),
                 voices: Voices::default(),
+                released: None,
                 variants: None,
             },
             budgets,
@@ -674,7 +675,19 @@ impl Evaluator {
 
     /// Runs all ticks up to a moment. Time never goes back.
     pub fn advance(&mut self, to: Time) {
-        while let Some(Reverse((second, index, id))) = self.state.timers.peek().copied() {
+        loop {
+            let timer = self.state.timers.peek().copied();
+            let is_next = |second: &i64| timer.is_none_or(|Reverse((next, ..))| *second <= next);
+            if let Some(second) = self.state.released.filter(is_next) {
+                if Time::from_secs(second) > to {
+                    break;
+                }
+                self.release(second);
+                continue;
+            }
+            let Some(Reverse((second, index, id))) = timer else {
+                break;
+            };
             if Time::from_secs(second) > to {
                 break;
             }
@@ -684,9 +697,7 @@ impl Evaluator {
                 Some(key) if key.scheduled == Some(second) => key.scheduled = None,
                 _ => continue,
             }
-            self.state.now = self.state.now.max(Time::from_secs(second));
-            self.state.pace.sample(self.state.now);
-            self.end_periods();
+            self.enter(second);
             let scope = &mut self.scopes[index];
             self.state.sample(scope, id);
             self.state.evaluate(index, scope, id, None);
@@ -702,6 +713,27 @@ impl Evaluator {
         }
         self.state.pace.sample(self.state.now);
         self.end_periods();
+    }
+
+    /// Time comes to a second.
+    fn enter(&mut self, second: i64) {
+        self.state.now = self.state.now.max(Time::from_secs(second));
+        self.state.pace.sample(self.state.now);
+        self.end_periods();
+    }
+
+    /// One of those that spoke for others has ended: looks at all that was withheld.
+    fn release(&mut self, second: i64) {
+        self.state.released = None;
+        if self.scopes.iter().all(|scope| scope.withheld.is_empty()) {
+            return;
+        }
+        self.enter(second);
+        for (index, scope) in self.scopes.iter_mut().enumerate() {
+            for id in std::mem::take(&mut scope.withheld) {
+                self.state.evaluate(index, scope, id, None);
+            }
+        }
     }
 
     /// A first response is due by then, though none ever came: until then nothing is silent, after it everything that is

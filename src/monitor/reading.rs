@@ -323,9 +323,10 @@ fn read_window(
         .map(|episode| episode.limit)
         .or_else(|| rule.limit_on(basis));
     // Too little can only be said of a window that has been watched from end to end.
-    let young =
-        matches!(rule.limit, Limit::Below(_)) && now.millis_since(key.first_record) < secs * 1000;
-    let value = value.filter(|_| !young);
+    let is_young = |secs: i64| {
+        matches!(rule.limit, Limit::Below(_)) && now.millis_since(key.first_record) < secs * 1000
+    };
+    let value = value.filter(|_| !is_young(secs));
     let (Some(value), Some(limit)) = (value, limit) else {
         let reading = if stale {
             Reading::Stale
@@ -355,7 +356,7 @@ fn read_window(
     if reading == Reading::Clear && open.is_some() {
         // The windows decide anew: where the first that can is over the limit, it goes on there.
         let (other, value) = key.value(rule, None);
-        let value = value.filter(|_| other != step);
+        let value = value.filter(|_| other != step && !is_young(secs_of(other)));
         let again = Against {
             may_be_told: true,
             ..against

@@ -3,7 +3,7 @@
 //! Knows what one key has seen. What other keys, scopes or the cache know is handed in by the evaluator.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -44,6 +44,8 @@ pub(super) struct Scope {
     /// The same rules as they are asked whether all is quiet: of variants the most sensitive.
     pub(super) asked: Asked,
     pub(super) keys: FxHashMap<u64, Key>,
+    /// Those with a notice that is withheld because others speak.
+    pub(super) withheld: BTreeSet<u64>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
     pub(super) other: Vec<Window>,
@@ -143,6 +145,7 @@ impl Scope {
             rules: Vec::new(),
             asked: Asked::default(),
             keys: FxHashMap::default(),
+            withheld: BTreeSet::new(),
             max_keys,
             other: Vec::new(),
             pooled: pooled.then(Vec::new),
