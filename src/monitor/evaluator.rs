@@ -164,7 +164,6 @@ impl Evaluator {
                 silenced: BTreeSet::new(),
                 outspoken: BTreeSet::new(),
                 voices: Voices::default(),
-                released: None,
                 variants: None,
             },
             budgets,
@@ -678,7 +677,7 @@ impl Evaluator {
         loop {
             let timer = self.state.timers.peek().copied();
             let is_next = |second: &i64| timer.is_none_or(|Reverse((next, ..))| *second <= next);
-            if let Some(second) = self.state.released.filter(is_next) {
+            if let Some(second) = self.state.voices.released_at().filter(is_next) {
                 if Time::from_secs(second) > to {
                     break;
                 }
@@ -724,7 +723,7 @@ impl Evaluator {
 
     /// One of those that spoke for others has ended: looks at all that was withheld.
     fn release(&mut self, second: i64) {
-        self.state.released = None;
+        self.state.voices.note_look();
         if self.scopes.iter().all(|scope| scope.withheld.is_empty()) {
             return;
         }

@@ -67,9 +67,6 @@ pub(super) struct State {
     /// Rules about spending that keep quiet because another one speaks.
     pub(super) outspoken: BTreeSet<Arc<str>>,
     pub(super) voices: Voices,
-    /// The second in which one of those that spoke has ended: what was withheld for it may be due.
-    #[serde(skip)]
-    pub(super) released: Option<i64>,
     /// Other limits that one of the rules stands for.
     #[serde(skip)]
     pub(super) variants: Option<Variants>,
@@ -553,7 +550,12 @@ impl State {
             .filter(|_| was_told)
         {
             episode.was_told(Reason::Resolved, self.now, exposed);
-            self.note_voice(&scope.rules[slot], notice.episode, Reason::Resolved);
+            self.voices.note(
+                &scope.rules[slot],
+                notice.episode,
+                Reason::Resolved,
+                self.now,
+            );
         }
         self.ended_unheard.push(Notice {
             missed: !was_told,
@@ -731,7 +733,7 @@ impl State {
             if matches!(reason, Reason::First | Reason::StillFiring) {
                 self.count_alert(rule);
             }
-            self.note_voice(rule, episode_id, reason);
+            self.voices.note(rule, episode_id, reason, self.now);
             let notice = self.notice(scope, id, slot, reason);
             self.notices.push(notice);
             if is_explaining(rule) && reason == Reason::Resolved {
@@ -740,14 +742,6 @@ impl State {
             if !self.voices.any_about_spending() {
                 self.outspoken.clear();
             }
-        }
-    }
-
-    /// Notes a notice among those that speak for others.
-    fn note_voice(&mut self, rule: &Rule, episode: u64, reason: Reason) {
-        self.voices.note(rule, episode, reason, self.now);
-        if reason == Reason::Resolved {
-            self.released = self.released.or(Some(self.now.first_tick()));
         }
     }
 

@@ -50,9 +50,12 @@ const BETWEEN_REPEATS_MS: i64 = 10 * 60_000;
 /// All that are speaking.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Voices {
-    voices: Vec<Voice>,
+    speaking: Vec<Voice>,
     /// When notices about money were given, in the last quarter of an hour.
     recent: VecDeque<Time>,
+    /// When one of them ended: what was withheld for it may be due.
+    #[serde(skip)]
+    released: Option<Time>,
 }
 
 /// Why an episode is not told.
@@ -77,7 +80,11 @@ impl Voices {
         is_grave: bool,
         now: Time,
     ) -> Option<(Withheld, Option<Time>)> {
-        let others = || self.voices.iter().filter(|voice| voice.episode != episode);
+        let others = || {
+            self.speaking
+                .iter()
+                .filter(|voice| voice.episode != episode)
+        };
         let is_one_of_many = rule
             .by
             .iter()
@@ -135,7 +142,7 @@ impl Voices {
     pub(super) fn repeat_withheld(&self, rule: &Rule, episode: u64, now: Time) -> Option<Time> {
         about(rule)?;
         let others = self
-            .voices
+            .speaking
             .iter()
             .filter(|voice| voice.episode != episode && voice.about.is_some());
         let until = others
@@ -168,12 +175,15 @@ impl Voices {
             self.recent.push_back(now);
         }
         let known = self
-            .voices
+            .speaking
             .iter()
             .position(|voice| voice.episode == episode);
-        let first = known.map_or(now, |at| self.voices.swap_remove(at).first);
+        let first = known.map_or(now, |at| self.speaking.swap_remove(at).first);
+        if known.is_some() && reason == Reason::Resolved {
+            self.released.get_or_insert(now);
+        }
         if !matches!(reason, Reason::Resolved) && !rule.metric.is_announcement() {
-            self.voices.push(Voice {
+            self.speaking.push(Voice {
                 episode,
                 rule: Arc::clone(&rule.name),
                 about: about(rule),
@@ -186,10 +196,10 @@ impl Voices {
 
     /// Nobody heard a notice of this episode: it speaks for none, and counts as none.
     pub(super) fn unhear(&mut self, episode: u64) {
-        let Some(at) = self.voices.iter().position(|v| v.episode == episode) else {
+        let Some(at) = self.speaking.iter().position(|v| v.episode == episode) else {
             return;
         };
-        let voice = self.voices.swap_remove(at);
+        let voice = self.speaking.swap_remove(at);
         if let Some(at) = self.recent.iter().rposition(|at| *at == voice.last) {
             self.recent.remove(at);
         }
@@ -197,23 +207,33 @@ impl Voices {
 
     /// The clock was wrong by so much.
     pub(super) fn shift(&mut self, ms: i64) {
-        for voice in &mut self.voices {
+        for voice in &mut self.speaking {
             voice.first.shift(ms);
             voice.last.shift(ms);
         }
-        for at in &mut self.recent {
+        for at in self.recent.iter_mut().chain(&mut self.released) {
             at.shift(ms);
         }
     }
 
+    /// The first tick at which what was withheld is to be looked at, because one that spoke has ended.
+    pub(super) fn released_at(&self) -> Option<i64> {
+        self.released.map(Time::first_tick)
+    }
+
+    /// What was withheld is looked at now.
+    pub(super) fn note_look(&mut self) {
+        self.released = None;
+    }
+
     /// Nobody speaks.
     pub(super) fn clear(&mut self) {
-        self.voices.clear();
+        self.speaking.clear();
     }
 
     /// Whether a rule about spending speaks.
     pub(super) fn any_about_spending(&self) -> bool {
-        self.voices
+        self.speaking
             .iter()
             .any(|voice| voice.about == Some(About::Spending))
     }
@@ -295,5 +315,21 @@ mod tests {
         voices.note(&cost, 9, Reason::First, at(120));
         let another = rule("mine", Metric::Cost, Severity::Critical);
         assert!(voices.withheld(&another, 10, true, at(130)).is_some());
+    }
+
+    #[test]
+    fn what_is_withheld_is_released_when_one_that_spoke_ends() {
+        let mut voices = Voices::default();
+        let cost = rule("cost-rate", Metric::Cost, Severity::Critical);
+        voices.note(&cost, 1, Reason::First, Time(60_000));
+        // It never spoke.
+        voices.note(&cost, 2, Reason::Resolved, Time(61_500));
+        assert_eq!(voices.released_at(), None);
+        voices.note(&cost, 1, Reason::Resolved, Time(62_500));
+        assert_eq!(voices.released_at(), Some(63));
+        voices.shift(-10_000);
+        assert_eq!(voices.released_at(), Some(53));
+        voices.note_look();
+        assert_eq!(voices.released_at(), None);
     }
 }
