@@ -120,7 +120,7 @@ pub(super) struct Key {
     pub(super) names: Names,
     /// Minutes with traffic that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
-    /// When a notice that was withheld may be due.
+    /// When it is to be looked at again: a notice that was withheld may be due, or a limit has fallen.
     pub(super) retry: Option<i64>,
     /// How far means are from their limits; empty if that is not known.
     #[serde(skip)]
@@ -615,6 +615,13 @@ impl Key {
         }
         self.rooms = rooms;
         next
+    }
+
+    /// Has it looked at again at the first tick from then on, if nothing before that does.
+    pub(super) fn look_again_at(&mut self, now: Time, then: Time) {
+        let known = self.retry.filter(|second| *second > now.secs());
+        let then = then.first_tick();
+        self.retry = Some(known.map_or(then, |known| known.min(then)));
     }
 
     /// What is known of means holds no longer: a limit has changed, or what came was not counted off.

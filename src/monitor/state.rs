@@ -511,6 +511,8 @@ impl State {
             key.alerts[slot] = alert;
             if let Some(samples) = held {
                 key.forget_rooms();
+                // It was asked with the limit before.
+                key.look_again_at(self.now, Time(self.now.0 + 1));
                 let baseline = match &mut scope.pooled {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
@@ -706,10 +708,8 @@ impl State {
                 }
                 let until = withheld.and_then(|(_, until)| until).max(again);
                 scope.withheld.insert(id);
-                if let Some(key) = scope.keys.get_mut(&id) {
-                    let known = key.retry.filter(|second| *second > self.now.secs());
-                    let retry = until.map(Time::first_tick);
-                    key.retry = known.into_iter().chain(retry).min();
+                if let (Some(key), Some(until)) = (scope.keys.get_mut(&id), until) {
+                    key.look_again_at(self.now, until);
                 }
                 continue;
             }
