@@ -347,7 +347,7 @@ proptest! {
         together.evaluator.stand_for(variants);
         together.evaluator.go_live();
         let said = told(&mut together);
-        let kept = together.evaluator.kept().unwrap();
+        let kept = together.evaluator.kept(0).unwrap();
         prop_assert!(!kept.is_empty());
         for n in &all[kept] {
             let mut alone = with(n);
@@ -740,7 +740,7 @@ fn limits_part_where_an_episode_ends_for_one_of_them() {
         .evaluator
         .stand_for(limits.iter().map(|limit| rule(with(limit))).collect());
     assert_eq!(told(&mut together), alone[1]);
-    let kept = together.evaluator.kept().unwrap();
+    let kept = together.evaluator.kept(0).unwrap();
     let same = (0..limits.len()).filter(|n| alone[*n] == alone[1]);
     assert!(kept.eq(same), "{alone:?}");
 }

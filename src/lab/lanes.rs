@@ -1,9 +1,11 @@
 //! Many settings tried in one pass over a log.
 //!
-//! Lines are read, parsed, priced and told from copies once. Settings that differ in one number of one limit share an evaluator
-//! for as long as they all lead to the same; where they would part, those that differ begin again from where the batch began.
+//! Lines are read, parsed, priced and told from copies once. Settings that differ in one number of one limit are judged as one
+//! for as long as they all lead to the same; where they would part, those that differ begin again from where the batch began. What
+//! does not depend on them they go on sharing, where the evaluator can.
 //! Knows neither what is varied for nor what is made of it.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -27,30 +29,40 @@ enum Feed {
     Seen(Seen),
 }
 
-/// Settings on their way through the log, which have all led to the same so far.
+/// Settings that have all led to the same so far.
 #[derive(Clone)]
-struct Lane {
-    evaluator: Evaluator,
+struct Course {
     episodes: Episodes,
     kin: Kin,
 }
 
+/// Settings on their way through the log. Those that an evaluator can tell apart share it.
+#[derive(Clone)]
+struct Lane {
+    evaluator: Evaluator,
+    /// One for each of its tellers.
+    courses: Vec<Course>,
+    /// Lanes that see the same are of one family.
+    family: usize,
+}
+
+/// Some of the settings of a course.
+type Part = (usize, Range<usize>);
+
 impl Lane {
-    fn new(kin: Kin, rules: Vec<Rule>, settings: &Settings, is_live: bool) -> Self {
+    fn new(kin: Kin, rules: Vec<Rule>, settings: &Settings, family: usize) -> Self {
         let mut evaluator = Evaluator::new(Settings {
             rules,
             ..settings.clone()
         });
-        if is_live {
-            evaluator.go_live();
-        }
         if kin.len() > 1 {
             evaluator.stand_for(kin.variants.clone());
         }
+        let episodes = Episodes::default();
         Self {
             evaluator,
-            episodes: Episodes::default(),
-            kin,
+            courses: vec![Course { episodes, kin }],
+            family,
         }
     }
 
@@ -63,47 +75,113 @@ impl Lane {
     }
 
     fn note(&mut self) {
-        let notices = self.evaluator.take_notices();
-        if !notices.is_empty() {
-            self.episodes.note(&notices);
+        if !self.evaluator.has_notices() {
+            return;
+        }
+        for (n, course) in self.courses.iter_mut().enumerate() {
+            course.episodes.note(&self.evaluator.take_notices_of(n));
         }
     }
 
-    /// Goes on with a part of its settings only.
-    fn narrow(&mut self, part: Range<usize>) {
-        self.kin = self.kin.part(part);
-        self.evaluator.stand_for(self.kin.variants.clone());
+    /// Goes on with these settings only.
+    fn narrow(&mut self, parts: &[Part]) {
+        let courses = parts.iter().map(|(n, part)| {
+            let course = &self.courses[*n];
+            Course {
+                episodes: course.episodes.clone(),
+                kin: course.kin.part(part.clone()),
+            }
+        });
+        self.courses = courses.collect();
+        let tellers = parts.iter().zip(&self.courses);
+        let rules = tellers.map(|((n, _), course)| (*n, course.kin.variants.clone()));
+        self.evaluator.part(rules.collect());
     }
 
     /// Takes in a batch. Gives the settings that it would have led elsewhere, as they were before it.
     fn pass(&mut self, batch: &[Feed]) -> Vec<Self> {
-        let before = (self.kin.len() > 1).then(|| self.clone());
+        let may_part = self.courses.iter().any(|course| course.kin.len() > 1);
+        let before = may_part.then(|| self.clone());
         for feed in batch {
             self.feed(feed);
         }
-        let (Some(before), Some(kept)) = (before, self.evaluator.kept()) else {
+        let Some(before) = before else {
             return Vec::new();
         };
-        if kept.len() == self.kin.len() {
+        let (mut kept, mut others): (Vec<Part>, Vec<Part>) = Default::default();
+        for (n, course) in self.courses.iter().enumerate() {
+            let all = 0..course.kin.len();
+            let alike = self.evaluator.kept(n).unwrap_or_else(|| all.clone());
+            let parts = [all.start..alike.start, alike.end..all.end];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            others.extend(parts.map(|part| (n, part)));
+            kept.push((n, alike));
+        }
+        if others.is_empty() {
             return Vec::new();
         }
-        let others = [0..kept.start, kept.end..self.kin.len()];
-        self.narrow(kept);
-        let others = others.into_iter().filter(|part| !part.is_empty());
-        let other = |part| {
+        self.narrow(&kept);
+        let apart = if self.evaluator.is_shared() {
+            others.len()
+        } else {
+            1
+        };
+        let other = |parts: &[Part]| {
             let mut lane = before.clone();
-            lane.narrow(part);
+            lane.narrow(parts);
             lane
         };
-        others.map(other).collect()
+        others.chunks(apart).map(other).collect()
+    }
+
+    /// Goes on with the settings of another lane, which has seen the same, as well.
+    fn absorb(&mut self, other: Self) {
+        self.courses.extend(other.courses);
+        self.evaluator.absorb(other.evaluator);
     }
 
     fn finish(mut self) -> impl Iterator<Item = (usize, Episodes)> {
         self.evaluator.stop();
         self.note();
-        let choices = self.kin.choices.into_iter();
-        choices.map(move |choice| (choice, self.episodes.clone()))
+        self.courses.into_iter().flat_map(|course| {
+            let Course { episodes, kin } = course;
+            let choices = kin.choices.into_iter();
+            choices.map(move |choice| (choice, episodes.clone()))
+        })
     }
+}
+
+/// So many courses are worth a thread of their own, which has to judge all the rest once more.
+const COURSES_PER_THREAD: usize = 16;
+
+/// Puts lanes together that have seen the same, as far as there are no threads for more.
+fn join(lanes: Vec<Lane>, threads: usize) -> Vec<Lane> {
+    let n_families = 1 + lanes.iter().map(|lane| lane.family).max().unwrap_or(0);
+    let mut families: Vec<Vec<Lane>> = (0..n_families).map(|_| Vec::new()).collect();
+    for lane in lanes {
+        families[lane.family].push(lane);
+    }
+    let mut joined = Vec::new();
+    for mut family in families {
+        if !family
+            .first()
+            .is_some_and(|lane| lane.evaluator.is_shared())
+        {
+            joined.extend(family);
+            continue;
+        }
+        family.sort_by_key(|lane| Reverse(lane.courses.len()));
+        let courses: usize = family.iter().map(|lane| lane.courses.len()).sum();
+        let most = (threads / n_families).min(1 + courses / COURSES_PER_THREAD);
+        let others = family.split_off(most.max(1).min(family.len()));
+        for other in others {
+            if let Some(least) = family.iter_mut().min_by_key(|lane| lane.courses.len()) {
+                least.absorb(other);
+            }
+        }
+        joined.extend(family);
+    }
+    joined
 }
 
 /// Ends the silence in which an evaluator has only learned.
@@ -138,7 +216,10 @@ fn pass(lanes: Vec<Lane>, batch: &[Feed], threads: usize) -> Vec<Lane> {
         }
         work();
     });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+    join(
+        done.into_inner().unwrap_or_else(PoisonError::into_inner),
+        threads,
+    )
 }
 
 /// All lanes, on all cores.
@@ -152,9 +233,13 @@ impl Lanes {
     /// Lanes for these choices of rules. With `is_live` they speak from the start, else from [`begin`](Self::begin) on.
     pub(super) fn new(choices: &[Vec<Rule>], settings: &Settings, is_live: bool) -> Self {
         let mut lanes: Vec<Lane> = Vec::new();
-        for kin in families(choices) {
+        for (family, kin) in families(choices).into_iter().enumerate() {
             let rules = choices[kin.choices[0]].clone();
-            lanes.push(Lane::new(kin, rules, settings, is_live));
+            let mut lane = Lane::new(kin, rules, settings, family);
+            if is_live {
+                lane.evaluator.go_live();
+            }
+            lanes.push(lane);
         }
         if lanes.is_empty() {
             return Self {

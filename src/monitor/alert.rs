@@ -1,7 +1,7 @@
-//! The life of an alert: when it begins, goes on and ends, and which of that is worth telling.
+//! The life of an alert: when it begins, goes on and ends.
 //!
-//! Deciding is not telling: [`Alert::step`] moves the state, [`Alert::due`] names the reason for a notice. Time comes in as an
-//! argument; values, windows and sinks are not known here.
+//! Judging is not telling: [`Alert::step`] moves the state, and [`Told`](super::told::Told) knows which of it is worth a notice. Time
+//! comes in as an argument; values, windows and sinks are not known here.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -11,56 +11,16 @@ use super::baseline::{Amount, Usual};
 use super::cache::{Cause, Miss, Odds};
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
+use super::told::Reason;
 use crate::price::PicoUsd;
 
-const MINUTE_MS: i64 = 60_000;
-
-/// Pauses between repeats: each is counted from the notice before. The last one goes on for ever.
-const REPEAT_MINUTES: [i64; 5] = [15, 30, 60, 120, 240];
-
-/// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes.
-const GROWTH: i128 = 4;
-const GROWTH_PAUSE_MS: i64 = 5 * MINUTE_MS;
+pub(super) const MINUTE_MS: i64 = 60_000;
 
 /// An alert that fires again this soon after it resolved is the same episode, and says so at most this often.
-const REOPEN_MS: i64 = 15 * MINUTE_MS;
+pub(super) const REOPEN_MS: i64 = 15 * MINUTE_MS;
 
 /// So many reopenings within an hour are flapping.
 const FLAPS: usize = 3;
-
-/// Why a notice is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The episode is told for the first time.
-    First,
-    /// It has become worse.
-    Escalated,
-    /// It goes on.
-    Repeat,
-    /// It had resolved and is back.
-    Reopened,
-    /// It was already on when the watch began.
-    StillFiring,
-    /// It is over.
-    Resolved,
-    /// The watch ends while it is on.
-    Stopped,
-}
-
-impl Reason {
-    /// The name in all output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Escalated => "escalated",
-            Self::Repeat => "repeat",
-            Self::Reopened => "reopened",
-            Self::StillFiring => "still-firing",
-            Self::Resolved => "resolved",
-            Self::Stopped => "stopped",
-        }
-    }
-}
 
 /// What a rule's value says at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,18 +78,6 @@ pub struct CauseTally {
     pub ttl_secs: i64,
 }
 
-/// What has been told of an episode.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
-    /// The last notice.
-    at: Option<Time>,
-    /// That notice said it was over.
-    over: bool,
-    exposed: PicoUsd,
-    repeats: usize,
-    reopened_at: Option<Time>,
-}
-
 /// What the limit of a rule follows from at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
@@ -177,11 +125,10 @@ pub struct Episode {
     /// It ended for want of traffic.
     pub stale: bool,
     reopenings: VecDeque<Time>,
-    told: Told,
 }
 
 impl Episode {
-    /// An episode that begins now and of which nothing has been told.
+    /// An episode that begins now.
     pub fn new(id: u64, since: Time, limit: Amount, labels: Arc<Labels>) -> Self {
         Self {
             id,
@@ -202,7 +149,6 @@ impl Episode {
             labels,
             stale: false,
             reopenings: VecDeque::new(),
-            told: Told::default(),
         }
     }
 
@@ -252,76 +198,18 @@ impl Episode {
         self.reopenings.len() >= FLAPS
     }
 
-    /// A notice has been given of it.
-    pub fn is_told(&self) -> bool {
-        self.told.at.is_some()
-    }
-
-    /// The last notice left it open.
-    pub fn is_told_open(&self) -> bool {
-        self.told.at.is_some() && !self.told.over
-    }
-
-    /// Remembers a notice.
-    pub fn was_told(&mut self, reason: Reason, now: Time, exposed: PicoUsd) {
-        match reason {
-            Reason::First | Reason::StillFiring => self.told.repeats = 0,
-            Reason::Repeat | Reason::Escalated => self.told.repeats += 1,
-            Reason::Reopened => {
-                self.told.repeats = 0;
-                self.told.reopened_at = Some(now);
-            }
-            Reason::Resolved | Reason::Stopped => {}
-        }
-        self.told.at = Some(now);
-        self.told.over = reason == Reason::Resolved;
-        self.told.exposed = exposed;
-    }
-
     /// Moves it in time. Its identity stays.
     fn shift(&mut self, ms: i64) {
-        let told = &mut self.told;
-        let maybe = [&mut self.before, &mut told.at, &mut told.reopened_at];
         let times = [
             &mut self.since,
             &mut self.last_evidence,
             &mut self.last_value,
         ];
-        let times = times.into_iter().chain(maybe.into_iter().flatten());
+        let times = times.into_iter().chain(&mut self.before);
         for time in times.chain(&mut self.reopenings) {
             time.shift(ms);
         }
         self.last_minute = self.last_minute.saturating_add(ms / MINUTE_MS);
-    }
-
-    /// A notice that was remembered has not reached anybody.
-    pub fn was_not_told(&mut self, reason: Reason) {
-        match reason {
-            Reason::First | Reason::StillFiring => self.told = Told::default(),
-            Reason::Resolved => self.told.over = false,
-            Reason::Reopened => self.told.over = true,
-            Reason::Repeat | Reason::Escalated | Reason::Stopped => {}
-        }
-    }
-
-    /// Something has come that speaks of it.
-    fn has_news_since(&self, told_at: Time) -> bool {
-        self.last_evidence > told_at
-    }
-
-    /// It has cost so much more since the last notice that it is worth another.
-    fn has_grown(&self, exposed: PicoUsd) -> bool {
-        exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.told.exposed.0
-    }
-
-    fn repeat_at(&self, told_at: Time) -> Time {
-        let minutes = REPEAT_MINUTES[self.told.repeats.min(REPEAT_MINUTES.len() - 1)];
-        let factor = if self.is_flapping() { 2 } else { 1 };
-        Time(told_at.0 + minutes * factor * MINUTE_MS)
-    }
-
-    fn reopen_notice_at(&self) -> Option<Time> {
-        self.told.reopened_at.map(|at| Time(at.0 + REOPEN_MS))
     }
 }
 
@@ -473,55 +361,14 @@ impl Alert {
         }
     }
 
-    /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far.
-    pub fn due(&self, now: Time, exposed: PicoUsd) -> Option<Reason> {
-        let episode = self.episode.as_deref()?;
-        let told = &episode.told;
-        match (self.phase, told.at) {
-            (Phase::Firing, told_at)
-                if self.reading != Reading::Breach && (told_at.is_none() || told.over) =>
-            {
-                None
-            }
-            (Phase::Firing, None) => Some(Reason::First),
-            (Phase::Firing, Some(_)) if told.over => episode
-                .reopen_notice_at()
-                .is_none_or(|at| now >= at)
-                .then_some(Reason::Reopened),
-            (Phase::Firing, Some(at)) => {
-                let grown = episode.has_grown(exposed) && now.millis_since(at) >= GROWTH_PAUSE_MS;
-                let again = now >= episode.repeat_at(at) || grown;
-                (episode.has_news_since(at) && again).then_some(Reason::Repeat)
-            }
-            (Phase::Closed { .. }, Some(_)) if !told.over => Some(Reason::Resolved),
-            _ => None,
-        }
+    /// The last reading was over the limit.
+    pub fn is_over(&self) -> bool {
+        self.reading == Reading::Breach
     }
 
     /// The last reading was of a value.
     pub fn had_value(&self) -> bool {
         !matches!(self.reading, Reading::Nothing | Reading::Stale)
-    }
-
-    /// It may be due at any moment from now on, whatever its value: nobody has heard of it as it stands, and what keeps it from
-    /// being told is known elsewhere.
-    pub fn is_waiting(&self, now: Time, exposed: PicoUsd) -> bool {
-        let Some(episode) = self.episode.as_deref() else {
-            return false;
-        };
-        let told = &episode.told;
-        let may_be_told = |at: Time| {
-            episode.has_news_since(at)
-                && (now >= episode.repeat_at(at) || episode.has_grown(exposed))
-        };
-        self.phase == Phase::Firing && (told.over || told.at.is_none_or(may_be_told))
-    }
-
-    /// The moment from which on it may be told again because it has grown.
-    pub fn grown_at(&self) -> Option<Time> {
-        let told = &self.open()?.told;
-        let at = told.at.filter(|_| !told.over)?;
-        Some(Time(at.0 + GROWTH_PAUSE_MS))
     }
 
     /// The moment from which on it may begin again: it has just ended, and nothing has been read for a new one.
@@ -535,19 +382,10 @@ impl Alert {
     /// The next moment at which time alone changes something.
     pub fn next_change(&self, rule: &Rule) -> Option<Time> {
         match self.phase {
-            Phase::Inactive => None,
+            Phase::Inactive | Phase::Firing => None,
             Phase::Pending { since } => Some(since.plus_secs(rule.hold_secs)),
             Phase::Recovering { since } => Some(since.plus_secs(rule.keep_firing_secs)),
             Phase::Closed { at } => Some(Time(at.0 + REOPEN_MS)),
-            Phase::Firing => {
-                let episode = self.episode.as_deref()?;
-                let at = episode.told.at?;
-                if episode.told.over {
-                    episode.reopen_notice_at()
-                } else {
-                    Some(episode.repeat_at(at))
-                }
-            }
         }
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Episode, Notice, Phase, Reading, Reason};
+use super::alert::{Alert, Episode, Notice, Phase, Reading};
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
-use super::state::episode_id;
+use super::step::episode_id;
+use super::told::{Reason, Told};
 use crate::price::PicoUsd;
 
 /// What cannot be seen.
@@ -31,6 +32,7 @@ pub(super) struct Blind {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Spot {
     alert: Alert,
+    told: Told,
     is_on: bool,
     text: Arc<str>,
 }
@@ -38,8 +40,8 @@ struct Spot {
 impl Blind {
     /// Whether anything is told to be blind.
     pub(super) fn is_told(&self) -> bool {
-        let mut alerts = self.spots.values().map(|spot| &spot.alert);
-        alerts.any(|alert| alert.open().is_some_and(Episode::is_told_open))
+        let mut spots = self.spots.values();
+        spots.any(|spot| spot.alert.open().is_some() && spot.told.is_open())
     }
 
     /// Says of a spot that it is blind, and how, or that it no longer is.
@@ -54,6 +56,7 @@ impl Blind {
             (None, Some(text)) => {
                 let new = Spot {
                     alert: Alert::default(),
+                    told: Told::default(),
                     is_on: true,
                     text: text.into(),
                 };
@@ -66,6 +69,7 @@ impl Blind {
     pub(super) fn shift(&mut self, ms: i64) {
         for spot in self.spots.values_mut() {
             spot.alert.shift(ms);
+            spot.told.shift(ms);
         }
     }
 
@@ -94,13 +98,15 @@ impl Blind {
             if let Some(episode) = spot.alert.open_mut().filter(|_| spot.is_on) {
                 episode.last_evidence = now;
             }
-            let Some(reason) = spot.alert.due(now, PicoUsd::ZERO).filter(|_| live) else {
+            let Some(episode) = spot.alert.episode.as_deref() else {
+                spot.told = Told::default();
                 continue;
             };
-            let Some(episode) = spot.alert.episode.as_deref_mut() else {
+            let due = spot.told.due(&spot.alert, now, PicoUsd::ZERO);
+            let Some(reason) = due.filter(|_| live) else {
                 continue;
             };
-            episode.was_told(reason, now, PicoUsd::ZERO);
+            spot.told.note(reason, now, PicoUsd::ZERO);
             notices.push(notice(rule, reason, now, episode, place, &spot.text));
         }
         self.spots

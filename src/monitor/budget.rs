@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Notice, Reason};
+use super::alert::Notice;
 use super::record::{Labels, Time};
 use super::rule::{Label, Limit, Rule, Severity};
-use super::state::episode_id;
+use super::step::episode_id;
+use super::told::Reason;
 use super::window::Window;
 use crate::price::PicoUsd;
 

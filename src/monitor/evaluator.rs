@@ -4,13 +4,13 @@
 //! which are whole seconds of event time; seconds at which nothing can change are skipped, so idle hours cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Episode, Notice, Reason};
+use super::alert::{Alert, Notice};
 use super::baseline::Baseline;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
@@ -24,9 +24,9 @@ use super::rule::{Label, Rule};
 use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
+use super::teller::{Place, Teller};
+use super::told::Reason;
 use super::totals::{GroupBy, Totals};
-use super::variants::Variants;
-use super::voices::Voices;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -77,6 +77,7 @@ type Pooled = Option<Vec<Baseline>>;
 pub struct Memory<'a> {
     scopes: Vec<(&'a Keys, &'a Pooled, &'a [Window])>,
     state: &'a State,
+    tellers: &'a [Teller],
 }
 
 /// What another evaluator with the same rules remembered.
@@ -84,6 +85,7 @@ pub struct Memory<'a> {
 pub struct Remembered {
     scopes: Vec<(Keys, Pooled, Vec<Window>)>,
     state: State,
+    tellers: Vec<Teller>,
 }
 
 /// Turns records and ticks into notices.
@@ -94,6 +96,8 @@ pub struct Evaluator {
     budgets: Vec<Budget>,
     calendar: Arc<dyn Calendar>,
     pub(super) state: State,
+    /// One, unless several settings of a rule share all the rest.
+    pub(super) tellers: Vec<Teller>,
 }
 
 impl Evaluator {
@@ -147,7 +151,6 @@ impl Evaluator {
                 last_waste: (PicoUsd::ZERO, 0),
                 live: false,
                 resuming: false,
-                ended_unheard: Vec::new(),
                 dedupe: Dedupe::new(settings.max_responses),
                 ledger: Ledger::new(settings.max_responses.map(|_| MAX_RUNS)),
                 cache: CacheTracker::new(min_prompt),
@@ -155,43 +158,15 @@ impl Evaluator {
                 pace: Pace {
                     window: Window::new(60, 420),
                     minutes: VecDeque::new(),
-                    baseline: Baseline::default(),
                     disturbed: i64::MIN,
                 },
                 timers: BinaryHeap::new(),
-                notices: Vec::new(),
                 blind: Blind::default(),
-                silenced: BTreeSet::new(),
-                outspoken: BTreeSet::new(),
-                voices: Voices::default(),
                 variants: None,
             },
             budgets,
+            tellers: vec![Teller::default()],
         }
-    }
-
-    /// Lets a rule stand for others that differ in one number of their limit, the most sensitive first. From now on
-    /// [`kept`](Self::kept) tells which of them would have led to the same. Episodes that are on go on with the limits of the rule
-    /// that is in force from now on, as if it had always been.
-    pub fn stand_for(&mut self, rules: Vec<Arc<Rule>>) {
-        let variants = Variants::new(rules);
-        let (rule, asked) = (variants.in_force(), variants.most_sensitive());
-        for scope in &mut self.scopes {
-            let Some(slot) = scope.rules.iter().position(|r| r.name == rule.name) else {
-                continue;
-            };
-            scope.rules[slot] = Arc::clone(rule);
-            scope.asked.rules[slot] = Arc::clone(asked);
-            scope.work_out();
-            for key in scope.keys.values_mut() {
-                if let Some(episode) = key.alerts[slot].episode.as_deref_mut()
-                    && let Some(limit) = rule.limit_on(episode.basis)
-                {
-                    episode.limit = limit;
-                }
-            }
-        }
-        self.state.variants = Some(variants).filter(|variants| variants.rules().len() > 1);
     }
 
     /// The rules that look at windows or conversations, as they are in force.
@@ -199,11 +174,6 @@ impl Evaluator {
         self.scopes
             .iter()
             .flat_map(|scope| scope.rules.iter().cloned())
-    }
-
-    /// Which of the rules that one stands for have led to the same so far; none if it stands for itself alone.
-    pub fn kept(&self) -> Option<std::ops::Range<usize>> {
-        self.state.variants.as_ref().map(Variants::kept)
     }
 
     /// All that it remembers, to be taken up again by [`restore`](Self::restore).
@@ -215,14 +185,20 @@ impl Evaluator {
                 .map(|scope| (&scope.keys, &scope.pooled, &scope.other[..]))
                 .collect(),
             state: &self.state,
+            tellers: &self.tellers,
         }
     }
 
     /// Takes up what an evaluator with the same settings remembered. It is silent until [`go_live`](Self::go_live). False if it
     /// cannot be that of these rules; nothing is changed then.
     pub fn restore(&mut self, remembered: Remembered) -> bool {
-        let Remembered { scopes, state } = remembered;
+        let Remembered {
+            scopes,
+            state,
+            tellers,
+        } = remembered;
         let fits = scopes.len() == self.scopes.len()
+            && tellers.len() == self.tellers.len()
             && state.spending.len() == self.budgets.len()
             && scopes.iter().zip(&self.scopes).all(|((keys, ..), scope)| {
                 let mut alerts = keys.values().map(|key| key.alerts.len());
@@ -237,21 +213,37 @@ impl Evaluator {
             scope.other = other;
         }
         self.state = state;
+        self.tellers = tellers;
         self.state.resuming = true;
         true
     }
 
     /// The episodes that are on and have been told.
     pub fn told_episodes(&self) -> Vec<u64> {
-        let keys = self.scopes.iter().flat_map(|scope| scope.keys.values());
-        let alerts = keys.flat_map(|key| &key.alerts);
         let budgets = self.budgets.iter().zip(&self.state.spending);
-        alerts
-            .filter_map(|alert| alert.open())
-            .filter(|episode| episode.is_told_open())
-            .map(|episode| episode.id)
-            .chain(budgets.filter_map(|(budget, spending)| budget.told(spending)))
-            .collect()
+        let mut told: Vec<u64> = budgets
+            .filter_map(|(budget, spending)| budget.told(spending))
+            .collect();
+        for teller in &self.tellers {
+            for (place, _, alert) in self.alerts() {
+                let episode = alert.open().filter(|_| teller.is_told_open(place, alert));
+                told.extend(episode.map(|episode| episode.id));
+            }
+        }
+        told
+    }
+
+    /// All alerts, each with its rule and where it is.
+    fn alerts(&self) -> impl Iterator<Item = (Place, &Rule, &Alert)> {
+        let scopes = self.scopes.iter().enumerate();
+        let keys = scopes.flat_map(|(index, scope)| {
+            let keys = scope.keys.iter();
+            keys.map(move |(id, key)| (index, scope, *id, key))
+        });
+        keys.flat_map(|(index, scope, id, key)| {
+            let alerts = scope.rules.iter().zip(&key.alerts).enumerate();
+            alerts.map(move |(slot, (rule, alert))| (Place { index, id, slot }, &**rule, alert))
+        })
     }
 
     /// These episodes were told by another run: they are not told as new.
@@ -260,20 +252,15 @@ impl Evaluator {
         for (budget, spending) in self.budgets.iter().zip(&mut self.state.spending) {
             budget.note_told(spending, |id| ids.contains(&id));
         }
-        let keys = self.scopes.iter_mut().flat_map(|scope| {
-            let rules = &scope.rules;
-            scope.keys.values_mut().map(move |key| (key, rules))
-        });
-        for (key, rules) in keys {
-            for (alert, rule) in key.alerts.iter_mut().zip(rules) {
-                if let Some(episode) = alert.open_mut().filter(|e| ids.contains(&e.id)) {
-                    let exposed = episode.exposed;
-                    episode.was_told(Reason::StillFiring, now, exposed);
-                    let id = episode.id;
-                    self.state.voices.note(rule, id, Reason::StillFiring, now);
+        let mut tellers = std::mem::take(&mut self.tellers);
+        for teller in &mut tellers {
+            for (place, rule, alert) in self.alerts() {
+                if let Some(episode) = alert.open().filter(|e| ids.contains(&e.id)) {
+                    teller.note_told(now, place, rule, episode);
                 }
             }
         }
+        self.tellers = tellers;
     }
 
     /// These notices did not reach anybody: they are due again.
@@ -284,38 +271,33 @@ impl Evaluator {
                 spending.was_not_told();
             }
         }
-        if !notices.is_empty() {
-            // What is told next finds out anew who speaks.
-            self.state.voices.clear();
-        }
-        for key in self.scopes.iter_mut().flat_map(|s| s.keys.values_mut()) {
-            let episodes = key
-                .alerts
-                .iter_mut()
-                .filter_map(|a| a.episode.as_deref_mut());
-            for episode in episodes {
-                // The last of them first, so that what is left is as it was before the first.
-                let id = episode.id;
-                for (_, reason) in notices.iter().rev().filter(|(other, _)| *other == id) {
-                    episode.was_not_told(*reason);
-                }
-            }
+        for teller in &mut self.tellers {
+            teller.note_not_told(notices);
         }
     }
 
     /// People asked not to hear of these episodes: they speak for no others, which may be due now.
     pub fn note_muted(&mut self, episodes: &[u64]) {
-        for episode in episodes {
-            self.state.voices.unhear(*episode);
+        for teller in &mut self.tellers {
+            for episode in episodes {
+                teller.voices.unhear(*episode);
+            }
         }
-        let untold = |alert: &Alert| alert.open().is_some_and(|e| !e.is_told_open());
-        for scope in &mut self.scopes {
+        self.tell_all(None);
+    }
+
+    /// Tells what is due of all keys.
+    fn tell_all(&mut self, instead: Option<Reason>) {
+        let has_episode = |key: &Key| key.alerts.iter().any(|alert| alert.episode.is_some());
+        for (index, scope) in self.scopes.iter_mut().enumerate() {
             let keys = scope.keys.iter();
-            let waiting = keys.filter(|(_, key)| key.alerts.iter().any(untold));
-            let mut ids: Vec<u64> = waiting.map(|(id, _)| *id).collect();
+            let keys = keys.filter(|(_, key)| scope.own.is_some() || has_episode(key));
+            let mut ids: Vec<u64> = keys.map(|(id, _)| *id).collect();
             ids.sort_unstable();
             for id in ids {
-                self.state.tell(scope, id, None, None);
+                for teller in &mut self.tellers {
+                    teller.tell(&mut self.state, index, scope, id, None, instead);
+                }
             }
         }
     }
@@ -349,12 +331,14 @@ impl Evaluator {
 
     /// Takes the notices given since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.state.notices)
+        let notices = self.tellers.first_mut().map(|teller| &mut teller.notices);
+        notices.map(std::mem::take).unwrap_or_default()
     }
 
     /// There are notices to be taken.
     pub fn has_notices(&self) -> bool {
-        !self.state.notices.is_empty()
+        let mut tellers = self.tellers.iter();
+        tellers.any(|teller| !teller.notices.is_empty())
     }
 
     /// Some keys had to be added up as one, for want of room.
@@ -506,12 +490,7 @@ impl Evaluator {
             let moment = moment(state.now, state.first, state.live, &*self.calendar);
             for notice in budget.count(spending, spent, &moment) {
                 count_first(&mut state.totals, &notice);
-                // In a silence only the end of a period is told, and heard of after it.
-                if state.live {
-                    state.notices.push(notice);
-                } else {
-                    state.ended_unheard.push(notice);
-                }
+                give(&mut self.tellers, &notice, state.live);
             }
         }
     }
@@ -536,11 +515,8 @@ impl Evaluator {
         let state = &mut self.state;
         for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
             let moment = moment(state.now, state.first, state.live, &*self.calendar);
-            let ended = budget.advance(spending, &moment);
-            if state.live {
-                state.notices.extend(ended);
-            } else {
-                state.ended_unheard.extend(ended);
+            for notice in budget.advance(spending, &moment) {
+                give(&mut self.tellers, &notice, state.live);
             }
         }
     }
@@ -576,7 +552,7 @@ impl Evaluator {
         let mut held = false;
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             if scope.filter.matches(&record.labels) {
-                held |= state.arrive(index, scope, &mut arrival);
+                held |= state.arrive(index, scope, &mut arrival, &mut self.tellers);
             }
         }
         if !held && !self.scopes.is_empty() {
@@ -605,7 +581,8 @@ impl Evaluator {
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             let counts = scope.rules.iter().any(|rule| rule.metric == Metric::Errors);
             if counts && scope.filter.matches(&error.labels) {
-                self.state.arrive_error(index, scope, &error.labels, at);
+                self.state
+                    .arrive_error(index, scope, &error.labels, at, &mut self.tellers);
             }
         }
     }
@@ -652,7 +629,11 @@ impl Evaluator {
                     episode.exposed += sums.cost;
                 }
             }
-            state.evaluate(index, scope, id, None);
+            let own = self.tellers.iter_mut().filter(|_| scope.own.is_some());
+            for own in own.filter_map(|teller| teller.own.as_mut()) {
+                own.grow(first, sums.cost);
+            }
+            state.evaluate(index, scope, id, None, &mut self.tellers);
         }
     }
 
@@ -677,11 +658,11 @@ impl Evaluator {
         loop {
             let timer = self.state.timers.peek().copied();
             let is_next = |second: &i64| timer.is_none_or(|Reverse((next, ..))| *second <= next);
-            if let Some(second) = self.state.voices.released_at().filter(is_next) {
+            if let Some((second, teller)) = self.next_release().filter(|(at, _)| is_next(at)) {
                 if Time::from_secs(second) > to {
                     break;
                 }
-                self.release(second);
+                self.release(second, teller);
                 continue;
             }
             let Some(Reverse((second, index, id))) = timer else {
@@ -698,8 +679,9 @@ impl Evaluator {
             }
             self.enter(second);
             let scope = &mut self.scopes[index];
-            self.state.sample(scope, id);
-            self.state.evaluate(index, scope, id, None);
+            self.state.sample(scope, id, &mut self.tellers);
+            self.state
+                .evaluate(index, scope, id, None, &mut self.tellers);
             let now = self.state.now.secs();
             let over = |key| scope.may_forget(key, now);
             if scope.keys.get(&id).is_some_and(over) {
@@ -710,28 +692,35 @@ impl Evaluator {
         if self.state.now.0 > i64::MIN / 2 {
             self.state.now = self.state.now.max(whole);
         }
-        self.state.pace.sample(self.state.now);
+        self.state.pace.sample(self.state.now, &mut self.tellers);
         self.end_periods();
     }
 
     /// Time comes to a second.
     fn enter(&mut self, second: i64) {
         self.state.now = self.state.now.max(Time::from_secs(second));
-        self.state.pace.sample(self.state.now);
+        self.state.pace.sample(self.state.now, &mut self.tellers);
         self.end_periods();
     }
 
+    /// The first second at which a teller has to look at what it withheld, and which one.
+    fn next_release(&self) -> Option<(i64, usize)> {
+        let tellers = self.tellers.iter().enumerate();
+        let releases = tellers.filter_map(|(n, teller)| Some((teller.voices.released_at()?, n)));
+        releases.min()
+    }
+
     /// One of those that spoke for others has ended: looks at all that was withheld.
-    fn release(&mut self, second: i64) {
-        self.state.voices.note_look();
-        if self.scopes.iter().all(|scope| scope.withheld.is_empty()) {
+    fn release(&mut self, second: i64, teller: usize) {
+        let withheld = self.tellers[teller].release();
+        if withheld.is_empty() {
             return;
         }
         self.enter(second);
-        for (index, scope) in self.scopes.iter_mut().enumerate() {
-            for id in std::mem::take(&mut scope.withheld) {
-                self.state.evaluate(index, scope, id, None);
-            }
+        for (index, id) in withheld {
+            let scope = &mut self.scopes[index];
+            self.state
+                .evaluate(index, scope, id, None, &mut self.tellers);
         }
     }
 
@@ -750,7 +739,8 @@ impl Evaluator {
             if let Some(key) = scope.keys.get_mut(&id) {
                 key.expected_by = Some(deadline);
             }
-            self.state.schedule(&mut self.scopes[index], index, id);
+            self.state
+                .schedule(index, &mut self.scopes[index], id, &self.tellers);
         }
     }
 
@@ -768,33 +758,27 @@ impl Evaluator {
         let state = &mut self.state;
         for notice in state.blind.step(rule, now, state.live) {
             count_first(&mut state.totals, &notice);
-            state.notices.push(notice);
+            give(&mut self.tellers, &notice, true);
         }
     }
 
     /// Ends the silence: from now on notices are given. What is firing at this moment is told as such.
     pub fn go_live(&mut self) {
         self.state.live = true;
-        for index in 0..self.scopes.len() {
-            let mut ids: Vec<u64> = self.scopes[index].keys.keys().copied().collect();
-            ids.sort_unstable();
-            for id in ids {
-                self.state
-                    .tell(&mut self.scopes[index], id, None, Some(Reason::StillFiring));
-            }
-        }
+        self.tell_all(Some(Reason::StillFiring));
         let state = &mut self.state;
         for (budget, spending) in self.budgets.iter().zip(&mut state.spending) {
             let moment = moment(state.now, state.first, true, &*self.calendar);
             if let Some(notice) = budget.tell(spending, &moment, Reason::StillFiring) {
                 count_first(&mut state.totals, &notice);
-                state.notices.push(notice);
+                give(&mut self.tellers, &notice, true);
             }
         }
-        self.state.tell_unheard();
-        self.state.notices.sort_by(|a, b| {
-            (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
-        });
+        state.resuming = false;
+        for teller in &mut self.tellers {
+            teller.tell_unheard(state);
+            sort(&mut teller.notices);
+        }
     }
 
     /// Gives no notices until [`go_live`](Self::go_live) is called again.
@@ -807,6 +791,9 @@ impl Evaluator {
     /// and alerts go on as if it had been right before. What was learned, counted and told stays as it is.
     pub fn shift(&mut self, ms: i64) {
         self.state.shift(ms);
+        for teller in &mut self.tellers {
+            teller.shift(ms);
+        }
         let keys = self.scopes.iter_mut().flat_map(|s| s.keys.values_mut());
         for key in keys {
             key.shift(ms);
@@ -818,25 +805,45 @@ impl Evaluator {
 
     /// Lists what is on and has been told, as the watch ends.
     pub fn stop(&mut self) {
-        let first = self.state.notices.len();
-        for scope in &mut self.scopes {
-            let mut ids: Vec<u64> = scope.keys.keys().copied().collect();
-            ids.sort_unstable();
-            for id in ids {
-                for slot in 0..scope.rules.len() {
-                    let open = scope.keys[&id].alerts[slot]
-                        .open()
-                        .is_some_and(Episode::is_told_open);
-                    if open && !scope.rules[slot].metric.is_announcement() {
-                        let notice = self.state.notice(scope, id, slot, Reason::Stopped);
-                        self.state.notices.push(notice);
+        for teller in &mut self.tellers {
+            let first = teller.notices.len();
+            for (index, scope) in self.scopes.iter().enumerate() {
+                for (id, key) in &scope.keys {
+                    for slot in 0..scope.rules.len() {
+                        let place = Place {
+                            index,
+                            id: *id,
+                            slot,
+                        };
+                        let is_open = teller.is_told_open(place, teller.alert(key, index, slot));
+                        if is_open && !scope.rules[slot].metric.is_announcement() {
+                            let notice = teller.notice(&self.state, scope, place, Reason::Stopped);
+                            teller.notices.push(notice);
+                        }
                     }
                 }
             }
+            sort(&mut teller.notices[first..]);
         }
-        self.state.notices[first..].sort_by(|a, b| {
-            (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
-        });
+    }
+}
+
+/// Puts notices of one moment in order.
+fn sort(notices: &mut [Notice]) {
+    notices.sort_by(|a, b| {
+        (a.since, &a.rule.name, a.episode).cmp(&(b.since, &b.rule.name, b.episode))
+    });
+}
+
+/// Gives a notice to all tellers. In a silence only the end of a period is told, and heard of after it.
+fn give(tellers: &mut [Teller], notice: &Notice, is_live: bool) {
+    for teller in tellers {
+        let notices = if is_live {
+            &mut teller.notices
+        } else {
+            &mut teller.ended_unheard
+        };
+        notices.push(notice.clone());
     }
 }
 
@@ -851,8 +858,7 @@ fn moment(now: Time, first: Option<Time>, live: bool, calendar: &dyn Calendar) -
 
 fn count_first(totals: &mut Totals, notice: &Notice) {
     if matches!(notice.reason, Reason::First | Reason::StillFiring) {
-        let n = totals.alerts_by_rule.entry(Arc::clone(&notice.rule.name));
-        *n.or_default() += 1;
+        totals.count_alert(&notice.rule.name);
     }
 }
 

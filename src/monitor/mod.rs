@@ -19,19 +19,24 @@ mod evaluator;
 mod explain;
 mod metric;
 mod notice;
+mod own;
 mod quick;
 mod reading;
 mod reconcile;
 mod record;
 mod rule;
 mod scope;
+mod settings;
 mod state;
+mod step;
+mod teller;
+mod told;
 mod totals;
 mod variants;
 mod voices;
 mod window;
 
-pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Reason, Share};
+pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share};
 pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use blind::BlindSpot;
 pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
@@ -47,6 +52,7 @@ pub use record::{
     RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 pub use rule::{DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity};
+pub use told::Reason;
 pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
 pub use variants::Variants;
 pub use window::{BUCKETS, Summed, Sums, Window};

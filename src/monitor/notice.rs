@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::alert::{Alert, Episode, Notice, Reason};
+use super::alert::{Episode, Notice};
 use super::baseline::UNIT;
 use super::cache::Run;
 use super::metric::{Metric, Value};
@@ -13,44 +13,43 @@ use super::record::Time;
 use super::rule::Rule;
 use super::scope::{Key, Scope, shares};
 use super::state::State;
+use super::teller::{Place, Teller};
+use super::told::Reason;
 use super::voices::is_about_spending;
 use super::window::Window;
 use crate::price::PicoUsd;
 
-impl State {
-    /// What an episode has cost beyond what is usual, and whether nothing usual is known to take off.
-    pub(super) fn exposed(&self, rule: &Rule, episode: &Episode) -> (PicoUsd, bool) {
-        if rule.metric.is_about_cache() {
-            return (episode.exposed, false);
-        }
-        if !rule.metric.has_dollars() {
-            return (PicoUsd::ZERO, false);
-        }
-        let usual = self.pace.baseline.usual();
-        if !usual.is_learned() || !is_beyond_usual(rule) {
-            return (episode.exposed, true);
-        }
-        let ordinary = PicoUsd(usual.usual * i128::from(episode.minutes));
-        ((episode.exposed - ordinary).max(PicoUsd::ZERO), false)
-    }
-
+impl Teller {
     /// The notice of an alert as it stands.
-    pub(super) fn notice(&self, scope: &Scope, id: u64, slot: usize, reason: Reason) -> Notice {
+    pub(super) fn notice(
+        &self,
+        state: &State,
+        scope: &Scope,
+        place: Place,
+        reason: Reason,
+    ) -> Notice {
+        let Place { index, id, slot } = place;
         let key = &scope.keys[&id];
-        let rule = &scope.rules[slot];
-        let empty = Episode::new(0, self.now, 0, Arc::clone(&key.labels));
-        let episode = key.alerts[slot].episode.as_deref().unwrap_or(&empty);
+        let rule = self.rule(scope, index, slot);
+        let empty = Episode::new(0, state.now, 0, Arc::clone(&key.labels));
+        let alert = self.alert(key, index, slot);
+        let episode = alert.episode.as_deref().unwrap_or(&empty);
+        let labels = self.told(place, episode).labels.as_ref();
+        // Those of the last miss are newer.
+        let labels = labels.filter(|_| !rule.metric.is_about_cache());
         let window = rule
             .windows
             .get(episode.step)
             .and_then(|secs| key.window(*secs));
         let value = match rule.metric {
             Metric::MissRun => {
-                let run = self.cache.run(key.labels.conversation);
+                let run = state.cache.run(key.labels.conversation);
                 Value::count(run.map_or(0, Run::in_a_row)).amount()
             }
             Metric::Silence => {
-                let silent = key.last_usage.map_or(0, |last| self.now.millis_since(last));
+                let silent = key
+                    .last_usage
+                    .map_or(0, |last| state.now.millis_since(last));
                 i128::from(silent) * (UNIT / 1000)
             }
             Metric::Unpriced | Metric::NoCache => {
@@ -74,7 +73,7 @@ impl State {
             rule: Arc::clone(rule),
             key: scope.key_labels(&key.labels),
             episode: episode.id,
-            at: self.now,
+            at: state.now,
             since: episode.since,
             value,
             at_least: window.is_some_and(|window| window.total().unpriced > 0),
@@ -85,14 +84,14 @@ impl State {
             exposed: has_dollars.then_some(exposed),
             exposed_is_all,
             pace: self
-                .pace_of(episode, window.map_or(0, Window::secs), exposed)
+                .pace_of(state.now, episode, window.map_or(0, Window::secs), exposed)
                 .filter(|_| has_dollars),
             causes,
             odds: episode.odds,
             models,
             sessions,
             projects,
-            labels: Arc::clone(&episode.labels),
+            labels: Arc::clone(labels.unwrap_or(&episode.labels)),
             explains: if is_explaining(rule) {
                 self.silenced.iter().cloned().collect()
             } else if is_about_spending(rule) {
@@ -101,7 +100,7 @@ impl State {
             } else {
                 Vec::new()
             },
-            also: Self::firing_beside(scope, slot, id),
+            also: self.firing_beside(scope, place),
             flapping: episode.is_flapping(),
             stale: episode.stale,
             missed: false,
@@ -110,25 +109,33 @@ impl State {
     }
 
     /// How many other keys of a rule fire and are not told: these stand for them.
-    fn firing_beside(scope: &Scope, slot: usize, id: u64) -> usize {
+    fn firing_beside(&self, scope: &Scope, place: Place) -> usize {
         if scope.by.is_empty() {
             return 0;
         }
-        let others = scope.keys.iter().filter(|(other, _)| **other != id);
-        let alerts = others.map(|(_, key)| &key.alerts[slot]);
-        let untold = |alert: &&Alert| alert.open().is_some_and(|episode| !episode.is_told_open());
-        alerts.filter(untold).count()
+        let others = scope.keys.iter().filter(|(other, _)| **other != place.id);
+        let is_untold = |(id, key): &(&u64, &Key)| {
+            let (place, alert) = (Place { id: **id, ..place }, &key.alerts[place.slot]);
+            alert.open().is_some() && !self.is_told_open(place, alert)
+        };
+        others.filter(is_untold).count()
     }
 
     /// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
     /// a burst of seconds is not blown up to an hour.
-    fn pace_of(&self, episode: &Episode, window_secs: i64, exposed: PicoUsd) -> Option<PicoUsd> {
+    fn pace_of(
+        &self,
+        now: Time,
+        episode: &Episode,
+        window_secs: i64,
+        exposed: PicoUsd,
+    ) -> Option<PicoUsd> {
         if episode.requests < 2 {
             return None;
         }
         let elapsed = match episode.before {
-            Some(before) => self.now.millis_since(before),
-            None => self.now.millis_since(episode.since).max(window_secs * 1000),
+            Some(before) => now.millis_since(before),
+            None => now.millis_since(episode.since).max(window_secs * 1000),
         };
         Some(PicoUsd(
             exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),

@@ -2,13 +2,15 @@
 //!
 //! Reads only. What follows from a reading is the alert's business.
 
-use super::alert::{Basis, Episode, Phase, Reading};
+use super::alert::{Alert, Basis, Episode, Phase, Reading};
 use super::baseline::{Amount, Baseline, UNIT, Usual};
 use super::cache::{CacheTracker, Odds};
 use super::metric::{Metric, Value};
+use super::quick::Quick;
 use super::record::Time;
 use super::rule::{Limit, Rule};
 use super::scope::{Asked, Key};
+use super::step::Step;
 use super::variants::{Variants, decide};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
@@ -33,26 +35,14 @@ pub(super) struct Read {
     pub(super) odds: Option<(Odds, u32)>,
 }
 
-/// Reads a rule for a key. `arrived`: a record of the key has just come in.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "all that a reading may depend on"
-)]
-pub(super) fn read(
-    cache: &mut CacheTracker,
-    variants: Option<&Variants>,
-    key: &Key,
-    rule: &Rule,
-    slot: usize,
-    usual: Usual,
-    now: Time,
-    arrived: bool,
-) -> Read {
+/// Reads a rule for a key.
+pub(super) fn read(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
+    let Step { now, rule, .. } = *step;
     match rule.metric {
-        Metric::MissRun => read_run(cache, key, rule, slot, now),
+        Metric::MissRun => read_run(cache, key, alert, rule, now),
         Metric::Silence => read_silence(key, rule, now),
-        Metric::Unpriced => read_unpriced(key, slot, arrived),
-        Metric::NoCache => read_no_cache(key, rule, slot),
+        Metric::Unpriced => read_unpriced(key, alert, step.arrived.is_some()),
+        Metric::NoCache => read_no_cache(key, alert, rule),
         Metric::Cost
         | Metric::Tokens
         | Metric::PromptTokens
@@ -66,7 +56,7 @@ pub(super) fn read(
         | Metric::Errors
         | Metric::Blind
         | Metric::Budget
-        | Metric::CacheWaste => read_window(cache, variants, key, rule, slot, usual, now),
+        | Metric::CacheWaste => read_window(cache, key, alert, step),
     }
 }
 
@@ -81,7 +71,7 @@ pub(super) fn due<'a>(
     let is_due = move |slot: &usize| {
         !key.alerts[*slot].is_quiet()
             || !(asked.quick[*slot].stays_quiet(cache, key)
-                || stays_quiet_as_learned(cache, key, asked, pooled, *slot))
+                || asked.stays_quiet_as_learned(cache, key, pooled, *slot))
     };
     (0..key.alerts.len()).filter(is_due)
 }
@@ -96,24 +86,40 @@ pub(super) fn stay_quiet(
 ) -> bool {
     let mut quick = asked.quick.iter().enumerate();
     quick.all(|(slot, quick)| {
-        quick.stays_quiet(cache, key) || stays_quiet_as_learned(cache, key, asked, pooled, slot)
+        quick.stays_quiet(cache, key) || asked.stays_quiet_as_learned(cache, key, pooled, slot)
     })
 }
 
+impl Asked {
+    /// Whether a rule that is quiet surely stays so at this moment, with what it has learned. Of a rule that tellers judge it is
+    /// not known here what that is.
+    fn stays_quiet_as_learned(
+        &self,
+        cache: &CacheTracker,
+        key: &Key,
+        pooled: Option<&[Baseline]>,
+        slot: usize,
+    ) -> bool {
+        let (rule, quick) = (&self.rules[slot], &self.quick[slot]);
+        let baseline = pooled.unwrap_or(&key.baselines).get(slot);
+        self.own != Some(slot)
+            && stays_quiet_as_learned(cache, key, rule, quick, baseline, pooled.is_some())
+    }
+}
+
 /// Whether a rule that is quiet surely stays so at this moment, with what it has learned.
-fn stays_quiet_as_learned(
+pub(super) fn stays_quiet_as_learned(
     cache: &CacheTracker,
     key: &Key,
-    asked: &Asked,
-    pooled: Option<&[Baseline]>,
-    slot: usize,
+    rule: &Rule,
+    quick: &Quick,
+    baseline: Option<&Baseline>,
+    is_pooled: bool,
 ) -> bool {
-    let (rule, quick) = (&asked.rules[slot], &asked.quick[slot]);
-    let baselines = pooled.unwrap_or(&key.baselines);
-    let baseline = baselines.get(slot).filter(|_| rule.limit.learns());
+    let baseline = baseline.filter(|_| rule.limit.learns());
     let limit = |baseline: &Baseline| limit_at_least(rule, Some(baseline));
     baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
-        || stays_quiet(cache, key, rule, pooled.is_some(), baseline)
+        || stays_quiet(cache, key, rule, is_pooled, baseline)
 }
 
 /// Whether a rule that is quiet surely stays so at this moment: a reading would be no breach. Far cheaper than a reading, and
@@ -247,8 +253,8 @@ impl Read {
 }
 
 /// A model without a price is announced with its first record and stays so.
-fn read_unpriced(key: &Key, slot: usize, arrived: bool) -> Read {
-    let on = key.alerts[slot].phase == Phase::Firing;
+fn read_unpriced(key: &Key, alert: &Alert, arrived: bool) -> Read {
+    let on = alert.phase == Phase::Firing;
     Read::announcement(on || (arrived && key.unpriced))
 }
 
@@ -271,8 +277,8 @@ fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
     }
 }
 
-fn read_no_cache(key: &Key, rule: &Rule, slot: usize) -> Read {
-    let on = key.alerts[slot].phase == Phase::Firing;
+fn read_no_cache(key: &Key, alert: &Alert, rule: &Rule) -> Read {
+    let on = alert.phase == Phase::Firing;
     Read::announcement(on || is_uncached(key, rule))
 }
 
@@ -283,20 +289,11 @@ fn is_uncached(key: &Key, rule: &Rule) -> bool {
     total.is_some_and(|sums| sums.cached == 0 && sums.large >= rule.min_requests)
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "all that a reading may depend on"
-)]
-fn read_window(
-    cache: &mut CacheTracker,
-    variants: Option<&Variants>,
-    key: &Key,
-    rule: &Rule,
-    slot: usize,
-    usual: Usual,
-    now: Time,
-) -> Read {
-    let open = key.alerts[slot].open();
+fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'_>) -> Read {
+    let Step {
+        now, rule, usual, ..
+    } = *with;
+    let open = alert.open();
     let (mut step, mut value) = key.value(rule, open.map(|episode| episode.step));
     let secs_of = |step: usize| rule.windows.get(step).copied().unwrap_or(0);
     let mut stale = false;
@@ -343,12 +340,12 @@ fn read_window(
         };
     };
     let against = Against {
-        variants,
+        variants: with.variants,
         key,
         rule,
         basis,
         limit,
-        may_be_told: open.is_none_or(|episode| !episode.is_told_open()),
+        may_be_told: !with.is_told,
         may_end: open.is_some(),
         odds: rule.metric.is_about_cache().then(|| cache.odds(now)),
     };
@@ -456,9 +453,9 @@ fn value_of(waste: PicoUsd, rule: &Rule, secs: i64) -> Value {
     value.unwrap_or(Value::new(0, 1))
 }
 
-fn read_run(cache: &mut CacheTracker, key: &Key, rule: &Rule, slot: usize, now: Time) -> Read {
+fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, rule: &Rule, now: Time) -> Read {
     let conversation = key.labels.conversation;
-    let open = key.alerts[slot].open();
+    let open = alert.open();
     let run = cache.run(conversation);
     let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.in_a_row(), run.waste));
     let value = Value::count(length);

@@ -3,12 +3,12 @@
 //! Knows what one key has seen. What other keys, scopes or the cache know is handed in by the evaluator.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::{Alert, Phase, Share};
+use super::alert::{Alert, Episode, Phase, Share};
 use super::baseline::{Amount, Baseline};
 use super::cache::{CacheTracker, Miss};
 use super::evaluator::is_session_cost;
@@ -25,6 +25,9 @@ const SAMPLE_DELAY_SECS: i64 = 300;
 
 /// How far back a window of a learned rule must be able to look.
 const LOOKBACK_SECS: i64 = SAMPLE_DELAY_SECS + 120;
+
+/// No baseline remembers more minutes.
+const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
 
 /// Misses remembered for naming the cause of a windowed alert.
 const RECENT_MISSES: usize = 32;
@@ -43,9 +46,9 @@ pub(super) struct Scope {
     pub(super) rules: Vec<Arc<Rule>>,
     /// The same rules as they are asked whether all is quiet: of variants the most sensitive.
     pub(super) asked: Asked,
+    /// The rule that tellers judge, each for itself; the alerts of keys are not those of this rule.
+    pub(super) own: Option<usize>,
     pub(super) keys: FxHashMap<u64, Key>,
-    /// Those with a notice that is withheld because others speak.
-    pub(super) withheld: BTreeSet<u64>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
     pub(super) other: Vec<Window>,
@@ -67,6 +70,8 @@ pub(super) struct Asked {
     pub(super) quick: Vec<Quick>,
     /// Those that are about a mean.
     means: Vec<usize>,
+    /// The one that tellers judge.
+    pub(super) own: Option<usize>,
 }
 
 impl Asked {
@@ -144,8 +149,8 @@ impl Scope {
             window_secs: Vec::new(),
             rules: Vec::new(),
             asked: Asked::default(),
+            own: None,
             keys: FxHashMap::default(),
-            withheld: BTreeSet::new(),
             max_keys,
             other: Vec::new(),
             pooled: pooled.then(Vec::new),
@@ -547,7 +552,7 @@ impl Key {
         pooled: Option<&[Baseline]>,
         forgets: bool,
         now: i64,
-        until_clear: impl Fn(&Alert, &Rule) -> Option<(usize, Amount)>,
+        until_clear: impl Fn(usize, &Alert, &Rule) -> Option<(usize, Amount)>,
     ) -> Option<i64> {
         let mut next = i64::MAX;
         let mut at = |second: Option<i64>| {
@@ -557,7 +562,7 @@ impl Key {
         };
         let is_pooled = pooled.is_some();
         let rules = asked.rules.iter().zip(&asked.quick);
-        for ((rule, quick), alert) in rules.zip(&self.alerts) {
+        for (slot, ((rule, quick), alert)) in rules.zip(&self.alerts).enumerate() {
             if let Limit::SilentFor(secs) = rule.limit
                 && alert.open().is_none()
             {
@@ -565,17 +570,11 @@ impl Key {
             }
             let is_quiet = alert.is_quiet();
             if !is_quiet {
-                let changes = [
-                    alert.next_change(rule),
-                    alert.grown_at(),
-                    alert.may_begin_again_at(),
-                ];
-                for change in changes {
-                    at(change.map(Time::first_tick));
+                for change in self.changes_of(alert, rule) {
+                    at(change);
                 }
-                at(self.stale_at(alert, rule));
             }
-            if let Some((step, limit)) = until_clear(alert, rule) {
+            if let Some((step, limit)) = until_clear(slot, alert, rule) {
                 at(quick.clear_at(self, step, limit));
                 continue;
             }
@@ -593,6 +592,13 @@ impl Key {
         at(self.retry);
         at(self.look_ahead(asked, now));
         (next < i64::MAX).then_some(next)
+    }
+
+    /// When time alone moves an alert on: a wait is over, it may begin again, or it ends for want of traffic.
+    pub(super) fn changes_of(&self, alert: &Alert, rule: &Rule) -> [Option<i64>; 3] {
+        let changes = [alert.next_change(rule), alert.may_begin_again_at()];
+        let [moves, begins] = changes.map(|change| change.map(Time::first_tick));
+        [moves, begins, self.stale_at(alert, rule)]
     }
 
     /// The second up to which no mean that is quiet comes above its limit because of what leaves its windows, as far as is known.
@@ -647,6 +653,22 @@ impl Key {
         } else {
             episode.last_value.plus_secs(2 * deciding).first_tick()
         })
+    }
+}
+
+/// The sample of a minute as it is kept until the episode in which it lies is over; none if it lies in none.
+pub(super) fn hold(episode: Option<&Episode>, minute: i64, sample: Amount) -> Option<Amount> {
+    let minute_end = Time::from_secs(minute * 60 + 59);
+    let episode = episode.filter(|episode| episode.since <= minute_end)?;
+    Some(episode.usual.unwrap_or_default().clip(sample))
+}
+
+/// Keeps such a sample.
+pub(super) fn keep(held: &mut VecDeque<(i64, Amount)>, minute: i64, clipped: Amount) {
+    held.push_back((minute, clipped));
+    // Older ones would be forgotten at once.
+    if held.len() > MINUTES_OF_A_WEEK {
+        held.pop_front();
     }
 }
 

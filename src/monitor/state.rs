@@ -1,36 +1,32 @@
-//! What all keys share as records and ticks pass: time, cache, alerts that change, notices that are due.
+//! What all keys share as records and ticks pass: time, cache, alerts that change.
 //!
-//! Knows how a record enters a scope and what follows from it. Which rules there are, and in which order they are asked, is the
-//! evaluator's business.
+//! Knows how a record enters a scope and which alerts follow from it; what is told of them is the tellers' business. Which rules
+//! there are, and in which order they are asked, is the evaluator's.
 
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::alert::{Alert, Episode, Notice, Phase, Reading, Reason};
-use super::baseline::{Amount, Baseline, Usual};
+use super::alert::{Alert, Episode, Phase, Reading};
+use super::baseline::{Amount, Baseline};
 use super::blind::Blind;
 use super::budget::Spending;
-
 use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
 use super::evaluator::is_session_cost;
 use super::metric::Metric;
-use super::notice::{is_beyond_usual, is_explaining};
-use super::reading::{Read, due, is_explained, read, stay_quiet};
+use super::reading::{due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
-use super::rule::{Rule, Severity};
-use super::scope::{Key, Scope};
+use super::rule::Rule;
+use super::scope::{Key, Scope, hold, keep};
+use super::step::{Step, accrue};
+use super::teller::{Place, Teller};
 use super::totals::Totals;
-use super::variants::{Variants, decide};
-use super::voices::{Voices, Withheld, is_about_spending};
-use super::window::{Sums, Window, signed};
+use super::variants::Variants;
+use super::window::{Sums, Window};
 use crate::price::PicoUsd;
-
-/// No baseline remembers more minutes.
-const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
 
 /// All that scopes share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,38 +42,28 @@ pub(super) struct State {
     /// What is silent now was watched before: what begins and ends in this silence is told at its end.
     #[serde(skip)]
     pub(super) resuming: bool,
-    /// What ended in that silence.
-    #[serde(skip)]
-    pub(super) ended_unheard: Vec<Notice>,
     pub(super) dedupe: Dedupe,
     pub(super) ledger: Ledger,
     pub(super) cache: CacheTracker,
     pub(super) totals: Totals,
     pub(super) pace: Pace,
     pub(super) timers: BinaryHeap<Reverse<(i64, usize, u64)>>,
-    #[serde(skip)]
-    pub(super) notices: Vec<Notice>,
     pub(super) blind: Blind,
     /// How it stands with each budget.
     pub(super) spending: Vec<Spending>,
     /// The first record of all.
     pub(super) first: Option<Time>,
-    /// Rules that keep quiet because an open alert explains them.
-    pub(super) silenced: BTreeSet<Arc<str>>,
-    /// Rules about spending that keep quiet because another one speaks.
-    pub(super) outspoken: BTreeSet<Arc<str>>,
-    pub(super) voices: Voices,
     /// Other limits that one of the rules stands for.
     #[serde(skip)]
     pub(super) variants: Option<Variants>,
 }
 
-/// What a minute of the whole stream usually costs, so that an episode can be told from ordinary spending.
+/// What the minutes of the whole stream cost, so that an episode can be told from ordinary spending.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pace {
     pub(super) window: Window<PicoUsd>,
+    /// Those that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
-    pub(super) baseline: Baseline,
     /// The last minute in which an alert was on.
     pub(super) disturbed: i64,
 }
@@ -123,19 +109,21 @@ impl Pace {
     }
 
     /// When the oldest minute that waits is sampled.
-    fn next_sample(&self) -> Option<i64> {
+    pub(super) fn next_sample(&self) -> Option<i64> {
         let minute = self.minutes.front()?;
         Some(minute * 60 + 59 + 300)
     }
 
-    pub(super) fn sample(&mut self, now: Time) {
+    pub(super) fn sample(&mut self, now: Time, tellers: &mut [Teller]) {
         while self.next_sample().is_some_and(|due| due <= now.secs())
             && let Some(minute) = self.minutes.front().copied()
         {
             self.minutes.pop_front();
             let sample = self.window.total_at(minute * 60 + 59).0;
             if minute > self.disturbed {
-                self.baseline.add(minute, sample);
+                for teller in &mut *tellers {
+                    teller.sample(minute, sample);
+                }
             }
         }
     }
@@ -162,7 +150,6 @@ impl State {
         for spending in &mut self.spending {
             spending.shift(ms);
         }
-        self.voices.shift(ms);
         let timers = std::mem::take(&mut self.timers);
         let later = |Reverse((second, index, id)): Reverse<(i64, usize, u64)>| {
             Reverse((second + secs, index, id))
@@ -176,6 +163,7 @@ impl State {
         index: usize,
         scope: &mut Scope,
         arrival: &mut Arrival,
+        tellers: &mut [Teller],
     ) -> bool {
         let Arrival {
             record,
@@ -204,14 +192,16 @@ impl State {
         if !has_room {
             key.forget_rooms();
         }
+        let mut own = tellers.iter().filter_map(|teller| teller.own.as_ref());
+        let is_own_at_rest = scope.own.is_none() || own.all(|own| own.alert.is_quiet());
         // Most change nothing: nothing is on, and nothing comes to be.
-        if key.is_at_rest() {
+        if key.is_at_rest() && is_own_at_rest {
             let pooled = scope.pooled.as_deref();
             if stay_quiet(&self.cache, key, &scope.asked, pooled) {
                 let is_seen_to =
                     has_room && key.is_scheduled_soon(self.now.secs(), scope.soon_secs);
                 if !is_seen_to {
-                    self.schedule(scope, index, id);
+                    self.schedule(index, scope, id, tellers);
                 }
                 return held;
             }
@@ -226,11 +216,16 @@ impl State {
                 accrue(episode, rule, record, *at, *miss, self.now);
             }
         }
+        if scope.own.is_some() {
+            for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
+                own.accrue(record, *at, self.now);
+            }
+        }
         let arrived = Some(Arrived {
             labels: &record.labels,
             is_plain: has_room,
         });
-        self.evaluate(index, scope, id, arrived);
+        self.evaluate(index, scope, id, arrived, tellers);
         let told = spoken_for(scope, id);
         if let Some(cost) = told.session {
             spoken.session = cost - told_before.session.unwrap_or_default();
@@ -254,6 +249,7 @@ impl State {
         scope: &mut Scope,
         labels: &Arc<Labels>,
         at: Time,
+        tellers: &mut [Teller],
     ) {
         let id = scope.key_of(labels);
         scope.open_key(id, labels, at);
@@ -279,11 +275,11 @@ impl State {
             labels,
             is_plain: false,
         });
-        self.evaluate(index, scope, id, arrived);
+        self.evaluate(index, scope, id, arrived, tellers);
     }
 
     /// Samples the minutes that are due, for the rules that learn.
-    pub(super) fn sample(&mut self, scope: &mut Scope, id: u64) {
+    pub(super) fn sample(&mut self, scope: &mut Scope, id: u64, tellers: &mut [Teller]) {
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -301,26 +297,18 @@ impl State {
                 let Some(sample) = key.sample(rule, minute) else {
                     continue;
                 };
+                if scope.own == Some(slot) {
+                    for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
+                        own.sample(minute, sample);
+                    }
+                    continue;
+                }
                 let baseline = match &mut scope.pooled {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
                 };
-                let alert = &key.alerts[slot];
-                let minute_end = Time::from_secs(minute * 60 + 59);
-                match alert
-                    .episode
-                    .as_deref()
-                    .filter(|episode| episode.since <= minute_end)
-                {
-                    Some(episode) => {
-                        let clipped = episode.usual.unwrap_or_default().clip(sample);
-                        let held = key.held.entry(slot).or_default();
-                        held.push_back((minute, clipped));
-                        // Older ones would be forgotten at once.
-                        if held.len() > MINUTES_OF_A_WEEK {
-                            held.pop_front();
-                        }
-                    }
+                match hold(key.alerts[slot].episode.as_deref(), minute, sample) {
+                    Some(clipped) => keep(key.held.entry(slot).or_default(), minute, clipped),
                     None => baseline.add(minute, sample),
                 }
             }
@@ -328,101 +316,148 @@ impl State {
         }
     }
 
-    /// Reads all rules of a key, moves their alerts, and gives the notices that are due.
+    /// Reads all rules of a key, moves their alerts, and has told what is due.
     pub(super) fn evaluate(
         &mut self,
         index: usize,
         scope: &mut Scope,
         id: u64,
         arrived: Option<Arrived<'_>>,
+        tellers: &mut [Teller],
     ) {
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
         key.advance(self.now);
         // Nearly always empty, and then it costs nothing.
-        let due: Vec<usize> =
+        let mut due: Vec<usize> =
             due(&self.cache, key, &scope.asked, scope.pooled.as_deref()).collect();
+        let own = scope.own;
+        let may_be_own = due.iter().any(|slot| Some(*slot) == own);
+        due.retain(|slot| Some(*slot) != own);
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
-        let is_settled = |slot: &usize| self.is_settled(&key.alerts[*slot], &scope.rules[*slot]);
-        if is_plain && due.iter().all(is_settled) {
-            // It adds to what was told already, and changes nothing.
-            for slot in due {
-                if let Some(episode) = key.alerts[slot].open_mut() {
+        let is_settled = |slot: &usize| {
+            let place = Place {
+                index,
+                id,
+                slot: *slot,
+            };
+            let (alert, rule) = (&key.alerts[*slot], &scope.rules[*slot]);
+            tellers
+                .iter()
+                .all(|teller| teller.is_settled(self.now, place, alert, rule))
+        };
+        let goes_on = is_plain && due.iter().all(is_settled);
+        let mut has_changed = !due.is_empty() && !goes_on;
+        let labels = arrived.map(|arrived| arrived.labels);
+        for slot in due {
+            if goes_on {
+                // It adds to what was told already, and changes nothing.
+                if let Some(episode) = scope
+                    .keys
+                    .get_mut(&id)
+                    .and_then(|key| key.alerts[slot].open_mut())
+                {
                     episode.last_value = self.now;
                 }
                 self.note_disturbance(&scope.rules[slot]);
+            } else {
+                self.step(index, scope, id, slot, labels, tellers);
             }
-            if key.is_scheduled_soon(self.now.secs(), scope.soon_secs) {
-                return;
-            }
-        } else if !due.is_empty() {
-            let labels = arrived.map(|arrived| arrived.labels);
-            for slot in due {
-                self.step(scope, id, slot, labels);
-            }
-            self.tell(scope, id, labels, None);
         }
-        self.schedule(scope, index, id);
+        let is_told_of = has_changed;
+        for teller in tellers.iter_mut() {
+            let own_has_changed =
+                own.is_some() && self.step_own(scope, teller, id, may_be_own, is_plain, labels);
+            if is_told_of || own_has_changed {
+                has_changed = true;
+                teller.tell(self, index, scope, id, labels, None);
+            }
+        }
+        let goes_on = goes_on && !has_changed;
+        let is_seen_to = |key: &Key| key.is_scheduled_soon(self.now.secs(), scope.soon_secs);
+        if goes_on && scope.keys.get(&id).is_some_and(is_seen_to) {
+            return;
+        }
+        self.schedule(index, scope, id, tellers);
+    }
+
+    /// Moves the alert of a teller's own rule. False if it is as it was, and nothing of it may be due.
+    fn step_own(
+        &mut self,
+        scope: &mut Scope,
+        teller: &mut Teller,
+        id: u64,
+        may_begin: bool,
+        is_plain: bool,
+        arrived: Option<&Arc<Labels>>,
+    ) -> bool {
+        let Some(own) = &teller.own else {
+            return false;
+        };
+        let is_quiet = own.alert.is_quiet();
+        if is_quiet && (!may_begin || own.stays_quiet(&self.cache, &scope.keys[&id])) {
+            return false;
+        }
+        let place = Place {
+            index: own.index,
+            id,
+            slot: own.slot,
+        };
+        let goes_on =
+            !is_quiet && is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule);
+        let is_told = teller.is_told_open(place, &own.alert);
+        let Some(own) = &mut teller.own else {
+            return false;
+        };
+        if goes_on {
+            own.go_on(self.now);
+            return false;
+        }
+        own.step(&mut self.cache, self.now, scope, id, is_told, arrived);
+        if own.alert.episode.is_none() {
+            teller.forget(place);
+        }
+        true
     }
 
     /// Sees to it that a key is looked at when time alone may change something.
-    pub(super) fn schedule(&mut self, scope: &mut Scope, index: usize, id: u64) {
+    pub(super) fn schedule(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        tellers: &[Teller],
+    ) {
         let forgets = scope.forgets();
         let pooled = scope.pooled.as_deref();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
-        let mut alerts = key.alerts.iter().zip(&scope.rules);
-        let is_restless =
-            !key.is_at_rest() && alerts.any(|(alert, rule)| self.is_restless(alert, rule));
         let now = self.now.secs();
-        let until_clear = |alert: &Alert, rule: &Rule| {
+        let until_clear = |slot: usize, alert: &Alert, rule: &Rule| {
             let episode = alert.open().filter(|_| rule.only_rises())?;
-            self.is_settled(alert, rule)
+            let place = Place { index, id, slot };
+            let mut tellers = tellers.iter();
+            tellers
+                .all(|teller| teller.is_settled(self.now, place, alert, rule))
                 .then(|| (episode.step, self.highest_limit(rule, episode)))
         };
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
-        let expiry = is_restless.then(|| key.next_expiry(now)).flatten();
-        // What is usual changes what an episode has cost beyond it, and so whether it has grown.
-        let is_beyond_usual = |(alert, rule): (&Alert, &Arc<Rule>)| {
-            is_beyond_usual(rule) && alert.open().is_some_and(Episode::is_told_open)
+        let may_be_told = scope.own.is_some() || !key.is_at_rest();
+        let tellers = tellers.iter().filter(|_| may_be_told);
+        let told = tellers.filter_map(|teller| teller.next_change(self, index, scope, id));
+        let next = change.into_iter().chain(told).min();
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
         };
-        let sample = self.pace.next_sample().filter(|due| *due > now);
-        let sample = sample.filter(|_| key.alerts.iter().zip(&scope.rules).any(is_beyond_usual));
-        let next = change.into_iter().chain(expiry).chain(sample).min();
         if let Some(next) = next
             && key.scheduled.is_none_or(|scheduled| next < scheduled)
         {
             key.scheduled = Some(next);
             self.timers.push(Reverse((next, index, id)));
         }
-    }
-
-    /// An alert that is to be looked at as often as anything changes for its key, because it depends on what others do: on who
-    /// else speaks, or on which misses are ordinary.
-    fn is_restless(&self, alert: &Alert, rule: &Rule) -> bool {
-        !alert.is_quiet()
-            && !rule.metric.is_announcement()
-            && (rule.metric.is_about_cache() || self.is_waiting(alert, rule))
-    }
-
-    /// An alert that was told and goes on as it is, whatever comes: there is nothing to tell of it for now.
-    fn is_settled(&self, alert: &Alert, rule: &Rule) -> bool {
-        let is_firing = alert.phase == Phase::Firing;
-        let is_told = alert.open().is_some_and(Episode::is_told_open);
-        let is_announced = rule.metric.is_announcement();
-        is_firing
-            && is_told
-            && (is_announced || (rule.only_rises() && !self.is_waiting(alert, rule)))
-    }
-
-    fn is_waiting(&self, alert: &Alert, rule: &Rule) -> bool {
-        alert.open().is_some_and(|episode| {
-            let exposed = self.exposed(rule, episode).0;
-            alert.is_waiting(self.now, exposed)
-        })
     }
 
     /// The highest of the limits that an episode is held against.
@@ -442,9 +477,16 @@ impl State {
         }
     }
 
-    fn step(&mut self, scope: &mut Scope, id: u64, slot: usize, arrived: Option<&Arc<Labels>>) {
-        // Borrowed: to count those who hold it would be costly where many evaluators share it.
-        let rule = &*scope.rules[slot];
+    fn step(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        slot: usize,
+        arrived: Option<&Arc<Labels>>,
+        tellers: &mut [Teller],
+    ) {
+        let place = Place { index, id, slot };
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -454,56 +496,32 @@ impl State {
             .or_else(|| key.baselines.get(slot))
             .map(Baseline::usual)
             .unwrap_or_default();
-        let came = arrived.is_some();
-        let variants = self.variants.as_ref();
-        let read = read(
-            &mut self.cache,
-            variants,
-            key,
-            rule,
-            slot,
-            usual,
-            self.now,
-            came,
-        );
         let conversation = key.labels.conversation;
         let mut alert = std::mem::take(&mut key.alerts[slot]);
-        let before = alert.phase;
-        let had_value = alert.had_value();
-        let ended = alert.ended;
-        alert.step(self.now, read.reading, rule, || {
-            let key = &scope.keys[&id];
-            let labels = arrived.unwrap_or(&key.labels);
-            let mut episode = self.begin(key, rule, &read, usual, labels, ended);
-            episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);
-            episode
-        });
-        // It had its value until now, however long ago that was looked at.
-        if let Some(episode) = alert.open_mut().filter(|_| had_value && !read.has_value) {
-            episode.last_value = self.now;
-        }
-        if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
-            episode.step = read.step;
-            episode.last_value = self.now;
-            if rule.metric == Metric::Silence {
-                // It is so at every look, so there is news for as long as it lasts.
-                episode.last_evidence = self.now;
-            }
-        }
-        let ends = matches!(alert.phase, Phase::Closed { .. }) && alert.phase != before;
-        if rule.metric == Metric::MissRun && alert.phase != before {
+        // Borrowed: to count those who hold it would be costly where many evaluators share it.
+        let rule = &*scope.rules[slot];
+        let step = Step {
+            now: self.now,
+            rule,
+            variants: self.variants.as_ref(),
+            usual,
+            is_told: tellers.iter().any(|t| t.is_told_open(place, &alert)),
+            arrived,
+        };
+        let stepped = step.take(&mut self.cache, scope, id, &mut alert);
+        if rule.metric == Metric::MissRun && alert.phase != stepped.before {
             match alert.phase {
                 Phase::Firing => self.cache.run_was_told(conversation),
-                Phase::Closed { .. } if read.reading == Reading::Stale => {
+                Phase::Closed { .. } if stepped.reading == Reading::Stale => {
                     self.cache.forget_run(conversation);
                 }
                 _ => {}
             }
         }
-        // It was on until now, whether or not it goes on.
-        if [before, alert.phase].contains(&Phase::Firing) {
+        if stepped.was_on {
             self.note_disturbance(rule);
         }
+        let is_unheard = stepped.ends && self.resuming && !rule.metric.is_announcement();
         if let Some(key) = scope.keys.get_mut(&id) {
             // Minutes of an episode enter the baseline once it can no longer reopen.
             let is_over = alert.episode.is_none();
@@ -521,271 +539,18 @@ impl State {
                     baseline.add(minute, sample);
                 }
             }
-        }
-        if ends && self.resuming && !rule.metric.is_announcement() {
-            self.note_unheard(scope, id, slot);
-        }
-    }
-
-    /// An episode has ended while nothing may be told. It is told afterwards: that what was told is over, or what nobody heard of.
-    fn note_unheard(&mut self, scope: &mut Scope, id: u64, slot: usize) {
-        let key = &scope.keys[&id];
-        let Some(episode) = key.alerts[slot].episode.as_deref() else {
-            return;
-        };
-        let was_told = episode.is_told();
-        let is_news = if was_told {
-            episode.is_told_open()
-        } else {
-            !is_explained(self.variants.as_ref(), key, &scope.rules[slot], episode)
-        };
-        if !is_news {
-            return;
-        }
-        let notice = self.notice(scope, id, slot, Reason::Resolved);
-        self.ended_unheard
-            .retain(|other| other.episode != notice.episode);
-        let exposed = notice.exposed.unwrap_or_default();
-        let alert = scope.keys.get_mut(&id).map(|key| &mut key.alerts[slot]);
-        if let Some(episode) = alert
-            .and_then(|a| a.episode.as_deref_mut())
-            .filter(|_| was_told)
-        {
-            episode.was_told(Reason::Resolved, self.now, exposed);
-            self.voices.note(
-                &scope.rules[slot],
-                notice.episode,
-                Reason::Resolved,
-                self.now,
-            );
-        }
-        self.ended_unheard.push(Notice {
-            missed: !was_told,
-            ..notice
-        });
-    }
-
-    /// Gives what ended in a silence that is over. What has begun again since is told as that.
-    pub(super) fn tell_unheard(&mut self) {
-        self.resuming = false;
-        for notice in std::mem::take(&mut self.ended_unheard) {
-            let again = self.notices.iter().any(|n| n.episode == notice.episode);
-            if notice.missed && again {
-                continue;
-            }
-            if notice.missed {
-                self.count_alert(&notice.rule);
-            }
-            self.notices.push(notice);
-        }
-    }
-
-    fn count_alert(&mut self, rule: &Rule) {
-        let n = self.totals.alerts_by_rule.entry(Arc::clone(&rule.name));
-        *n.or_default() += 1;
-    }
-
-    /// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
-    fn begin(
-        &self,
-        key: &Key,
-        rule: &Rule,
-        read: &Read,
-        usual: Usual,
-        labels: &Arc<Labels>,
-        ended: Option<Time>,
-    ) -> Episode {
-        let ended = ended.unwrap_or(Time(i64::MIN));
-        let mut episode = Episode::new(0, self.now, read.limit, Arc::clone(labels));
-        episode.step = read.step;
-        episode.last_evidence = self.now;
-        episode.last_value = self.now;
-        episode.usual = usual.is_learned().then_some(usual);
-        episode.basis = read.basis;
-        episode.odds = read.odds;
-        if rule.metric == Metric::Silence {
-            episode.since = key.last_usage.unwrap_or(self.now);
-            episode.requests = 0;
-        } else if rule.metric == Metric::MissRun {
-            if let Some(run) = self.cache.run(key.labels.conversation) {
-                episode.since = run.since.max(ended);
-                episode.before = run.before;
-                episode.exposed = run.waste;
-                episode.requests = i64::from(run.length);
-            }
-        } else if let Some(window) = rule
-            .windows
-            .get(read.step)
-            .and_then(|secs| key.window(*secs))
-        {
-            let total = window.total_since(ended.secs());
-            let wasteful = |sums: &Sums| sums.missed > 0;
-            let first = if rule.metric.is_about_cache() {
-                episode.exposed = total.waste;
-                window.first_second(ended.secs(), wasteful)
-            } else if rule.metric == Metric::Errors {
-                episode.requests = total.errors;
-                window.first_second(ended.secs(), |sums| sums.errors > 0)
-            } else {
-                episode.exposed = total.cost;
-                episode.requests = total.requests;
-                window.first_second(ended.secs(), |sums| sums.requests > 0)
-            };
-            episode.since = first.map_or(self.now, Time::from_secs).max(ended);
-            let minutes = self.now.minute() - episode.since.minute() + 1;
-            episode.minutes = minutes;
-            episode.last_minute = self.now.minute();
-        }
-        if rule.metric.is_about_cache() {
-            let since = episode.since;
-            for miss in key.misses.iter().filter(|miss| miss.at >= since) {
-                episode.add_miss(miss);
-            }
-            if rule.metric != Metric::MissRun {
-                episode.requests = episode
-                    .causes
-                    .iter()
-                    .map(|tally| signed(tally.requests))
-                    .sum();
-            }
-        }
-        episode
-    }
-
-    /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice.
-    pub(super) fn tell(
-        &mut self,
-        scope: &mut Scope,
-        id: u64,
-        arrived: Option<&Arc<Labels>>,
-        instead: Option<Reason>,
-    ) {
-        if !self.live {
-            return;
-        }
-        for slot in 0..scope.rules.len() {
-            let Some(key) = scope.keys.get(&id) else {
-                return;
-            };
-            let rule = &*scope.rules[slot];
-            let alert = &key.alerts[slot];
-            let Some(episode) = alert.episode.as_deref() else {
-                continue;
-            };
-            let told = episode.is_told();
-            let variants = self.variants.as_ref();
-            // Where nothing can be seen, silence says nothing.
-            let is_blind = rule.metric == Metric::Silence && self.blind.is_told();
-            let exposed = self.exposed(rule, episode).0;
-            let due = alert.due(self.now, exposed);
-            // What another alert explains is not told.
-            let inhibited = alert.phase == Phase::Firing
-                && (due.is_some() || !told)
-                && (is_blind || is_explained(variants, key, rule, episode));
-            let due = due.filter(|_| !inhibited);
-            if inhibited && !told && !is_blind {
-                self.note_explained(&rule.name);
-            }
-            let Some(mut reason) = due else { continue };
-            let withheld = match reason {
-                Reason::First | Reason::Reopened => {
-                    let is_grave = is_grave(self.variants.as_ref(), key, rule, episode);
-                    self.voices.withheld(rule, episode.id, is_grave, self.now)
+            if is_over {
+                for teller in tellers.iter_mut() {
+                    teller.forget(place);
                 }
-                _ => None,
-            };
-            let again = match reason {
-                Reason::Repeat | Reason::Reopened => {
-                    self.voices.repeat_withheld(rule, episode.id, self.now)
-                }
-                _ => None,
-            };
-            if withheld.is_some() || again.is_some() {
-                match withheld {
-                    Some((Withheld::BySpending, _)) => self.note_outspoken(&rule.name),
-                    Some((Withheld::ByCache, _)) => self.note_explained(&rule.name),
-                    Some((Withheld::ByItsLike, _)) | None => {}
-                }
-                let until = withheld.and_then(|(_, until)| until).max(again);
-                scope.withheld.insert(id);
-                if let (Some(key), Some(until)) = (scope.keys.get_mut(&id), until) {
-                    key.look_again_at(self.now, until);
-                }
-                continue;
             }
-            let episode_id = episode.id;
-            if rule.metric.is_announcement() && reason != Reason::First {
-                continue;
-            }
-            if reason == Reason::First
-                && let Some(instead) = instead
-            {
-                reason = instead;
-            }
-            if let Some(key) = scope.keys.get_mut(&id)
-                && let Some(episode) = key.alerts[slot].episode.as_deref_mut()
-            {
-                if let Some(labels) = arrived {
-                    episode.labels = Arc::clone(labels);
-                }
-                episode.was_told(reason, self.now, exposed);
-            }
-            if matches!(reason, Reason::First | Reason::StillFiring) {
-                self.count_alert(rule);
-            }
-            self.voices.note(rule, episode_id, reason, self.now);
-            let notice = self.notice(scope, id, slot, reason);
-            self.notices.push(notice);
-            if is_explaining(rule) && reason == Reason::Resolved {
-                self.silenced.clear();
-            }
-            if !self.voices.any_about_spending() {
-                self.outspoken.clear();
+        }
+        if is_unheard {
+            for teller in tellers {
+                teller.note_unheard(self, scope, place);
             }
         }
     }
-
-    /// Lists a rule about spending that keeps quiet in what speaks for it.
-    fn note_outspoken(&mut self, rule: &Arc<str>) {
-        self.list_in(rule, is_about_spending);
-        if !self.outspoken.contains(rule) {
-            self.outspoken.insert(Arc::clone(rule));
-        }
-    }
-
-    /// Lists a rule that keeps quiet in what explains it, until that is over.
-    fn note_explained(&mut self, rule: &Arc<str>) {
-        self.list_in(rule, is_explaining);
-        if !self.silenced.contains(rule) {
-            self.silenced.insert(Arc::clone(rule));
-        }
-    }
-
-    /// Lists a rule in the notices of this moment that speak for it; those to come are made with it.
-    fn list_in(&mut self, rule: &Arc<str>, speaks: fn(&Rule) -> bool) {
-        let now = self.now;
-        let others = self.notices.iter_mut();
-        let speaking = others.filter(|n| n.at == now && n.rule.name != *rule && speaks(&n.rule));
-        for notice in speaking.filter(|n| !n.explains.contains(rule)) {
-            notice.explains.push(Arc::clone(rule));
-        }
-    }
-}
-
-/// What is critical and several times over its limit waits for nothing.
-fn is_grave(variants: Option<&Variants>, key: &Key, rule: &Rule, episode: &Episode) -> bool {
-    const TIMES: i128 = 3;
-    let (_, value) = key.value(rule, Some(episode.step));
-    let limit_of = |rule: &Rule| match variants {
-        Some(_) => rule.limit_on(episode.basis).unwrap_or(episode.limit),
-        None => episode.limit,
-    };
-    rule.severity == Severity::Critical
-        && value.is_some_and(|value| {
-            decide(variants, rule, |rule| {
-                value.is_above(TIMES * limit_of(rule))
-            })
-        })
 }
 
 /// Dollars that the open alerts of a key have spoken for so far, by kind of rule.
@@ -814,40 +579,4 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
         }
     }
     spoken
-}
-
-/// Adds a record to an episode that is on.
-fn accrue(
-    episode: &mut Episode,
-    rule: &Rule,
-    record: &UsageRecord,
-    at: Time,
-    miss: Option<&Miss>,
-    now: Time,
-) {
-    if rule.metric.is_about_cache() {
-        if let Some(miss) = miss {
-            episode.exposed += miss.cost;
-            episode.requests += 1;
-            episode.last_evidence = now;
-            episode.add_miss(miss);
-        }
-    } else if !matches!(rule.metric, Metric::Errors | Metric::Silence) {
-        episode.exposed += record.cost.unwrap_or_default();
-        episode.requests += 1;
-        episode.last_evidence = now;
-        episode.note_minute(at);
-    }
-}
-
-/// The identity of an episode: the same in every run over the same log.
-pub(super) fn episode_id(rule: &Rule, key: &[(super::rule::Label, String)], since: Time) -> u64 {
-    let mut text = format!("{}\n{}\n", rule.name, since.0);
-    for (label, value) in key {
-        text.push_str(label.name());
-        text.push('=');
-        text.push_str(value);
-        text.push('\n');
-    }
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }

@@ -350,6 +350,11 @@ impl Totals {
         }
     }
 
+    /// Counts an alert of a rule that is told for the first time.
+    pub(super) fn count_alert(&mut self, rule: &Arc<str>) {
+        *self.alerts_by_rule.entry(Arc::clone(rule)).or_default() += 1;
+    }
+
     /// Counts a request that the cache did not serve.
     pub fn count_miss(&mut self, miss: &Miss) {
         if !self.covers(Some(miss.at)) {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::Reason;
 use super::metric::Metric;
 use super::record::Time;
 use super::rule::{Label, Rule, Severity};
+use super::told::Reason;
 
 /// So many episodes of one rule are told at once.
 const VOICES_PER_RULE: usize = 2;

@@ -1,0 +1,184 @@
+//! A rule that one teller judges for itself, so that many tellers with a limit each share all the rest.
+//!
+//! It looks at the stream as a whole and at a sum, and explains no other rule: nobody else's alerts depend on it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::alert::Alert;
+use super::baseline::{Amount, Baseline};
+use super::cache::CacheTracker;
+use super::evaluator::is_session_cost;
+use super::quick::Quick;
+use super::reading::stays_quiet_as_learned;
+use super::record::{Labels, Time, UsageRecord};
+use super::rule::Rule;
+use super::scope::{Key, Scope, hold, keep};
+use super::step::{Step, accrue};
+use super::variants::Variants;
+use crate::price::PicoUsd;
+
+/// The alert of such a rule.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    /// Where the rule has its place: which scope, and which of its rules.
+    pub(super) index: usize,
+    pub(super) slot: usize,
+    /// As it is in force.
+    pub(super) rule: Arc<Rule>,
+    /// The most sensitive of its variants.
+    asked: Arc<Rule>,
+    quick: Quick,
+    pub(super) variants: Option<Variants>,
+    pub(super) alert: Alert,
+    baseline: Baseline,
+    /// Samples of minutes in an episode, which enter the baseline after it.
+    held: VecDeque<(i64, Amount)>,
+    /// The last minute in which it was on.
+    pub(super) disturbed: i64,
+}
+
+/// Whether a rule can be judged by tellers.
+pub(super) fn can_be_own(rule: &Rule) -> bool {
+    rule.only_rises() && rule.by.is_empty() && !is_session_cost(rule)
+}
+
+impl Own {
+    /// These rules, of which one is in force, in the place of one that has seen nothing.
+    pub(super) fn new(index: usize, slot: usize, scope: &Scope, rules: Vec<Arc<Rule>>) -> Self {
+        let mut own = Self {
+            index,
+            slot,
+            rule: Arc::clone(&scope.rules[slot]),
+            asked: Arc::clone(&scope.rules[slot]),
+            quick: Quick::default(),
+            variants: None,
+            alert: Alert::default(),
+            baseline: Baseline::default(),
+            held: VecDeque::new(),
+            disturbed: i64::MIN,
+        };
+        own.stand_for(scope, rules);
+        own
+    }
+
+    /// From now on it stands for these rules, as if it always had.
+    pub(super) fn stand_for(&mut self, scope: &Scope, rules: Vec<Arc<Rule>>) {
+        let variants = Variants::new(rules);
+        self.rule = Arc::clone(variants.in_force());
+        self.asked = Arc::clone(variants.most_sensitive());
+        self.quick = Quick::of(&self.asked, &scope.window_secs);
+        self.baseline.forget_limit();
+        if let Some(episode) = self.alert.episode.as_deref_mut()
+            && let Some(limit) = self.rule.limit_on(episode.basis)
+        {
+            episode.limit = limit;
+        }
+        self.variants = Some(variants);
+    }
+
+    pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
+        self.index == index && self.slot == slot
+    }
+
+    /// Nothing is on or could reopen, and nothing is below no limit.
+    pub(super) fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
+        self.alert.is_quiet()
+            && (self.quick.stays_quiet(cache, key)
+                || stays_quiet_as_learned(
+                    cache,
+                    key,
+                    &self.asked,
+                    &self.quick,
+                    Some(&self.baseline),
+                    false,
+                ))
+    }
+
+    /// Adds a record to the episode that is on.
+    pub(super) fn accrue(&mut self, record: &UsageRecord, at: Time, now: Time) {
+        if let Some(episode) = self.alert.open_mut() {
+            accrue(episode, &self.rule, record, at, None, now);
+        }
+    }
+
+    /// Adds what a response of that moment turned out to cost beyond what was known.
+    pub(super) fn grow(&mut self, first: Time, cost: PicoUsd) {
+        if let Some(episode) = self.alert.open_mut().filter(|e| e.since <= first) {
+            episode.exposed += cost;
+        }
+    }
+
+    /// It goes on as it is.
+    pub(super) fn go_on(&mut self, now: Time) {
+        if let Some(episode) = self.alert.open_mut() {
+            episode.last_value = now;
+        }
+        self.disturbed = self.disturbed.max(now.minute());
+    }
+
+    /// Reads the rule and moves the alert on.
+    pub(super) fn step(
+        &mut self,
+        cache: &mut CacheTracker,
+        now: Time,
+        scope: &mut Scope,
+        id: u64,
+        is_told: bool,
+        arrived: Option<&Arc<Labels>>,
+    ) {
+        let step = Step {
+            now,
+            rule: &self.rule,
+            variants: self.variants.as_ref(),
+            usual: self.baseline.usual(),
+            is_told,
+            arrived,
+        };
+        let stepped = step.take(cache, scope, id, &mut self.alert);
+        if stepped.was_on {
+            self.disturbed = self.disturbed.max(now.minute());
+        }
+        // Minutes of an episode enter the baseline once it can no longer reopen.
+        if self.alert.episode.is_none() && !self.held.is_empty() {
+            for (minute, sample) in std::mem::take(&mut self.held) {
+                self.baseline.add(minute, sample);
+            }
+            // It was asked with the limit before.
+            if let Some(key) = scope.keys.get_mut(&id) {
+                key.look_again_at(now, Time(now.0 + 1));
+            }
+        }
+    }
+
+    /// Learns from a minute.
+    pub(super) fn sample(&mut self, minute: i64, sample: Amount) {
+        let episode = self.alert.episode.as_deref();
+        match hold(episode, minute, sample) {
+            Some(clipped) => keep(&mut self.held, minute, clipped),
+            None => self.baseline.add(minute, sample),
+        }
+    }
+
+    /// The next second after now at which time alone may change it. `is_settled`: it goes on as it is until it is clear.
+    pub(super) fn next_change(&self, key: &Key, now: i64, is_settled: bool) -> Option<i64> {
+        if self.alert.is_quiet() {
+            return None;
+        }
+        let changes = key.changes_of(&self.alert, &self.rule).into_iter();
+        let mut next: Vec<i64> = changes.flatten().collect();
+        match self.alert.open().filter(|_| is_settled) {
+            Some(episode) => {
+                let least = self.variants.as_ref().and_then(Variants::least_sensitive);
+                let highest = least.and_then(|rule| rule.limit_on(episode.basis));
+                let limit = highest.unwrap_or(episode.limit);
+                next.extend(self.quick.clear_at(key, episode.step, limit));
+            }
+            None => {
+                let windows = self.rule.windows.iter();
+                next.extend(windows.filter_map(|secs| key.window(*secs)?.next_expiry()));
+            }
+        }
+        next.into_iter().filter(|second| *second > now).min()
+    }
+}

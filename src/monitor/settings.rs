@@ -1,0 +1,114 @@
+//! One evaluator for several settings of one rule, for as long as they can share it.
+//!
+//! Settings that have all led to the same so far have one teller. Where the rule is one that tellers judge for themselves, an
+//! evaluator has as many tellers as its settings have led to different things; where it is not, those that part need an evaluator
+//! each.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::alert::Notice;
+use super::evaluator::Evaluator;
+use super::own::{Own, can_be_own};
+use super::rule::Rule;
+use super::variants::Variants;
+
+impl Evaluator {
+    /// Lets a rule stand for others that differ in one number of their limit, the most sensitive first. From now on
+    /// [`kept`](Self::kept) tells which of them would have led to the same. Episodes that are on go on with the limits of the rule
+    /// that is in force from now on, as if it had always been.
+    pub fn stand_for(&mut self, rules: Vec<Arc<Rule>>) {
+        self.part(vec![(0, rules)]);
+    }
+
+    /// Goes on with these tellers, of which each stands for these rules. It takes [`is_shared`](Self::is_shared) to go on with
+    /// more than one.
+    pub fn part(&mut self, parts: Vec<(usize, Vec<Arc<Rule>>)>) {
+        let name = parts.first().and_then(|(_, rules)| rules.first());
+        let Some(name) = name.map(|rule| Arc::clone(&rule.name)) else {
+            return;
+        };
+        let scopes = self.scopes.iter_mut().enumerate();
+        let mut places = scopes.filter_map(|(index, scope)| {
+            let slot = scope.rules.iter().position(|rule| rule.name == name)?;
+            Some((index, slot, scope))
+        });
+        let Some((index, slot, scope)) = places.next() else {
+            return;
+        };
+        // Its alerts are those of the keys, once there are any.
+        if scope.own.is_none() && scope.keys.is_empty() && can_be_own(&scope.rules[slot]) {
+            scope.own = Some(slot);
+            scope.asked.own = Some(slot);
+            scope.asked.rules[slot] = Arc::clone(&parts[0].1[0]);
+            scope.work_out();
+        }
+        if scope.own == Some(slot) {
+            let parted = parts.into_iter().map(|(teller, rules)| {
+                let mut teller = self.tellers[teller].clone();
+                match &mut teller.own {
+                    Some(own) => own.stand_for(scope, rules),
+                    None => teller.own = Some(Own::new(index, slot, scope, rules)),
+                }
+                teller
+            });
+            self.tellers = parted.collect();
+            return;
+        }
+        let Some((_, rules)) = parts.into_iter().next() else {
+            return;
+        };
+        let variants = Variants::new(rules);
+        let (rule, asked) = (variants.in_force(), variants.most_sensitive());
+        scope.rules[slot] = Arc::clone(rule);
+        scope.asked.rules[slot] = Arc::clone(asked);
+        scope.work_out();
+        for key in scope.keys.values_mut() {
+            if let Some(episode) = key.alerts[slot].episode.as_deref_mut()
+                && let Some(limit) = rule.limit_on(episode.basis)
+            {
+                episode.limit = limit;
+            }
+        }
+        self.state.variants = Some(variants).filter(|variants| variants.rules().len() > 1);
+    }
+
+    /// Whether settings that part can go on in this evaluator.
+    pub fn is_shared(&self) -> bool {
+        self.scopes.iter().any(|scope| scope.own.is_some())
+    }
+
+    /// Which of the rules that a teller's stands for have led to the same so far; none if it stands for itself alone.
+    pub fn kept(&self, teller: usize) -> Option<Range<usize>> {
+        let own = self.tellers.get(teller).and_then(|t| t.own.as_ref());
+        let variants = own.map_or(self.state.variants.as_ref(), |own| own.variants.as_ref());
+        variants.map(Variants::kept)
+    }
+
+    /// Takes the notices that a teller has given since the last call.
+    pub fn take_notices_of(&mut self, teller: usize) -> Vec<Notice> {
+        std::mem::take(&mut self.tellers[teller].notices)
+    }
+
+    /// Takes over the tellers of another one that has seen the same. They come after its own.
+    pub fn absorb(&mut self, other: Self) {
+        self.tellers.extend(other.tellers);
+        for (scope, of_other) in self.scopes.iter_mut().zip(&other.scopes) {
+            for (id, of_other) in &of_other.keys {
+                if let (Some(key), Some(retry)) = (scope.keys.get_mut(id), of_other.retry) {
+                    key.retry = Some(key.retry.map_or(retry, |known| known.min(retry)));
+                }
+            }
+        }
+        // What one of them is to look at, both do.
+        for Reverse((second, index, id)) in other.state.timers {
+            let key = self.scopes[index].keys.get_mut(&id);
+            let Some(key) = key.filter(|key| key.scheduled.is_none_or(|at| second < at)) else {
+                continue;
+            };
+            key.scheduled = Some(second);
+            self.state.timers.push(Reverse((second, index, id)));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! How an alert moves on: its rule is read, its episode begins, adds up and ends.
+//!
+//! Knows one alert of one key. Whether it is told to anybody is no matter here.
+
+use std::sync::Arc;
+
+use super::alert::{Alert, Episode, Phase, Reading};
+use super::baseline::Usual;
+use super::cache::{CacheTracker, Miss};
+use super::metric::Metric;
+use super::reading::{Read, read};
+use super::record::{Labels, Time, UsageRecord};
+use super::rule::{Label, Rule};
+use super::scope::{Key, Scope};
+use super::variants::Variants;
+use super::window::{Sums, signed};
+
+/// What an alert is read and moved on with.
+pub(super) struct Step<'a> {
+    pub(super) now: Time,
+    pub(super) rule: &'a Rule,
+    /// Other limits that the rule stands for.
+    pub(super) variants: Option<&'a Variants>,
+    /// What is usual for the key.
+    pub(super) usual: Usual,
+    /// The alert was told and is on: that its rule is over its limit leads nowhere.
+    pub(super) is_told: bool,
+    /// What has just come in for the key.
+    pub(super) arrived: Option<&'a Arc<Labels>>,
+}
+
+/// What has become of an alert.
+pub(super) struct Stepped {
+    /// Where it was in its life.
+    pub(super) before: Phase,
+    pub(super) reading: Reading,
+    /// It has just ended.
+    pub(super) ends: bool,
+    /// It was on until now, whether or not it goes on.
+    pub(super) was_on: bool,
+}
+
+impl Step<'_> {
+    /// Reads the rule for a key and moves its alert on.
+    pub(super) fn take(
+        &self,
+        cache: &mut CacheTracker,
+        scope: &Scope,
+        id: u64,
+        alert: &mut Alert,
+    ) -> Stepped {
+        let Self { now, rule, .. } = *self;
+        let key = &scope.keys[&id];
+        let read = read(cache, key, alert, self);
+        let before = alert.phase;
+        let had_value = alert.had_value();
+        let ended = alert.ended;
+        alert.step(now, read.reading, rule, || {
+            let labels = self.arrived.unwrap_or(&key.labels);
+            let mut episode = begin(cache, now, key, rule, &read, self.usual, labels, ended);
+            episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);
+            episode
+        });
+        // It had its value until now, however long ago that was looked at.
+        if let Some(episode) = alert.open_mut().filter(|_| had_value && !read.has_value) {
+            episode.last_value = now;
+        }
+        if let Some(episode) = alert.open_mut().filter(|_| read.has_value) {
+            episode.step = read.step;
+            episode.last_value = now;
+            if rule.metric == Metric::Silence {
+                // It is so at every look, so there is news for as long as it lasts.
+                episode.last_evidence = now;
+            }
+        }
+        Stepped {
+            before,
+            reading: read.reading,
+            ends: matches!(alert.phase, Phase::Closed { .. }) && alert.phase != before,
+            was_on: [before, alert.phase].contains(&Phase::Firing),
+        }
+    }
+}
+
+/// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
+fn begin(
+    cache: &CacheTracker,
+    now: Time,
+    key: &Key,
+    rule: &Rule,
+    read: &Read,
+    usual: Usual,
+    labels: &Arc<Labels>,
+    ended: Option<Time>,
+) -> Episode {
+    let ended = ended.unwrap_or(Time(i64::MIN));
+    let mut episode = Episode::new(0, now, read.limit, Arc::clone(labels));
+    episode.step = read.step;
+    episode.last_evidence = now;
+    episode.last_value = now;
+    episode.usual = usual.is_learned().then_some(usual);
+    episode.basis = read.basis;
+    episode.odds = read.odds;
+    if rule.metric == Metric::Silence {
+        episode.since = key.last_usage.unwrap_or(now);
+        episode.requests = 0;
+    } else if rule.metric == Metric::MissRun {
+        if let Some(run) = cache.run(key.labels.conversation) {
+            episode.since = run.since.max(ended);
+            episode.before = run.before;
+            episode.exposed = run.waste;
+            episode.requests = i64::from(run.length);
+        }
+    } else if let Some(window) = rule
+        .windows
+        .get(read.step)
+        .and_then(|secs| key.window(*secs))
+    {
+        let total = window.total_since(ended.secs());
+        let wasteful = |sums: &Sums| sums.missed > 0;
+        let first = if rule.metric.is_about_cache() {
+            episode.exposed = total.waste;
+            window.first_second(ended.secs(), wasteful)
+        } else if rule.metric == Metric::Errors {
+            episode.requests = total.errors;
+            window.first_second(ended.secs(), |sums| sums.errors > 0)
+        } else {
+            episode.exposed = total.cost;
+            episode.requests = total.requests;
+            window.first_second(ended.secs(), |sums| sums.requests > 0)
+        };
+        episode.since = first.map_or(now, Time::from_secs).max(ended);
+        let minutes = now.minute() - episode.since.minute() + 1;
+        episode.minutes = minutes;
+        episode.last_minute = now.minute();
+    }
+    if rule.metric.is_about_cache() {
+        let since = episode.since;
+        for miss in key.misses.iter().filter(|miss| miss.at >= since) {
+            episode.add_miss(miss);
+        }
+        if rule.metric != Metric::MissRun {
+            episode.requests = episode
+                .causes
+                .iter()
+                .map(|tally| signed(tally.requests))
+                .sum();
+        }
+    }
+    episode
+}
+
+/// Adds a record to an episode that is on.
+pub(super) fn accrue(
+    episode: &mut Episode,
+    rule: &Rule,
+    record: &UsageRecord,
+    at: Time,
+    miss: Option<&Miss>,
+    now: Time,
+) {
+    if rule.metric.is_about_cache() {
+        if let Some(miss) = miss {
+            episode.exposed += miss.cost;
+            episode.requests += 1;
+            episode.last_evidence = now;
+            episode.add_miss(miss);
+        }
+    } else if !matches!(rule.metric, Metric::Errors | Metric::Silence) {
+        episode.exposed += record.cost.unwrap_or_default();
+        episode.requests += 1;
+        episode.last_evidence = now;
+        episode.note_minute(at);
+    }
+}
+
+/// The identity of an episode: the same in every run over the same log.
+pub(super) fn episode_id(rule: &Rule, key: &[(Label, String)], since: Time) -> u64 {
+    let mut text = format!("{}\n{}\n", rule.name, since.0);
+    for (label, value) in key {
+        text.push_str(label.name());
+        text.push('=');
+        text.push_str(value);
+        text.push('\n');
+    }
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}

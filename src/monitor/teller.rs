@@ -1,0 +1,433 @@
+//! What is told, and by whom: notices that are due, that keep quiet because others speak, and that are told again.
+//!
+//! Tells of alerts that were judged elsewhere and changes none of them, so many tellers can tell of the same alerts. One rule may
+//! be the teller's own: then it judges that rule itself, and nobody else does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Alert, Episode, Notice, Phase};
+use super::baseline::Baseline;
+use super::metric::Metric;
+use super::notice::{is_beyond_usual, is_explaining};
+use super::own::Own;
+use super::reading::is_explained;
+use super::record::{Labels, Time};
+use super::rule::{Rule, Severity};
+use super::scope::{Key, Scope};
+use super::state::State;
+use super::told::{Reason, Told, UNTOLD};
+use super::variants::{Variants, decide};
+use super::voices::{Voices, Withheld, is_about_spending};
+use crate::price::PicoUsd;
+
+/// Tells what is due.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Teller {
+    /// What was told of alerts that are not over for good: of the rule in this place of a scope for this key.
+    told: FxHashMap<(usize, u64, usize), Told>,
+    /// Keys of scopes with a notice that is withheld because others speak.
+    withheld: BTreeSet<(usize, u64)>,
+    pub(super) voices: Voices,
+    /// Rules that keep quiet because an open alert explains them.
+    pub(super) silenced: BTreeSet<Arc<str>>,
+    /// Rules about spending that keep quiet because another one speaks.
+    pub(super) outspoken: BTreeSet<Arc<str>>,
+    /// What a minute of the whole stream costs while nothing is on.
+    pub(super) ordinary: Baseline,
+    #[serde(skip)]
+    pub(super) notices: Vec<Notice>,
+    /// What ended in a silence in which it was watched before.
+    #[serde(skip)]
+    pub(super) ended_unheard: Vec<Notice>,
+    /// The rule that it judges itself.
+    #[serde(skip)]
+    pub(super) own: Option<Own>,
+}
+
+/// An alert of a key, with its rule.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Which scope.
+    pub(super) index: usize,
+    /// Which key.
+    pub(super) id: u64,
+    /// Which of the rules.
+    pub(super) slot: usize,
+}
+
+impl Teller {
+    /// What was told of an episode.
+    pub(super) fn told(&self, place: Place, episode: &Episode) -> &Told {
+        let told = self.told.get(&(place.index, place.id, place.slot));
+        told.filter(|told| told.episode == episode.id)
+            .unwrap_or(&UNTOLD)
+    }
+
+    /// The same, to change.
+    pub(super) fn told_mut(&mut self, place: Place, episode: u64) -> &mut Told {
+        let told = self.told.entry((place.index, place.id, place.slot));
+        let told = told.or_default();
+        if told.episode != episode {
+            *told = Told::of(episode);
+        }
+        told
+    }
+
+    /// The alert is on and was told so.
+    pub(super) fn is_told_open(&self, place: Place, alert: &Alert) -> bool {
+        let told = |episode| self.told(place, episode).is_open();
+        alert.open().is_some_and(told)
+    }
+
+    /// An episode is over for good.
+    pub(super) fn forget(&mut self, place: Place) {
+        self.told.remove(&(place.index, place.id, place.slot));
+    }
+
+    /// The alert of a rule as it stands for this teller.
+    pub(super) fn alert<'a>(&'a self, key: &'a Key, index: usize, slot: usize) -> &'a Alert {
+        match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
+            Some(own) => &own.alert,
+            None => &key.alerts[slot],
+        }
+    }
+
+    /// The rule in this place, as it is in force for this teller.
+    pub(super) fn rule<'a>(&'a self, scope: &'a Scope, index: usize, slot: usize) -> &'a Arc<Rule> {
+        match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
+            Some(own) => &own.rule,
+            None => &scope.rules[slot],
+        }
+    }
+
+    fn variants<'a>(&'a self, state: &'a State) -> Option<&'a Variants> {
+        let own = self.own.as_ref().and_then(|own| own.variants.as_ref());
+        own.or(state.variants.as_ref())
+    }
+
+    /// An alert that was told and goes on as it is, whatever comes: there is nothing to tell of it for now.
+    pub(super) fn is_settled(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
+        let Some(episode) = alert.episode.as_deref() else {
+            return false;
+        };
+        let told = self.told(place, episode);
+        let is_waiting = || {
+            let exposed = self.exposed(rule, episode).0;
+            told.is_waiting(alert, now, exposed)
+        };
+        let is_announced = rule.metric.is_announcement();
+        alert.phase == Phase::Firing
+            && told.is_open()
+            && (is_announced || (rule.only_rises() && !is_waiting()))
+    }
+
+    /// An alert that is to be looked at as often as anything changes for its key, because it depends on what others do: on who
+    /// else speaks, or on which misses are ordinary.
+    fn is_restless(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
+        let is_waiting = || {
+            alert.open().is_some_and(|episode| {
+                let exposed = self.exposed(rule, episode).0;
+                self.told(place, episode).is_waiting(alert, now, exposed)
+            })
+        };
+        !alert.is_quiet()
+            && !rule.metric.is_announcement()
+            && (rule.metric.is_about_cache() || is_waiting())
+    }
+
+    /// The next second after now at which time alone may make something due for a key.
+    pub(super) fn next_change(
+        &self,
+        state: &State,
+        index: usize,
+        scope: &Scope,
+        id: u64,
+    ) -> Option<i64> {
+        let key = scope.keys.get(&id)?;
+        let now = state.now.secs();
+        let mut next: Option<i64> = None;
+        let mut at = |second: Option<i64>| {
+            if let Some(second) = second.filter(|second| *second > now) {
+                next = Some(next.map_or(second, |next| next.min(second)));
+            }
+        };
+        let (mut is_restless, mut is_sampled) = (false, false);
+        for slot in 0..scope.rules.len() {
+            let alert = self.alert(key, index, slot);
+            let Some(episode) = alert.episode.as_deref() else {
+                continue;
+            };
+            let (rule, place) = (self.rule(scope, index, slot), Place { index, id, slot });
+            let told = self.told(place, episode);
+            at(told.again_at(alert).map(Time::first_tick));
+            at(told.grown_at(alert).map(Time::first_tick));
+            is_restless |= self.is_restless(state.now, place, alert, rule);
+            // What is usual changes what an episode has cost beyond it, and so whether it has grown.
+            is_sampled |= is_beyond_usual(rule) && alert.open().is_some() && told.is_open();
+        }
+        if is_restless {
+            at(key.next_expiry(now));
+        }
+        if is_sampled {
+            at(state.pace.next_sample());
+        }
+        if let Some(own) = self.own.as_ref().filter(|own| own.index == index) {
+            let place = Place {
+                index,
+                id,
+                slot: own.slot,
+            };
+            let is_settled = self.is_settled(state.now, place, &own.alert, &own.rule);
+            at(own.next_change(key, now, is_settled));
+        }
+        next
+    }
+
+    /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice.
+    pub(super) fn tell(
+        &mut self,
+        state: &mut State,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+        instead: Option<Reason>,
+    ) {
+        if !state.live {
+            return;
+        }
+        for slot in 0..scope.rules.len() {
+            let Some(key) = scope.keys.get(&id) else {
+                return;
+            };
+            let place = Place { index, id, slot };
+            let alert = self.alert(key, index, slot);
+            let Some(episode) = alert.episode.as_deref() else {
+                continue;
+            };
+            let rule = self.rule(scope, index, slot);
+            let told = self.told(place, episode);
+            let is_told = told.is_told();
+            // Where nothing can be seen, silence says nothing.
+            let is_blind = rule.metric == Metric::Silence && state.blind.is_told();
+            let exposed = self.exposed(rule, episode).0;
+            let due = told.due(alert, state.now, exposed);
+            // What another alert explains is not told.
+            let inhibited = alert.phase == Phase::Firing
+                && (due.is_some() || !is_told)
+                && (is_blind || is_explained(self.variants(state), key, rule, episode));
+            let due = due.filter(|_| !inhibited);
+            if due.is_none() && (!inhibited || is_told || is_blind) {
+                continue;
+            }
+            let (episode_id, rule) = (episode.id, Arc::clone(rule));
+            let Some(mut reason) = due else {
+                self.note_explained(&rule.name, state.now);
+                continue;
+            };
+            let withheld = match reason {
+                Reason::First | Reason::Reopened => {
+                    let is_grave = is_grave(self.variants(state), key, &rule, episode);
+                    self.voices.withheld(&rule, episode_id, is_grave, state.now)
+                }
+                _ => None,
+            };
+            let again = match reason {
+                Reason::Repeat | Reason::Reopened => {
+                    self.voices.repeat_withheld(&rule, episode_id, state.now)
+                }
+                _ => None,
+            };
+            if withheld.is_some() || again.is_some() {
+                match withheld {
+                    Some((Withheld::BySpending, _)) => self.note_outspoken(&rule.name, state.now),
+                    Some((Withheld::ByCache, _)) => self.note_explained(&rule.name, state.now),
+                    Some((Withheld::ByItsLike, _)) | None => {}
+                }
+                let until = withheld.and_then(|(_, until)| until).max(again);
+                self.withheld.insert((index, id));
+                if let (Some(key), Some(until)) = (scope.keys.get_mut(&id), until) {
+                    key.look_again_at(state.now, until);
+                }
+                continue;
+            }
+            if rule.metric.is_announcement() && reason != Reason::First {
+                continue;
+            }
+            if reason == Reason::First
+                && let Some(instead) = instead
+            {
+                reason = instead;
+            }
+            let told = self.told_mut(place, episode_id);
+            if let Some(labels) = arrived {
+                told.labels = Some(Arc::clone(labels));
+            }
+            told.note(reason, state.now, exposed);
+            if matches!(reason, Reason::First | Reason::StillFiring) {
+                state.totals.count_alert(&rule.name);
+            }
+            self.voices.note(&rule, episode_id, reason, state.now);
+            let notice = self.notice(state, scope, place, reason);
+            self.notices.push(notice);
+            if is_explaining(&rule) && reason == Reason::Resolved {
+                self.silenced.clear();
+            }
+            if !self.voices.any_about_spending() {
+                self.outspoken.clear();
+            }
+        }
+    }
+
+    /// An episode has ended while nothing may be told. It is told afterwards: that what was told is over, or what nobody heard of.
+    pub(super) fn note_unheard(&mut self, state: &State, scope: &Scope, place: Place) {
+        let key = &scope.keys[&place.id];
+        let alert = self.alert(key, place.index, place.slot);
+        let Some(episode) = alert.episode.as_deref() else {
+            return;
+        };
+        let rule = Arc::clone(self.rule(scope, place.index, place.slot));
+        let told = self.told(place, episode);
+        let was_told = told.is_told();
+        let is_news = if was_told {
+            told.is_open()
+        } else {
+            !is_explained(self.variants(state), key, &rule, episode)
+        };
+        if !is_news {
+            return;
+        }
+        let notice = self.notice(state, scope, place, Reason::Resolved);
+        self.ended_unheard
+            .retain(|other| other.episode != notice.episode);
+        if was_told {
+            let exposed = notice.exposed.unwrap_or_default();
+            let told = self.told_mut(place, notice.episode);
+            told.note(Reason::Resolved, state.now, exposed);
+            self.voices
+                .note(&rule, notice.episode, Reason::Resolved, state.now);
+        }
+        self.ended_unheard.push(Notice {
+            missed: !was_told,
+            ..notice
+        });
+    }
+
+    /// Gives what ended in a silence that is over. What has begun again since is told as that.
+    pub(super) fn tell_unheard(&mut self, state: &mut State) {
+        for notice in std::mem::take(&mut self.ended_unheard) {
+            let again = self.notices.iter().any(|n| n.episode == notice.episode);
+            if notice.missed && again {
+                continue;
+            }
+            if notice.missed {
+                state.totals.count_alert(&notice.rule.name);
+            }
+            self.notices.push(notice);
+        }
+    }
+
+    /// Another run has told this episode, which is on.
+    pub(super) fn note_told(&mut self, now: Time, place: Place, rule: &Rule, episode: &Episode) {
+        let told = self.told_mut(place, episode.id);
+        told.note(Reason::StillFiring, now, episode.exposed);
+        self.voices.note(rule, episode.id, Reason::StillFiring, now);
+    }
+
+    /// These notices reached nobody.
+    pub(super) fn note_not_told(&mut self, notices: &[(u64, Reason)]) {
+        for told in self.told.values_mut() {
+            // The last of them first, so that what is left is as it was before the first.
+            let episode = told.episode;
+            for (_, reason) in notices.iter().rev().filter(|(other, _)| *other == episode) {
+                told.take_back(*reason);
+            }
+        }
+        if !notices.is_empty() {
+            // What is told next finds out anew who speaks.
+            self.voices.clear();
+        }
+    }
+
+    /// A minute of the whole stream in which nothing shared was on.
+    pub(super) fn sample(&mut self, minute: i64, cost: i128) {
+        if self.own.as_ref().is_none_or(|own| minute > own.disturbed) {
+            self.ordinary.add(minute, cost);
+        }
+    }
+
+    /// Those with a notice that was withheld, to be looked at.
+    pub(super) fn release(&mut self) -> BTreeSet<(usize, u64)> {
+        self.voices.note_look();
+        std::mem::take(&mut self.withheld)
+    }
+
+    /// The clock was wrong by so much.
+    pub(super) fn shift(&mut self, ms: i64) {
+        for told in self.told.values_mut() {
+            told.shift(ms);
+        }
+        self.voices.shift(ms);
+    }
+
+    /// Lists a rule about spending that keeps quiet in what speaks for it.
+    fn note_outspoken(&mut self, rule: &Arc<str>, now: Time) {
+        self.list_in(rule, is_about_spending, now);
+        if !self.outspoken.contains(rule) {
+            self.outspoken.insert(Arc::clone(rule));
+        }
+    }
+
+    /// Lists a rule that keeps quiet in what explains it, until that is over.
+    fn note_explained(&mut self, rule: &Arc<str>, now: Time) {
+        self.list_in(rule, is_explaining, now);
+        if !self.silenced.contains(rule) {
+            self.silenced.insert(Arc::clone(rule));
+        }
+    }
+
+    /// Lists a rule in the notices of this moment that speak for it; those to come are made with it.
+    fn list_in(&mut self, rule: &Arc<str>, speaks: fn(&Rule) -> bool, now: Time) {
+        let others = self.notices.iter_mut();
+        let speaking = others.filter(|n| n.at == now && n.rule.name != *rule && speaks(&n.rule));
+        for notice in speaking.filter(|n| !n.explains.contains(rule)) {
+            notice.explains.push(Arc::clone(rule));
+        }
+    }
+
+    /// What an episode has cost beyond what is usual, and whether nothing usual is known to take off.
+    pub(super) fn exposed(&self, rule: &Rule, episode: &Episode) -> (PicoUsd, bool) {
+        if rule.metric.is_about_cache() {
+            return (episode.exposed, false);
+        }
+        if !rule.metric.has_dollars() {
+            return (PicoUsd::ZERO, false);
+        }
+        let usual = self.ordinary.usual();
+        if !usual.is_learned() || !is_beyond_usual(rule) {
+            return (episode.exposed, true);
+        }
+        let ordinary = PicoUsd(usual.usual * i128::from(episode.minutes));
+        ((episode.exposed - ordinary).max(PicoUsd::ZERO), false)
+    }
+}
+
+/// What is critical and several times over its limit waits for nothing.
+fn is_grave(variants: Option<&Variants>, key: &Key, rule: &Rule, episode: &Episode) -> bool {
+    const TIMES: i128 = 3;
+    let (_, value) = key.value(rule, Some(episode.step));
+    let limit_of = |rule: &Rule| match variants {
+        Some(_) => rule.limit_on(episode.basis).unwrap_or(episode.limit),
+        None => episode.limit,
+    };
+    rule.severity == Severity::Critical
+        && value.is_some_and(|value| {
+            decide(variants, rule, |rule| {
+                value.is_above(TIMES * limit_of(rule))
+            })
+        })
+}

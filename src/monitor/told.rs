@@ -1,0 +1,204 @@
+//! What has been told of an episode, and what of it is due.
+//!
+//! Knows one episode. Who else speaks, and whether another alert explains it, is known elsewhere.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::alert::{Alert, Episode, MINUTE_MS, Phase, REOPEN_MS};
+use super::record::{Labels, Time};
+use crate::price::PicoUsd;
+
+/// Pauses between repeats: each is counted from the notice before. The last one goes on for ever.
+const REPEAT_MINUTES: [i64; 5] = [15, 30, 60, 120, 240];
+
+/// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes.
+const GROWTH: i128 = 4;
+const GROWTH_PAUSE_MS: i64 = 5 * MINUTE_MS;
+
+/// Why a notice is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The episode is told for the first time.
+    First,
+    /// It has become worse.
+    Escalated,
+    /// It goes on.
+    Repeat,
+    /// It had resolved and is back.
+    Reopened,
+    /// It was already on when the watch began.
+    StillFiring,
+    /// It is over.
+    Resolved,
+    /// The watch ends while it is on.
+    Stopped,
+}
+
+impl Reason {
+    /// The name in all output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Escalated => "escalated",
+            Self::Repeat => "repeat",
+            Self::Reopened => "reopened",
+            Self::StillFiring => "still-firing",
+            Self::Resolved => "resolved",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What has been told of an episode.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// Which one.
+    pub(super) episode: u64,
+    /// Who was seen when it was told last.
+    pub(super) labels: Option<Arc<Labels>>,
+    /// The last notice.
+    at: Option<Time>,
+    /// That notice said it was over.
+    over: bool,
+    exposed: PicoUsd,
+    repeats: usize,
+    reopened_at: Option<Time>,
+}
+
+/// Nothing.
+pub(super) static UNTOLD: Told = Told {
+    episode: 0,
+    labels: None,
+    at: None,
+    over: false,
+    exposed: PicoUsd::ZERO,
+    repeats: 0,
+    reopened_at: None,
+};
+
+impl Told {
+    /// Nothing, of this episode.
+    pub(super) fn of(episode: u64) -> Self {
+        Self {
+            episode,
+            ..Self::default()
+        }
+    }
+
+    /// A notice has been given of it.
+    pub(super) fn is_told(&self) -> bool {
+        self.at.is_some()
+    }
+
+    /// The last notice left it open.
+    pub(super) fn is_open(&self) -> bool {
+        self.at.is_some() && !self.over
+    }
+
+    /// Remembers a notice.
+    pub(super) fn note(&mut self, reason: Reason, now: Time, exposed: PicoUsd) {
+        match reason {
+            Reason::First | Reason::StillFiring => self.repeats = 0,
+            Reason::Repeat | Reason::Escalated => self.repeats += 1,
+            Reason::Reopened => {
+                self.repeats = 0;
+                self.reopened_at = Some(now);
+            }
+            Reason::Resolved | Reason::Stopped => {}
+        }
+        self.at = Some(now);
+        self.over = reason == Reason::Resolved;
+        self.exposed = exposed;
+    }
+
+    /// A notice that was remembered has not reached anybody.
+    pub(super) fn take_back(&mut self, reason: Reason) {
+        match reason {
+            Reason::First | Reason::StillFiring => *self = UNTOLD.clone(),
+            Reason::Resolved => self.over = false,
+            Reason::Reopened => self.over = true,
+            Reason::Repeat | Reason::Escalated | Reason::Stopped => {}
+        }
+    }
+
+    /// The clock was wrong by so much.
+    pub(super) fn shift(&mut self, ms: i64) {
+        for time in self.at.iter_mut().chain(&mut self.reopened_at) {
+            time.shift(ms);
+        }
+    }
+
+    /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far.
+    pub(super) fn due(&self, alert: &Alert, now: Time, exposed: PicoUsd) -> Option<Reason> {
+        let episode = alert.episode.as_deref()?;
+        match (alert.phase, self.at) {
+            (Phase::Firing, told_at) if !alert.is_over() && (told_at.is_none() || self.over) => {
+                None
+            }
+            (Phase::Firing, None) => Some(Reason::First),
+            (Phase::Firing, Some(_)) if self.over => self
+                .reopen_notice_at()
+                .is_none_or(|at| now >= at)
+                .then_some(Reason::Reopened),
+            (Phase::Firing, Some(at)) => {
+                let grown = self.has_grown(exposed) && now.millis_since(at) >= GROWTH_PAUSE_MS;
+                let again = now >= self.repeat_at(episode, at) || grown;
+                (has_news_since(episode, at) && again).then_some(Reason::Repeat)
+            }
+            (Phase::Closed { .. }, Some(_)) if !self.over => Some(Reason::Resolved),
+            _ => None,
+        }
+    }
+
+    /// It may be due at any moment from now on, whatever its value: nobody has heard of it as it stands, and what keeps it from
+    /// being told is known elsewhere.
+    pub(super) fn is_waiting(&self, alert: &Alert, now: Time, exposed: PicoUsd) -> bool {
+        let Some(episode) = alert.episode.as_deref() else {
+            return false;
+        };
+        let may_be_told = |at: Time| {
+            has_news_since(episode, at)
+                && (now >= self.repeat_at(episode, at) || self.has_grown(exposed))
+        };
+        alert.phase == Phase::Firing && (self.over || self.at.is_none_or(may_be_told))
+    }
+
+    /// The moment from which on it may be told again because it has grown.
+    pub(super) fn grown_at(&self, alert: &Alert) -> Option<Time> {
+        let at = self.at.filter(|_| !self.over && alert.open().is_some())?;
+        Some(Time(at.0 + GROWTH_PAUSE_MS))
+    }
+
+    /// The moment from which on it may be told again because it goes on, or is back.
+    pub(super) fn again_at(&self, alert: &Alert) -> Option<Time> {
+        let episode = alert.episode.as_deref();
+        let episode = episode.filter(|_| alert.phase == Phase::Firing)?;
+        let at = self.at?;
+        if self.over {
+            self.reopen_notice_at()
+        } else {
+            Some(self.repeat_at(episode, at))
+        }
+    }
+
+    /// It has cost so much more since the last notice that it is worth another.
+    fn has_grown(&self, exposed: PicoUsd) -> bool {
+        exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.exposed.0
+    }
+
+    fn repeat_at(&self, episode: &Episode, told_at: Time) -> Time {
+        let minutes = REPEAT_MINUTES[self.repeats.min(REPEAT_MINUTES.len() - 1)];
+        let factor = if episode.is_flapping() { 2 } else { 1 };
+        Time(told_at.0 + minutes * factor * MINUTE_MS)
+    }
+
+    fn reopen_notice_at(&self) -> Option<Time> {
+        self.reopened_at.map(|at| Time(at.0 + REOPEN_MS))
+    }
+}
+
+/// Something has come that speaks of it.
+fn has_news_since(episode: &Episode, told_at: Time) -> bool {
+    episode.last_evidence > told_at
+}
