@@ -162,6 +162,7 @@ impl Evaluator {
                 },
                 timers: BinaryHeap::new(),
                 blind: Blind::default(),
+                released: None,
                 variants: None,
             },
             budgets,
@@ -658,11 +659,11 @@ impl Evaluator {
         loop {
             let timer = self.state.timers.peek().copied();
             let is_next = |second: &i64| timer.is_none_or(|Reverse((next, ..))| *second <= next);
-            if let Some((second, teller)) = self.next_release().filter(|(at, _)| is_next(at)) {
+            if let Some(second) = self.state.released.filter(is_next) {
                 if Time::from_secs(second) > to {
                     break;
                 }
-                self.release(second, teller);
+                self.release(second);
                 continue;
             }
             let Some(Reverse((second, index, id))) = timer else {
@@ -703,24 +704,25 @@ impl Evaluator {
         self.end_periods();
     }
 
-    /// The first second at which a teller has to look at what it withheld, and which one.
-    fn next_release(&self) -> Option<(i64, usize)> {
-        let tellers = self.tellers.iter().enumerate();
-        let releases = tellers.filter_map(|(n, teller)| Some((teller.voices.released_at()?, n)));
-        releases.min()
-    }
-
     /// One of those that spoke for others has ended: looks at all that was withheld.
-    fn release(&mut self, second: i64, teller: usize) {
-        let withheld = self.tellers[teller].release();
-        if withheld.is_empty() {
-            return;
-        }
-        self.enter(second);
-        for (index, id) in withheld {
-            let scope = &mut self.scopes[index];
-            self.state
-                .evaluate(index, scope, id, None, &mut self.tellers);
+    fn release(&mut self, second: i64) {
+        self.state.released = None;
+        for n in 0..self.tellers.len() {
+            let teller = &mut self.tellers[n];
+            if teller.voices.released_at().is_none_or(|at| at > second) {
+                self.state.note_release(&teller.voices);
+                continue;
+            }
+            let withheld = teller.release();
+            if withheld.is_empty() {
+                continue;
+            }
+            self.enter(second);
+            for (index, id) in withheld {
+                let scope = &mut self.scopes[index];
+                self.state
+                    .evaluate(index, scope, id, None, &mut self.tellers);
+            }
         }
     }
 
@@ -740,7 +742,7 @@ impl Evaluator {
                 key.expected_by = Some(deadline);
             }
             self.state
-                .schedule(index, &mut self.scopes[index], id, &self.tellers);
+                .schedule(index, &mut self.scopes[index], id, &mut self.tellers);
         }
     }
 

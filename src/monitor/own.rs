@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::alert::Alert;
+use super::alert::{Alert, Phase};
 use super::baseline::{Amount, Baseline};
 use super::cache::CacheTracker;
 use super::evaluator::is_session_cost;
@@ -34,6 +34,8 @@ pub(super) struct Own {
     baseline: Baseline,
     /// Samples of minutes in an episode, which enter the baseline after it.
     held: VecDeque<(i64, Amount)>,
+    /// Until this second time alone changes nothing for its key.
+    pub(super) next: i64,
     /// The last minute in which it was on.
     pub(super) disturbed: i64,
 }
@@ -56,6 +58,7 @@ impl Own {
             alert: Alert::default(),
             baseline: Baseline::default(),
             held: VecDeque::new(),
+            next: i64::MIN,
             disturbed: i64::MIN,
         };
         own.stand_for(scope, rules);
@@ -75,24 +78,47 @@ impl Own {
             episode.limit = limit;
         }
         self.variants = Some(variants);
+        self.next = i64::MIN;
     }
 
     pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
         self.index == index && self.slot == slot
     }
 
-    /// Nothing is on or could reopen, and nothing is below no limit.
+    /// What is not on surely does not come to be at this moment.
     pub(super) fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
-        self.alert.is_quiet()
-            && (self.quick.stays_quiet(cache, key)
-                || stays_quiet_as_learned(
-                    cache,
-                    key,
-                    &self.asked,
-                    &self.quick,
-                    Some(&self.baseline),
-                    false,
-                ))
+        self.quick.stays_quiet(cache, key)
+            || stays_quiet_as_learned(
+                cache,
+                key,
+                &self.asked,
+                &self.quick,
+                Some(&self.baseline),
+                false,
+            )
+    }
+
+    /// It is over, and nothing but a sum above its limit begins it again.
+    fn is_over(&self) -> bool {
+        matches!(self.alert.phase, Phase::Closed { .. }) && self.rule.windows.len() == 1
+    }
+
+    /// A look at this moment surely changes nothing. `may_begin`: something has come that may be over its limit.
+    pub(super) fn stays(
+        &self,
+        cache: &CacheTracker,
+        key: &Key,
+        now: Time,
+        has_come: bool,
+        may_begin: bool,
+    ) -> bool {
+        let is_over = self.is_over();
+        let may_rise = if self.alert.is_quiet() || is_over {
+            may_begin && !self.stays_quiet(cache, key)
+        } else {
+            has_come
+        };
+        !may_rise && (self.alert.is_quiet() || now.secs() < self.next)
     }
 
     /// Adds a record to the episode that is on.
@@ -174,6 +200,7 @@ impl Own {
                 let limit = highest.unwrap_or(episode.limit);
                 next.extend(self.quick.clear_at(key, episode.step, limit));
             }
+            None if self.is_over() => {}
             None => {
                 let windows = self.rule.windows.iter();
                 next.extend(windows.filter_map(|secs| key.window(*secs)?.next_expiry()));

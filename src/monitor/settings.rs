@@ -94,6 +94,9 @@ impl Evaluator {
     /// Takes over the tellers of another one that has seen the same. They come after its own.
     pub fn absorb(&mut self, other: Self) {
         self.tellers.extend(other.tellers);
+        for teller in &self.tellers {
+            self.state.note_release(&teller.voices);
+        }
         for (scope, of_other) in self.scopes.iter_mut().zip(&other.scopes) {
             for (id, of_other) in &of_other.keys {
                 if let (Some(key), Some(retry)) = (scope.keys.get_mut(id), of_other.retry) {

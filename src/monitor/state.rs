@@ -25,6 +25,7 @@ use super::step::{Step, accrue};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
 use super::variants::Variants;
+use super::voices::Voices;
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -53,6 +54,9 @@ pub(super) struct State {
     pub(super) spending: Vec<Spending>,
     /// The first record of all.
     pub(super) first: Option<Time>,
+    /// The first second at which a teller has to look at what it withheld, because one that spoke has ended.
+    #[serde(skip)]
+    pub(super) released: Option<i64>,
     /// Other limits that one of the rules stands for.
     #[serde(skip)]
     pub(super) variants: Option<Variants>,
@@ -109,9 +113,15 @@ impl Pace {
     }
 
     /// When the oldest minute that waits is sampled.
-    pub(super) fn next_sample(&self) -> Option<i64> {
+    fn next_sample(&self) -> Option<i64> {
         let minute = self.minutes.front()?;
         Some(minute * 60 + 59 + 300)
+    }
+
+    /// When a minute is sampled next, or could be if something comes.
+    pub(super) fn next_sample_after(&self, now: Time) -> i64 {
+        let next = self.next_sample().filter(|next| *next > now.secs());
+        next.unwrap_or(now.minute() * 60 + 59 + 300)
     }
 
     pub(super) fn sample(&mut self, now: Time, tellers: &mut [Teller]) {
@@ -150,11 +160,20 @@ impl State {
         for spending in &mut self.spending {
             spending.shift(ms);
         }
+        self.released = self.released.map(|second| second + secs);
         let timers = std::mem::take(&mut self.timers);
         let later = |Reverse((second, index, id)): Reverse<(i64, usize, u64)>| {
             Reverse((second + secs, index, id))
         };
         self.timers = timers.into_iter().map(later).collect();
+    }
+
+    /// A teller may have to look at what it withheld.
+    pub(super) fn note_release(&mut self, voices: &Voices) {
+        self.released = [self.released, voices.released_at()]
+            .into_iter()
+            .flatten()
+            .min();
     }
 
     /// Takes a record into the windows of its key. False if no window holds its moment any more.
@@ -372,6 +391,7 @@ impl State {
             if is_told_of || own_has_changed {
                 has_changed = true;
                 teller.tell(self, index, scope, id, labels, None);
+                teller.forget_next();
             }
         }
         let goes_on = goes_on && !has_changed;
@@ -395,8 +415,8 @@ impl State {
         let Some(own) = &teller.own else {
             return false;
         };
-        let is_quiet = own.alert.is_quiet();
-        if is_quiet && (!may_begin || own.stays_quiet(&self.cache, &scope.keys[&id])) {
+        let (key, has_come) = (&scope.keys[&id], arrived.is_some());
+        if own.stays(&self.cache, key, self.now, has_come, may_begin) {
             return false;
         }
         let place = Place {
@@ -404,8 +424,7 @@ impl State {
             id,
             slot: own.slot,
         };
-        let goes_on =
-            !is_quiet && is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule);
+        let goes_on = is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule);
         let is_told = teller.is_told_open(place, &own.alert);
         let Some(own) = &mut teller.own else {
             return false;
@@ -427,7 +446,7 @@ impl State {
         index: usize,
         scope: &mut Scope,
         id: u64,
-        tellers: &[Teller],
+        tellers: &mut [Teller],
     ) {
         let forgets = scope.forgets();
         let pooled = scope.pooled.as_deref();
@@ -438,16 +457,16 @@ impl State {
         let until_clear = |slot: usize, alert: &Alert, rule: &Rule| {
             let episode = alert.open().filter(|_| rule.only_rises())?;
             let place = Place { index, id, slot };
-            let mut tellers = tellers.iter();
             tellers
+                .iter()
                 .all(|teller| teller.is_settled(self.now, place, alert, rule))
                 .then(|| (episode.step, self.highest_limit(rule, episode)))
         };
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
         let may_be_told = scope.own.is_some() || !key.is_at_rest();
-        let tellers = tellers.iter().filter(|_| may_be_told);
-        let told = tellers.filter_map(|teller| teller.next_change(self, index, scope, id));
+        let tellers = tellers.iter_mut().filter(|_| may_be_told);
+        let told = tellers.filter_map(|teller| teller.look_ahead(self, index, scope, id));
         let next = change.into_iter().chain(told).min();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;

@@ -109,7 +109,7 @@ impl Teller {
         own.or(state.variants.as_ref())
     }
 
-    /// An alert that was told and goes on as it is, whatever comes: there is nothing to tell of it for now.
+    /// An alert that goes on as it is, whatever comes, and of which there is nothing to tell for now.
     pub(super) fn is_settled(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
         let Some(episode) = alert.episode.as_deref() else {
             return false;
@@ -121,7 +121,7 @@ impl Teller {
         };
         let is_announced = rule.metric.is_announcement();
         alert.phase == Phase::Firing
-            && told.is_open()
+            && told.is_seen_to(now)
             && (is_announced || (rule.only_rises() && !is_waiting()))
     }
 
@@ -139,14 +139,29 @@ impl Teller {
             && (rule.metric.is_about_cache() || is_waiting())
     }
 
-    /// The next second after now at which time alone may make something due for a key.
-    pub(super) fn next_change(
-        &self,
+    /// The next second after now at which time alone may make something due for a key. Of that of its own rule it is known until
+    /// then.
+    pub(super) fn look_ahead(
+        &mut self,
         state: &State,
         index: usize,
         scope: &Scope,
         id: u64,
     ) -> Option<i64> {
+        let now = state.now.secs();
+        let own = self.own.as_ref().filter(|own| own.index == index);
+        if let Some(own) = own.filter(|own| own.next > now) {
+            return Some(own.next);
+        }
+        let next = self.next_change(state, index, scope, id);
+        if let Some(own) = self.own.as_mut().filter(|own| own.index == index) {
+            own.next = next.unwrap_or(i64::MAX);
+        }
+        next
+    }
+
+    /// The next second after now at which time alone may make something due for a key.
+    fn next_change(&self, state: &State, index: usize, scope: &Scope, id: u64) -> Option<i64> {
         let key = scope.keys.get(&id)?;
         let now = state.now.secs();
         let mut next: Option<i64> = None;
@@ -171,9 +186,10 @@ impl Teller {
         }
         if is_restless {
             at(key.next_expiry(now));
+            at(key.retry);
         }
         if is_sampled {
-            at(state.pace.next_sample());
+            at(Some(state.pace.next_sample_after(state.now)));
         }
         if let Some(own) = self.own.as_ref().filter(|own| own.index == index) {
             let place = Place {
@@ -272,6 +288,7 @@ impl Teller {
                 state.totals.count_alert(&rule.name);
             }
             self.voices.note(&rule, episode_id, reason, state.now);
+            state.note_release(&self.voices);
             let notice = self.notice(state, scope, place, reason);
             self.notices.push(notice);
             if is_explaining(&rule) && reason == Reason::Resolved {
@@ -284,7 +301,7 @@ impl Teller {
     }
 
     /// An episode has ended while nothing may be told. It is told afterwards: that what was told is over, or what nobody heard of.
-    pub(super) fn note_unheard(&mut self, state: &State, scope: &Scope, place: Place) {
+    pub(super) fn note_unheard(&mut self, state: &mut State, scope: &Scope, place: Place) {
         let key = &scope.keys[&place.id];
         let alert = self.alert(key, place.index, place.slot);
         let Some(episode) = alert.episode.as_deref() else {
@@ -310,6 +327,7 @@ impl Teller {
             told.note(Reason::Resolved, state.now, exposed);
             self.voices
                 .note(&rule, notice.episode, Reason::Resolved, state.now);
+            state.note_release(&self.voices);
         }
         self.ended_unheard.push(Notice {
             missed: !was_told,
@@ -353,6 +371,13 @@ impl Teller {
         }
     }
 
+    /// What was worked out ahead no longer holds.
+    pub(super) fn forget_next(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.next = i64::MIN;
+        }
+    }
+
     /// A minute of the whole stream in which nothing shared was on.
     pub(super) fn sample(&mut self, minute: i64, cost: i128) {
         if self.own.as_ref().is_none_or(|own| minute > own.disturbed) {
@@ -363,6 +388,7 @@ impl Teller {
     /// Those with a notice that was withheld, to be looked at.
     pub(super) fn release(&mut self) -> BTreeSet<(usize, u64)> {
         self.voices.note_look();
+        self.forget_next();
         std::mem::take(&mut self.withheld)
     }
 
