@@ -34,6 +34,8 @@ pub(super) struct Own {
     baseline: Baseline,
     /// Samples of minutes in an episode, which enter the baseline after it.
     held: VecDeque<(i64, Amount)>,
+    /// Its limit may have fallen, or its sum grown, since it was looked at.
+    has_changed: bool,
     /// Until this second time alone changes nothing for its key.
     pub(super) next: i64,
     /// The last minute in which it was on.
@@ -58,6 +60,7 @@ impl Own {
             alert: Alert::default(),
             baseline: Baseline::default(),
             held: VecDeque::new(),
+            has_changed: false,
             next: i64::MIN,
             disturbed: i64::MIN,
         };
@@ -78,6 +81,7 @@ impl Own {
             episode.limit = limit;
         }
         self.variants = Some(variants);
+        self.has_changed = true;
         self.next = i64::MIN;
     }
 
@@ -98,27 +102,41 @@ impl Own {
             )
     }
 
-    /// It is over, and nothing but a sum above its limit begins it again.
-    fn is_over(&self) -> bool {
-        matches!(self.alert.phase, Phase::Closed { .. }) && self.rule.windows.len() == 1
+    /// It is below its limit, and nothing lifts it above but what comes: what leaves its window does not.
+    fn is_below(&self) -> bool {
+        let is_on = matches!(self.alert.phase, Phase::Firing | Phase::Pending { .. });
+        !is_on && self.rule.windows.len() == 1
     }
 
-    /// A look at this moment surely changes nothing. `may_begin`: something has come that may be over its limit.
+    /// What is about to be over stays so: its sum is clear of all its limits.
+    fn stays_clear(&self, key: &Key) -> bool {
+        let Some(episode) = self.alert.open().filter(|_| self.is_below()) else {
+            return false;
+        };
+        let limit = self.asked.limit_on(episode.basis);
+        let (_, value) = key.value(&self.asked, Some(episode.step));
+        limit.is_some_and(|limit| value.is_some_and(|value| value.is_clear_below(limit)))
+    }
+
+    /// A look at this moment surely changes nothing. `has_come`: something was added to its window; `may_begin`: its sum may be
+    /// above a limit.
     pub(super) fn stays(
-        &self,
+        &mut self,
         cache: &CacheTracker,
         key: &Key,
         now: Time,
         has_come: bool,
         may_begin: bool,
     ) -> bool {
-        let is_over = self.is_over();
-        let may_rise = if self.alert.is_quiet() || is_over {
-            may_begin && !self.stays_quiet(cache, key)
-        } else {
-            has_come
+        let has_news = has_come || std::mem::take(&mut self.has_changed);
+        let may_change = match self.alert.phase {
+            Phase::Inactive | Phase::Closed { .. } => {
+                (has_news || !self.is_below()) && may_begin && !self.stays_quiet(cache, key)
+            }
+            Phase::Recovering { .. } => has_news && !self.stays_clear(key),
+            Phase::Pending { .. } | Phase::Firing => has_news,
         };
-        !may_rise && (self.alert.is_quiet() || now.secs() < self.next)
+        !may_change && (self.alert.is_quiet() || now.secs() < self.next)
     }
 
     /// Adds a record to the episode that is on.
@@ -171,6 +189,7 @@ impl Own {
                 self.baseline.add(minute, sample);
             }
             // It was asked with the limit before.
+            self.has_changed = true;
             if let Some(key) = scope.keys.get_mut(&id) {
                 key.look_again_at(now, Time(now.0 + 1));
             }
@@ -179,6 +198,7 @@ impl Own {
 
     /// Learns from a minute.
     pub(super) fn sample(&mut self, minute: i64, sample: Amount) {
+        self.has_changed = true;
         let episode = self.alert.episode.as_deref();
         match hold(episode, minute, sample) {
             Some(clipped) => keep(&mut self.held, minute, clipped),
@@ -200,7 +220,7 @@ impl Own {
                 let limit = highest.unwrap_or(episode.limit);
                 next.extend(self.quick.clear_at(key, episode.step, limit));
             }
-            None if self.is_over() => {}
+            _ if self.is_below() => {}
             None => {
                 let windows = self.rule.windows.iter();
                 next.extend(windows.filter_map(|secs| key.window(*secs)?.next_expiry()));

@@ -412,7 +412,7 @@ impl State {
         is_plain: bool,
         arrived: Option<&Arc<Labels>>,
     ) -> bool {
-        let Some(own) = &teller.own else {
+        let Some(own) = &mut teller.own else {
             return false;
         };
         let (key, has_come) = (&scope.keys[&id], arrived.is_some());
@@ -423,6 +423,9 @@ impl State {
             index: own.index,
             id,
             slot: own.slot,
+        };
+        let Some(own) = &teller.own else {
+            return false;
         };
         let goes_on = is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule);
         let is_told = teller.is_told_open(place, &own.alert);
