@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use claude_tokmon::monitor::{Baseline, Notice, Reason, Sums, Time, UNIT, Window};
+use claude_tokmon::monitor::{Baseline, Notice, Reason, Rule, Sums, Time, UNIT, Window};
 use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::{Event, Pipeline, Undated};
 use claude_tokmon::price::{PicoUsd, PriceTable};
@@ -353,6 +353,82 @@ proptest! {
             let mut alone = with(n);
             alone.evaluator.go_live();
             prop_assert_eq!(&told(&mut alone), &said, "{} with {}", field, n);
+        }
+    }
+
+    /// Law 11: settings that share an evaluator say what each of them says alone, also where two evaluators that have seen the same
+    /// are put together.
+    #[test]
+    fn settings_that_share_an_evaluator_say_what_each_says_alone(
+        seed in any::<u64>(),
+        field in proptest::sample::select(vec![
+            ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 300), ("token-spike.floor", 100_000),
+            ("token-spike.floor", 1_000), ("token-spike.times_usual", 20),
+        ]),
+        base in 5_u32..600,
+        near in proptest::collection::btree_set(0_u32..600, 2..7),
+        joined_at in 0_usize..150,
+        waits in proptest::sample::select(vec!["0s", "20s", "3m"]),
+        keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
+        window in proptest::sample::select(vec![r#""1m""#, r#""10m""#, r#"["1m", "10m"]"#]),
+        metric in proptest::sample::select(vec!["tokens", "requests", "output-tokens"]),
+        burns in any::<bool>(),
+    ) {
+        let lines = if burns { burning(seed, 8) } else { lines_of(&traffic(seed, 150)) };
+        let (field, scale) = field;
+        let name = field.split('.').next().unwrap();
+        let with = |near: &u32| {
+            let n = (base + near) * scale;
+            let set = format!("{field}={}.{:03}", n / 1000, n % 1000);
+            let waits = format!("{name}.for=\"{waits}\"");
+            let keeps = format!("{name}.keep_firing=\"{keeps}\"");
+            let metric = format!("token-spike.metric={metric:?}");
+            let window = format!("{name}.window={window}");
+            let quick = ["token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set];
+            pipeline(&quick)
+        };
+        let end = Time(TWO_O_CLOCK + 40 * 3_600_000);
+        let said = |notices: Vec<Notice>| {
+            let said = |n: Notice| {
+                let who = (n.labels.model.clone(), n.labels.session.clone());
+                (n.rule.name.clone(), n.reason, n.episode, n.at, n.exposed, n.requests, n.explains, n.limit, who)
+            };
+            notices.into_iter().map(said).collect::<Vec<_>>()
+        };
+        let rule = |pipeline: Pipeline| {
+            let mut rules = pipeline.evaluator.scoped_rules();
+            rules.find(|rule| *rule.name == *name).unwrap()
+        };
+        let rules: Vec<_> = near.iter().map(|n| rule(with(n))).collect();
+        let shared = |part: &[Arc<Rule>]| {
+            let mut shared = with(near.first().unwrap());
+            shared.evaluator.stand_for(rules.clone());
+            assert!(shared.evaluator.is_shared());
+            shared.evaluator.part(part.iter().map(|rule| (0, vec![Arc::clone(rule)])).collect());
+            shared.evaluator.go_live();
+            shared
+        };
+        let (left, right) = rules.split_at(rules.len() / 2);
+        let (before, after) = lines.split_at(joined_at.min(lines.len()));
+        let (mut together, mut other) = (shared(left), shared(right));
+        feed(&mut together, "app.log", before);
+        feed(&mut other, "app.log", before);
+        together.evaluator.absorb(other.evaluator);
+        feed(&mut together, "app.log", after);
+        together.tick(end);
+        together.evaluator.stop();
+        for (teller, n) in near.iter().enumerate() {
+            let mut alone = with(n);
+            alone.evaluator.go_live();
+            feed(&mut alone, "app.log", &lines);
+            alone.tick(end);
+            alone.evaluator.stop();
+            let (alone, shared) = (said(alone.take_notices()), said(together.evaluator.take_notices_of(teller)));
+            for (alone, shared) in alone.iter().zip(&shared) {
+                prop_assert_eq!(alone, shared, "{} with {}", field, n);
+            }
+            let rest = alone.len().min(shared.len());
+            prop_assert_eq!(&alone[rest..], &shared[rest..], "{} with {}", field, n);
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Read {
 pub(super) fn read(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
     let Step { now, rule, .. } = *step;
     match rule.metric {
-        Metric::MissRun => read_run(cache, key, alert, rule, now),
+        Metric::MissRun => read_run(cache, key, alert, step),
         Metric::Silence => read_silence(key, rule, now),
         Metric::Unpriced => read_unpriced(key, alert, step.arrived.is_some()),
         Metric::NoCache => read_no_cache(key, alert, rule),
@@ -453,7 +453,8 @@ fn value_of(waste: PicoUsd, rule: &Rule, secs: i64) -> Value {
     value.unwrap_or(Value::new(0, 1))
 }
 
-fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, rule: &Rule, now: Time) -> Read {
+fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
+    let Step { now, rule, .. } = *step;
     let conversation = key.labels.conversation;
     let open = alert.open();
     let run = cache.run(conversation);
@@ -477,6 +478,9 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, rule: &Rule, now
         .map_or(0, |at| now.millis_since(at));
     let window = rule.windows.last().copied().unwrap_or(0);
     let idle = idle_ms >= 2 * window * 1000;
+    // Its limit follows the odds, which other conversations change. That of a run that nobody goes on with is no news.
+    let has_begun = open.is_some() || matches!(alert.phase, Phase::Pending { .. });
+    let may_begin = has_begun || step.arrived.is_some();
     let reading = if idle {
         // Nobody goes on with this conversation: its last run is no news any more.
         if open.is_some() {
@@ -484,7 +488,7 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, rule: &Rule, now
         } else {
             Reading::Nothing
         }
-    } else if !value.is_below(limit) && waste >= rule.min_waste {
+    } else if !value.is_below(limit) && waste >= rule.min_waste && may_begin {
         Reading::Breach
     } else if value.is_clear_below(limit) {
         Reading::Clear

@@ -151,7 +151,7 @@ impl Teller {
         let now = state.now.secs();
         let own = self.own.as_ref().filter(|own| own.index == index);
         if let Some(own) = own.filter(|own| own.next > now) {
-            return Some(own.next);
+            return (own.next < i64::MAX).then_some(own.next);
         }
         let next = self.next_change(state, index, scope, id);
         if let Some(own) = self.own.as_mut().filter(|own| own.index == index) {
