@@ -6,8 +6,9 @@
 //! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
 //! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
 //! of rules with the same keys), `reading` (a rule's value against its limit), `quick` (the cheapest look
-//! at it), `state` (what all keys share), `notice` (what
-//! is told), [`evaluator`](Evaluator).
+//! at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it: `told` (of one episode),
+//! `voices` (who speaks), `own` (a rule that each teller judges for itself), `teller`, `notice` (what it says). Both meet in
+//! [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
 
 mod alert;
 mod baseline;

@@ -83,8 +83,7 @@ impl Teller {
             usual: episode.usual,
             exposed: has_dollars.then_some(exposed),
             exposed_is_all,
-            pace: self
-                .pace_of(state.now, episode, window.map_or(0, Window::secs), exposed)
+            pace: pace_of(state.now, episode, window.map_or(0, Window::secs), exposed)
                 .filter(|_| has_dollars),
             causes,
             odds: episode.odds,
@@ -120,27 +119,21 @@ impl Teller {
         };
         others.filter(is_untold).count()
     }
+}
 
-    /// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
-    /// a burst of seconds is not blown up to an hour.
-    fn pace_of(
-        &self,
-        now: Time,
-        episode: &Episode,
-        window_secs: i64,
-        exposed: PicoUsd,
-    ) -> Option<PicoUsd> {
-        if episode.requests < 2 {
-            return None;
-        }
-        let elapsed = match episode.before {
-            Some(before) => now.millis_since(before),
-            None => now.millis_since(episode.since).max(window_secs * 1000),
-        };
-        Some(PicoUsd(
-            exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),
-        ))
+/// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
+/// a burst of seconds is not blown up to an hour.
+fn pace_of(now: Time, episode: &Episode, window_secs: i64, exposed: PicoUsd) -> Option<PicoUsd> {
+    if episode.requests < 2 {
+        return None;
     }
+    let elapsed = match episode.before {
+        Some(before) => now.millis_since(before),
+        None => now.millis_since(episode.since).max(window_secs * 1000),
+    };
+    Some(PicoUsd(
+        exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),
+    ))
 }
 
 /// Whether what an episode of a rule has cost is counted beyond what the whole stream usually costs.

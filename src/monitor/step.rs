@@ -56,8 +56,7 @@ impl Step<'_> {
         let had_value = alert.had_value();
         let ended = alert.ended;
         alert.step(now, read.reading, rule, || {
-            let labels = self.arrived.unwrap_or(&key.labels);
-            let mut episode = begin(cache, now, key, rule, &read, self.usual, labels, ended);
+            let mut episode = self.begin(cache, key, &read, ended);
             episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);
             episode
         });
@@ -80,74 +79,69 @@ impl Step<'_> {
             was_on: [before, alert.phase].contains(&Phase::Firing),
         }
     }
-}
 
-/// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
-fn begin(
-    cache: &CacheTracker,
-    now: Time,
-    key: &Key,
-    rule: &Rule,
-    read: &Read,
-    usual: Usual,
-    labels: &Arc<Labels>,
-    ended: Option<Time>,
-) -> Episode {
-    let ended = ended.unwrap_or(Time(i64::MIN));
-    let mut episode = Episode::new(0, now, read.limit, Arc::clone(labels));
-    episode.step = read.step;
-    episode.last_evidence = now;
-    episode.last_value = now;
-    episode.usual = usual.is_learned().then_some(usual);
-    episode.basis = read.basis;
-    episode.odds = read.odds;
-    if rule.metric == Metric::Silence {
-        episode.since = key.last_usage.unwrap_or(now);
-        episode.requests = 0;
-    } else if rule.metric == Metric::MissRun {
-        if let Some(run) = cache.run(key.labels.conversation) {
-            episode.since = run.since.max(ended);
-            episode.before = run.before;
-            episode.exposed = run.waste;
-            episode.requests = i64::from(run.length);
+    /// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
+    fn begin(&self, cache: &CacheTracker, key: &Key, read: &Read, ended: Option<Time>) -> Episode {
+        let Self {
+            now, rule, usual, ..
+        } = *self;
+        let labels = self.arrived.unwrap_or(&key.labels);
+        let ended = ended.unwrap_or(Time(i64::MIN));
+        let mut episode = Episode::new(0, now, read.limit, Arc::clone(labels));
+        episode.step = read.step;
+        episode.last_evidence = now;
+        episode.last_value = now;
+        episode.usual = usual.is_learned().then_some(usual);
+        episode.basis = read.basis;
+        episode.odds = read.odds;
+        if rule.metric == Metric::Silence {
+            episode.since = key.last_usage.unwrap_or(now);
+            episode.requests = 0;
+        } else if rule.metric == Metric::MissRun {
+            if let Some(run) = cache.run(key.labels.conversation) {
+                episode.since = run.since.max(ended);
+                episode.before = run.before;
+                episode.exposed = run.waste;
+                episode.requests = i64::from(run.length);
+            }
+        } else if let Some(window) = rule
+            .windows
+            .get(read.step)
+            .and_then(|secs| key.window(*secs))
+        {
+            let total = window.total_since(ended.secs());
+            let wasteful = |sums: &Sums| sums.missed > 0;
+            let first = if rule.metric.is_about_cache() {
+                episode.exposed = total.waste;
+                window.first_second(ended.secs(), wasteful)
+            } else if rule.metric == Metric::Errors {
+                episode.requests = total.errors;
+                window.first_second(ended.secs(), |sums| sums.errors > 0)
+            } else {
+                episode.exposed = total.cost;
+                episode.requests = total.requests;
+                window.first_second(ended.secs(), |sums| sums.requests > 0)
+            };
+            episode.since = first.map_or(now, Time::from_secs).max(ended);
+            let minutes = now.minute() - episode.since.minute() + 1;
+            episode.minutes = minutes;
+            episode.last_minute = now.minute();
         }
-    } else if let Some(window) = rule
-        .windows
-        .get(read.step)
-        .and_then(|secs| key.window(*secs))
-    {
-        let total = window.total_since(ended.secs());
-        let wasteful = |sums: &Sums| sums.missed > 0;
-        let first = if rule.metric.is_about_cache() {
-            episode.exposed = total.waste;
-            window.first_second(ended.secs(), wasteful)
-        } else if rule.metric == Metric::Errors {
-            episode.requests = total.errors;
-            window.first_second(ended.secs(), |sums| sums.errors > 0)
-        } else {
-            episode.exposed = total.cost;
-            episode.requests = total.requests;
-            window.first_second(ended.secs(), |sums| sums.requests > 0)
-        };
-        episode.since = first.map_or(now, Time::from_secs).max(ended);
-        let minutes = now.minute() - episode.since.minute() + 1;
-        episode.minutes = minutes;
-        episode.last_minute = now.minute();
+        if rule.metric.is_about_cache() {
+            let since = episode.since;
+            for miss in key.misses.iter().filter(|miss| miss.at >= since) {
+                episode.add_miss(miss);
+            }
+            if rule.metric != Metric::MissRun {
+                episode.requests = episode
+                    .causes
+                    .iter()
+                    .map(|tally| signed(tally.requests))
+                    .sum();
+            }
+        }
+        episode
     }
-    if rule.metric.is_about_cache() {
-        let since = episode.since;
-        for miss in key.misses.iter().filter(|miss| miss.at >= since) {
-            episode.add_miss(miss);
-        }
-        if rule.metric != Metric::MissRun {
-            episode.requests = episode
-                .causes
-                .iter()
-                .map(|tally| signed(tally.requests))
-                .sum();
-        }
-    }
-    episode
 }
 
 /// Adds a record to an episode that is on.
