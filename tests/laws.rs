@@ -370,7 +370,7 @@ proptest! {
         joined_at in 0_usize..150,
         waits in proptest::sample::select(vec!["0s", "20s", "3m"]),
         keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
-        window in proptest::sample::select(vec![r#""1m""#, r#""10m""#, r#"["1m", "10m"]"#]),
+        window in 0_usize..4,
         metric in proptest::sample::select(vec!["tokens", "requests", "output-tokens"]),
         burns in any::<bool>(),
     ) {
@@ -383,6 +383,9 @@ proptest! {
             let waits = format!("{name}.for=\"{waits}\"");
             let keeps = format!("{name}.keep_firing=\"{keeps}\"");
             let metric = format!("token-spike.metric={metric:?}");
+            // Some have the same window, some do not.
+            let windows = [r#""1m""#, r#""10m""#, r#"["1m", "10m"]"#];
+            let window = windows.get(window).unwrap_or(&windows[*near as usize % 3]);
             let window = format!("{name}.window={window}");
             let quick = ["token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set];
             pipeline(&quick)

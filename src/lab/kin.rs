@@ -14,8 +14,10 @@ use crate::monitor::{Amount, Limit, Metric, Rule};
 pub(super) struct Kin {
     /// Which choices they are.
     pub(super) choices: Vec<usize>,
-    /// The rule that differs, as each has it; none for a setting without kin.
+    /// The rule that differs, as each has it; none if settings differ in more than one rule.
     pub(super) variants: Vec<Arc<Rule>>,
+    /// Those that differ in nothing but this rule, which looks at the same, have the same number.
+    pub(super) clan: usize,
 }
 
 impl Kin {
@@ -27,6 +29,7 @@ impl Kin {
         Self {
             choices: self.choices[part.clone()].to_vec(),
             variants: self.variants[part].to_vec(),
+            clan: self.clan,
         }
     }
 }
@@ -95,13 +98,20 @@ pub(super) fn families(choices: &[Vec<Rule>]) -> Vec<Kin> {
         return (0..choices.len()).map(alone).collect();
     };
     let mut families: Vec<Kin> = Vec::new();
+    let mut clans: HashMap<String, usize> = HashMap::new();
     for mut members in groups.into_values() {
         members.sort_unstable();
-        if let [(_, only)] = members[..] {
-            families.push(alone(only));
-            continue;
+        let rules = &choices[members[0].1];
+        let mut rest = String::new();
+        for n in varied.iter().filter(|n| **n != place) {
+            let _ = write!(rest, "{:?}", rules[*n]);
         }
+        let rule = &rules[place];
+        let looks_at = (rule.metric, &rule.by, &rule.filter, rule.min_prompt_tokens);
+        let _ = write!(rest, "{looks_at:?}{}", rule.enabled);
+        let next = clans.len();
         families.push(Kin {
+            clan: *clans.entry(rest).or_insert(next),
             choices: members.iter().map(|(_, choice)| *choice).collect(),
             variants: members
                 .iter()
@@ -117,6 +127,7 @@ fn alone(choice: usize) -> Kin {
     Kin {
         choices: vec![choice],
         variants: Vec::new(),
+        clan: choice,
     }
 }
 
@@ -147,6 +158,7 @@ mod tests {
         let found: Vec<&[usize]> = families.iter().map(|kin| &kin.choices[..]).collect();
         assert_eq!(found, [&[1, 2, 0][..], &[4, 5, 3]]);
         assert_eq!(families[0].variants[0].limit, Limit::Above(UNIT));
+        assert_eq!(families[0].clan, families[1].clan);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Knows neither what is varied for nor what is made of it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -42,28 +43,48 @@ struct Lane {
     evaluator: Evaluator,
     /// One for each of its tellers.
     courses: Vec<Course>,
-    /// Lanes that see the same are of one family.
-    family: usize,
+    /// Those that see the same are of one clan.
+    clan: usize,
 }
 
 /// Some of the settings of a course.
 type Part = (usize, Range<usize>);
 
 impl Lane {
-    fn new(kin: Kin, rules: Vec<Rule>, settings: &Settings, family: usize) -> Self {
-        let mut evaluator = Evaluator::new(Settings {
-            rules,
-            ..settings.clone()
+    /// Lanes for the settings of a clan, which start from these rules.
+    fn of_clan(kins: Vec<Kin>, choices: &[Vec<Rule>], settings: &Settings) -> Vec<Self> {
+        let evaluator = |kin: &Kin| {
+            Evaluator::new(Settings {
+                rules: choices[kin.choices[0]].clone(),
+                ..settings.clone()
+            })
+        };
+        let clan = kins[0].clan;
+        let course = |kin| Course {
+            episodes: Episodes::default(),
+            kin,
+        };
+        let mut shared = evaluator(&kins[0]);
+        shared.part(kins.iter().map(|kin| (0, kin.variants.clone())).collect());
+        if shared.is_shared() {
+            return vec![Self {
+                evaluator: shared,
+                courses: kins.into_iter().map(course).collect(),
+                clan,
+            }];
+        }
+        let alone = kins.into_iter().map(|kin| {
+            let mut evaluator = evaluator(&kin);
+            if kin.len() > 1 {
+                evaluator.stand_for(kin.variants.clone());
+            }
+            Self {
+                evaluator,
+                courses: vec![course(kin)],
+                clan,
+            }
         });
-        if kin.len() > 1 {
-            evaluator.stand_for(kin.variants.clone());
-        }
-        let episodes = Episodes::default();
-        Self {
-            evaluator,
-            courses: vec![Course { episodes, kin }],
-            family,
-        }
+        alone.collect()
     }
 
     fn feed(&mut self, feed: &Feed) {
@@ -156,30 +177,27 @@ const COURSES_PER_THREAD: usize = 16;
 
 /// Puts lanes together that have seen the same, as far as there are no threads for more.
 fn join(lanes: Vec<Lane>, threads: usize) -> Vec<Lane> {
-    let n_families = 1 + lanes.iter().map(|lane| lane.family).max().unwrap_or(0);
-    let mut families: Vec<Vec<Lane>> = (0..n_families).map(|_| Vec::new()).collect();
+    let mut clans: BTreeMap<usize, Vec<Lane>> = BTreeMap::new();
     for lane in lanes {
-        families[lane.family].push(lane);
+        clans.entry(lane.clan).or_default().push(lane);
     }
+    let threads = threads / clans.len().max(1);
     let mut joined = Vec::new();
-    for mut family in families {
-        if !family
-            .first()
-            .is_some_and(|lane| lane.evaluator.is_shared())
-        {
-            joined.extend(family);
+    for mut clan in clans.into_values() {
+        if !clan.first().is_some_and(|lane| lane.evaluator.is_shared()) {
+            joined.extend(clan);
             continue;
         }
-        family.sort_by_key(|lane| Reverse(lane.courses.len()));
-        let courses: usize = family.iter().map(|lane| lane.courses.len()).sum();
-        let most = (threads / n_families).min(1 + courses / COURSES_PER_THREAD);
-        let others = family.split_off(most.max(1).min(family.len()));
+        clan.sort_by_key(|lane| Reverse(lane.courses.len()));
+        let courses: usize = clan.iter().map(|lane| lane.courses.len()).sum();
+        let most = threads.min(1 + courses / COURSES_PER_THREAD);
+        let others = clan.split_off(most.max(1).min(clan.len()));
         for other in others {
-            if let Some(least) = family.iter_mut().min_by_key(|lane| lane.courses.len()) {
+            if let Some(least) = clan.iter_mut().min_by_key(|lane| lane.courses.len()) {
                 least.absorb(other);
             }
         }
-        joined.extend(family);
+        joined.extend(clan);
     }
     joined
 }
@@ -233,13 +251,17 @@ impl Lanes {
     /// Lanes for these choices of rules. With `is_live` they speak from the start, else from [`begin`](Self::begin) on.
     pub(super) fn new(choices: &[Vec<Rule>], settings: &Settings, is_live: bool) -> Self {
         let mut lanes: Vec<Lane> = Vec::new();
-        for (family, kin) in families(choices).into_iter().enumerate() {
-            let rules = choices[kin.choices[0]].clone();
-            let mut lane = Lane::new(kin, rules, settings, family);
-            if is_live {
+        let mut clans: BTreeMap<usize, Vec<Kin>> = BTreeMap::new();
+        for kin in families(choices) {
+            clans.entry(kin.clan).or_default().push(kin);
+        }
+        for kins in clans.into_values() {
+            lanes.extend(Lane::of_clan(kins, choices, settings));
+        }
+        if is_live {
+            for lane in &mut lanes {
                 lane.evaluator.go_live();
             }
-            lanes.push(lane);
         }
         if lanes.is_empty() {
             return Self {

@@ -89,8 +89,13 @@ impl Own {
         self.index == index && self.slot == slot
     }
 
+    /// Nothing is on or comes to be.
+    pub(super) fn is_at_rest(&self, cache: &CacheTracker, key: &Key) -> bool {
+        self.alert.is_quiet() && self.stays_quiet(cache, key)
+    }
+
     /// What is not on surely does not come to be at this moment.
-    pub(super) fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
+    fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
         self.quick.stays_quiet(cache, key)
             || stays_quiet_as_learned(
                 cache,
@@ -108,6 +113,11 @@ impl Own {
         !is_on && self.rule.windows.len() == 1
     }
 
+    /// What time alone changes stays known whatever comes, as long as that leaves it as it is.
+    pub(super) fn is_steady(&self) -> bool {
+        self.is_below() || self.alert.open().is_some()
+    }
+
     /// What is about to be over stays so: its sum is clear of all its limits.
     fn stays_clear(&self, key: &Key) -> bool {
         let Some(episode) = self.alert.open().filter(|_| self.is_below()) else {
@@ -118,20 +128,18 @@ impl Own {
         limit.is_some_and(|limit| value.is_some_and(|value| value.is_clear_below(limit)))
     }
 
-    /// A look at this moment surely changes nothing. `has_come`: something was added to its window; `may_begin`: its sum may be
-    /// above a limit.
+    /// A look at this moment surely changes nothing. `has_come`: something was added to its window.
     pub(super) fn stays(
         &mut self,
         cache: &CacheTracker,
         key: &Key,
         now: Time,
         has_come: bool,
-        may_begin: bool,
     ) -> bool {
         let has_news = has_come || std::mem::take(&mut self.has_changed);
         let may_change = match self.alert.phase {
             Phase::Inactive | Phase::Closed { .. } => {
-                (has_news || !self.is_below()) && may_begin && !self.stays_quiet(cache, key)
+                (has_news || !self.is_below()) && !self.stays_quiet(cache, key)
             }
             Phase::Recovering { .. } => has_news && !self.stays_clear(key),
             Phase::Pending { .. } | Phase::Firing => has_news,
@@ -197,7 +205,13 @@ impl Own {
     }
 
     /// Learns from a minute.
-    pub(super) fn sample(&mut self, minute: i64, sample: Amount) {
+    pub(super) fn sample(&mut self, key: &Key, minute: i64) {
+        if !self.rule.limit.learns() {
+            return;
+        }
+        let Some(sample) = key.sample(&self.rule, minute) else {
+            return;
+        };
         self.has_changed = true;
         let episode = self.alert.episode.as_deref();
         match hold(episode, minute, sample) {
@@ -208,7 +222,7 @@ impl Own {
 
     /// The next second after now at which time alone may change it. `is_settled`: it goes on as it is until it is clear.
     pub(super) fn next_change(&self, key: &Key, now: i64, is_settled: bool) -> Option<i64> {
-        if self.alert.is_quiet() {
+        if self.alert.is_quiet() && self.is_below() {
             return None;
         }
         let changes = key.changes_of(&self.alert, &self.rule).into_iter();

@@ -69,9 +69,10 @@ pub(super) fn due<'a>(
     pooled: Option<&'a [Baseline]>,
 ) -> impl Iterator<Item = usize> + 'a {
     let is_due = move |slot: &usize| {
-        !key.alerts[*slot].is_quiet()
-            || !(asked.quick[*slot].stays_quiet(cache, key)
-                || asked.stays_quiet_as_learned(cache, key, pooled, *slot))
+        asked.own != Some(*slot)
+            && (!key.alerts[*slot].is_quiet()
+                || !(asked.quick[*slot].stays_quiet(cache, key)
+                    || asked.stays_quiet_as_learned(cache, key, pooled, *slot)))
     };
     (0..key.alerts.len()).filter(is_due)
 }
@@ -86,13 +87,14 @@ pub(super) fn stay_quiet(
 ) -> bool {
     let mut quick = asked.quick.iter().enumerate();
     quick.all(|(slot, quick)| {
-        quick.stays_quiet(cache, key) || asked.stays_quiet_as_learned(cache, key, pooled, slot)
+        asked.own == Some(slot)
+            || quick.stays_quiet(cache, key)
+            || asked.stays_quiet_as_learned(cache, key, pooled, slot)
     })
 }
 
 impl Asked {
-    /// Whether a rule that is quiet surely stays so at this moment, with what it has learned. Of a rule that tellers judge it is
-    /// not known here what that is.
+    /// Whether a rule that is quiet surely stays so at this moment, with what it has learned.
     fn stays_quiet_as_learned(
         &self,
         cache: &CacheTracker,
@@ -102,8 +104,7 @@ impl Asked {
     ) -> bool {
         let (rule, quick) = (&self.rules[slot], &self.quick[slot]);
         let baseline = pooled.unwrap_or(&key.baselines).get(slot);
-        self.own != Some(slot)
-            && stays_quiet_as_learned(cache, key, rule, quick, baseline, pooled.is_some())
+        stays_quiet_as_learned(cache, key, rule, quick, baseline, pooled.is_some())
     }
 }
 

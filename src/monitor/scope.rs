@@ -169,9 +169,7 @@ impl Scope {
 
     pub(super) fn add_rule(&mut self, rule: Arc<Rule>) {
         if rule.metric.is_windowed() || rule.metric == Metric::NoCache {
-            self.window_secs.extend(&rule.windows);
-            self.window_secs.sort_unstable();
-            self.window_secs.dedup();
+            self.add_windows(&rule.windows);
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.push(Baseline::default());
@@ -181,6 +179,24 @@ impl Scope {
             matches!(rule.metric, Metric::MissRun | Metric::CacheWaste) || is_session_cost(&rule);
         self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);
+        self.work_out();
+    }
+
+    /// Has keys that are opened from now on sum up over these windows too.
+    fn add_windows(&mut self, secs: &[i64]) {
+        self.window_secs.extend(secs);
+        self.window_secs.sort_unstable();
+        self.window_secs.dedup();
+    }
+
+    /// Leaves one of its rules to tellers, which judge these instead. It takes a scope that has no key yet.
+    pub(super) fn leave(&mut self, slot: usize, rules: &[Arc<Rule>]) {
+        self.own = Some(slot);
+        self.asked.own = Some(slot);
+        for rule in rules {
+            self.add_windows(&rule.windows);
+            self.learns |= rule.limit.learns();
+        }
         self.work_out();
     }
 
@@ -563,6 +579,9 @@ impl Key {
         let is_pooled = pooled.is_some();
         let rules = asked.rules.iter().zip(&asked.quick);
         for (slot, ((rule, quick), alert)) in rules.zip(&self.alerts).enumerate() {
+            if asked.own == Some(slot) {
+                continue;
+            }
             if let Limit::SilentFor(secs) = rule.limit
                 && alert.open().is_none()
             {

@@ -38,11 +38,10 @@ impl Evaluator {
             return;
         };
         // Its alerts are those of the keys, once there are any.
-        if scope.own.is_none() && scope.keys.is_empty() && can_be_own(&scope.rules[slot]) {
-            scope.own = Some(slot);
-            scope.asked.own = Some(slot);
-            scope.asked.rules[slot] = Arc::clone(&parts[0].1[0]);
-            scope.work_out();
+        let rules = || parts.iter().flat_map(|(_, rules)| rules);
+        if scope.own.is_none() && scope.keys.is_empty() && rules().all(|rule| can_be_own(rule)) {
+            let rules: Vec<Arc<Rule>> = rules().cloned().collect();
+            scope.leave(slot, &rules);
         }
         if scope.own == Some(slot) {
             let parted = parts.into_iter().map(|(teller, rules)| {

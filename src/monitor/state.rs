@@ -212,7 +212,7 @@ impl State {
             key.forget_rooms();
         }
         let mut own = tellers.iter().filter_map(|teller| teller.own.as_ref());
-        let is_own_at_rest = scope.own.is_none() || own.all(|own| own.alert.is_quiet());
+        let is_own_at_rest = scope.own.is_none() || own.all(|own| own.is_at_rest(&self.cache, key));
         // Most change nothing: nothing is on, and nothing comes to be.
         if key.is_at_rest() && is_own_at_rest {
             let pooled = scope.pooled.as_deref();
@@ -311,17 +311,11 @@ impl State {
                 .rules
                 .iter()
                 .enumerate()
-                .filter(|(_, r)| r.limit.learns())
+                .filter(|(slot, r)| r.limit.learns() && scope.own != Some(*slot))
             {
                 let Some(sample) = key.sample(rule, minute) else {
                     continue;
                 };
-                if scope.own == Some(slot) {
-                    for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
-                        own.sample(minute, sample);
-                    }
-                    continue;
-                }
                 let baseline = match &mut scope.pooled {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
@@ -330,6 +324,10 @@ impl State {
                     Some(clipped) => keep(key.held.entry(slot).or_default(), minute, clipped),
                     None => baseline.add(minute, sample),
                 }
+            }
+            let own = tellers.iter_mut().filter(|_| scope.own.is_some());
+            for own in own.filter_map(|teller| teller.own.as_mut()) {
+                own.sample(key, minute);
             }
             key.forget_rooms();
         }
@@ -349,11 +347,8 @@ impl State {
         };
         key.advance(self.now);
         // Nearly always empty, and then it costs nothing.
-        let mut due: Vec<usize> =
+        let due: Vec<usize> =
             due(&self.cache, key, &scope.asked, scope.pooled.as_deref()).collect();
-        let own = scope.own;
-        let may_be_own = due.iter().any(|slot| Some(*slot) == own);
-        due.retain(|slot| Some(*slot) != own);
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
         let is_settled = |slot: &usize| {
             let place = Place {
@@ -387,7 +382,7 @@ impl State {
         let is_told_of = has_changed;
         for teller in tellers.iter_mut() {
             let own_has_changed =
-                own.is_some() && self.step_own(scope, teller, id, may_be_own, is_plain, labels);
+                scope.own.is_some() && self.step_own(scope, teller, id, is_plain, labels);
             if is_told_of || own_has_changed {
                 has_changed = true;
                 teller.tell(self, index, scope, id, labels, None);
@@ -408,7 +403,6 @@ impl State {
         scope: &mut Scope,
         teller: &mut Teller,
         id: u64,
-        may_begin: bool,
         is_plain: bool,
         arrived: Option<&Arc<Labels>>,
     ) -> bool {
@@ -416,7 +410,7 @@ impl State {
             return false;
         };
         let (key, has_come) = (&scope.keys[&id], arrived.is_some());
-        if own.stays(&self.cache, key, self.now, has_come, may_begin) {
+        if own.stays(&self.cache, key, self.now, has_come) {
             return false;
         }
         let place = Place {

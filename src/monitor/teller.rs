@@ -155,7 +155,11 @@ impl Teller {
         }
         let next = self.next_change(state, index, scope, id);
         if let Some(own) = self.own.as_mut().filter(|own| own.index == index) {
-            own.next = next.unwrap_or(i64::MAX);
+            own.next = if own.is_steady() {
+                next.unwrap_or(i64::MAX)
+            } else {
+                i64::MIN
+            };
         }
         next
     }
