@@ -115,24 +115,39 @@ impl Teller {
             return false;
         };
         let told = self.told(place, episode);
-        let is_waiting = || {
-            let exposed = self.exposed(rule, episode).0;
-            told.is_waiting(alert, now, exposed)
-        };
+        let is_known = told.is_open() || self.is_resting(now, place, told);
         let is_announced = rule.metric.is_announcement();
         alert.phase == Phase::Firing
-            && told.is_seen_to(now)
-            && (is_announced || (rule.only_rises() && !is_waiting()))
+            && is_known
+            && (is_announced
+                || (rule.only_rises() && !self.is_waiting(now, place, alert, rule, episode)))
+    }
+
+    /// Its own rule was said to be over, and is not to be said to be back before its time.
+    fn is_resting(&self, now: Time, place: Place, told: &Told) -> bool {
+        let own = self.own.as_ref();
+        told.is_resting(now) && own.is_some_and(|own| own.is_at(place.index, place.slot))
+    }
+
+    fn is_waiting(
+        &self,
+        now: Time,
+        place: Place,
+        alert: &Alert,
+        rule: &Rule,
+        episode: &Episode,
+    ) -> bool {
+        let told = self.told(place, episode);
+        let exposed = self.exposed(rule, episode).0;
+        !self.is_resting(now, place, told) && told.is_waiting(alert, now, exposed)
     }
 
     /// An alert that is to be looked at as often as anything changes for its key, because it depends on what others do: on who
     /// else speaks, or on which misses are ordinary.
     fn is_restless(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
         let is_waiting = || {
-            alert.open().is_some_and(|episode| {
-                let exposed = self.exposed(rule, episode).0;
-                self.told(place, episode).is_waiting(alert, now, exposed)
-            })
+            let episode = alert.open();
+            episode.is_some_and(|episode| self.is_waiting(now, place, alert, rule, episode))
         };
         !alert.is_quiet()
             && !rule.metric.is_announcement()

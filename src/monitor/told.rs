@@ -122,10 +122,9 @@ impl Told {
         }
     }
 
-    /// It is known to be on, or will be said to be back at its time.
-    pub(super) fn is_seen_to(&self, now: Time) -> bool {
-        let is_back_soon = || self.reopen_notice_at().is_some_and(|at| now < at);
-        self.at.is_some() && (!self.over || is_back_soon())
+    /// It was said to be over, and is not to be said to be back before its time.
+    pub(super) fn is_resting(&self, now: Time) -> bool {
+        self.over && self.reopen_notice_at().is_some_and(|at| now < at)
     }
 
     /// The clock was wrong by so much.
@@ -167,9 +166,7 @@ impl Told {
             has_news_since(episode, at)
                 && (now >= self.repeat_at(episode, at) || self.has_grown(exposed))
         };
-        let is_untold = !self.is_seen_to(now);
-        let may_be_told = |at| !self.over && may_be_told(at);
-        alert.phase == Phase::Firing && (is_untold || self.at.is_some_and(may_be_told))
+        alert.phase == Phase::Firing && (self.over || self.at.is_none_or(may_be_told))
     }
 
     /// The moment from which on it may be told again because it has grown.
