@@ -310,7 +310,7 @@ impl Teller {
             state.note_release(&self.voices);
             let notice = self.notice(state, scope, place, reason);
             self.notices.push(notice);
-            if is_explaining(&rule) && reason == Reason::Resolved {
+            if !self.voices.any_explaining() {
                 self.silenced.clear();
             }
             if !self.voices.any_about_spending() {
@@ -430,7 +430,7 @@ impl Teller {
     /// Lists a rule that keeps quiet in what explains it, until that is over.
     fn note_explained(&mut self, rule: &Arc<str>, now: Time) {
         self.list_in(rule, is_explaining, now);
-        if !self.silenced.contains(rule) {
+        if self.voices.any_explaining() && !self.silenced.contains(rule) {
             self.silenced.insert(Arc::clone(rule));
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::metric::Metric;
+use super::notice::is_explaining;
 use super::record::Time;
 use super::rule::{Label, Rule, Severity};
 use super::told::Reason;
@@ -24,6 +25,8 @@ struct Voice {
     episode: u64,
     rule: Arc<str>,
     about: Option<About>,
+    /// It may explain others.
+    explains: bool,
     severity: u8,
     first: Time,
     last: Time,
@@ -187,6 +190,7 @@ impl Voices {
                 episode,
                 rule: Arc::clone(&rule.name),
                 about: about(rule),
+                explains: is_explaining(rule),
                 severity: rank(rule.severity),
                 first,
                 last: now,
@@ -229,6 +233,11 @@ impl Voices {
     /// Nobody speaks.
     pub(super) fn clear(&mut self) {
         self.speaking.clear();
+    }
+
+    /// Whether one speaks that may explain others.
+    pub(super) fn any_explaining(&self) -> bool {
+        self.speaking.iter().any(|voice| voice.explains)
     }
 
     /// Whether a rule about spending speaks.
