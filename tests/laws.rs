@@ -373,8 +373,16 @@ proptest! {
         window in 0_usize..4,
         metric in proptest::sample::select(vec!["tokens", "requests", "output-tokens"]),
         burns in any::<bool>(),
+        grows in any::<bool>(),
     ) {
         let lines = if burns { burning(seed, 8) } else { lines_of(&traffic(seed, 150)) };
+        // Some come again with more output than before.
+        let grown = |(n, line): (usize, String)| {
+            let output = line.find(r#""output_tokens":"#).filter(|_| grows && n % 3 == 0);
+            let again = output.map(|at| line.replacen(&line[at..at + 16], r#""output_tokens":9"#, 1));
+            [line].into_iter().chain(again)
+        };
+        let lines: Vec<String> = lines.into_iter().enumerate().flat_map(grown).collect();
         let (field, scale) = field;
         let name = field.split('.').next().unwrap();
         let with = |near: &u32| {

@@ -159,6 +159,7 @@ impl Own {
         if let Some(episode) = self.alert.open_mut().filter(|e| e.since <= first) {
             episode.exposed += cost;
         }
+        self.has_changed = true;
     }
 
     /// It goes on as it is.

@@ -78,7 +78,7 @@ impl Evaluator {
         self.scopes.iter().any(|scope| scope.own.is_some())
     }
 
-    /// Which of the rules that a teller's stands for have led to the same so far; none if it stands for itself alone.
+    /// Which of the rules that a teller's own stands for have led to the same so far; none if it stands for itself alone.
     pub fn kept(&self, teller: usize) -> Option<Range<usize>> {
         let own = self.tellers.get(teller).and_then(|t| t.own.as_ref());
         let variants = own.map_or(self.state.variants.as_ref(), |own| own.variants.as_ref());

@@ -417,6 +417,7 @@ impl Teller {
             told.shift(ms);
         }
         self.voices.shift(ms);
+        self.forget_next();
     }
 
     /// Lists a rule about spending that keeps quiet in what speaks for it.
