@@ -283,6 +283,7 @@ impl Evaluator {
             for episode in episodes {
                 teller.voices.unhear(*episode);
             }
+            teller.hush.follow(&teller.voices);
         }
         self.tell_all(None);
     }
@@ -787,6 +788,9 @@ impl Evaluator {
     pub fn mute(&mut self) {
         self.state.live = false;
         self.state.resuming = true;
+        for teller in &mut self.tellers {
+            teller.hush.clear();
+        }
     }
 
     /// The clock was wrong by so many milliseconds and has been put right: all that is remembered moves with it, so that windows

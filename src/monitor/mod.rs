@@ -18,6 +18,7 @@ mod cache;
 mod dedupe;
 mod evaluator;
 mod explain;
+mod hush;
 mod metric;
 mod notice;
 mod own;

@@ -92,9 +92,10 @@ impl Teller {
             projects,
             labels: Arc::clone(labels.unwrap_or(&episode.labels)),
             explains: if is_explaining(rule) {
-                self.silenced.iter().cloned().collect()
+                self.hush.explained().cloned().collect()
             } else if is_about_spending(rule) {
-                let others = self.outspoken.iter().filter(|name| **name != rule.name);
+                let others = self.hush.outspoken();
+                let others = others.filter(|name| **name != rule.name);
                 others.cloned().collect()
             } else {
                 Vec::new()

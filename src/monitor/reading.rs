@@ -12,6 +12,7 @@ use super::rule::{Limit, Rule};
 use super::scope::{Asked, Key};
 use super::step::Step;
 use super::variants::{Variants, decide};
+use super::voices::Withheld;
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -507,21 +508,16 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     }
 }
 
-/// Whether other alerts have spoken for so much of what is over the limit that this one has nothing to add.
-pub(super) fn is_explained(
+/// Other alerts that have spoken for so much of what is over the limit that this one has nothing to add.
+pub(super) fn explained_by(
     variants: Option<&Variants>,
     key: &Key,
     rule: &Rule,
     episode: &Episode,
-) -> bool {
-    let Some(window) = rule
-        .windows
-        .get(episode.step)
-        .and_then(|secs| key.window(*secs))
-    else {
-        return false;
-    };
+) -> Option<Withheld> {
+    let window = key.window(*rule.windows.get(episode.step)?)?;
     let total = window.total();
+    let mut by = Withheld::ByCache;
     let told = total.waste_told_by_run + total.waste_told_by_window;
     let mostly = |part: i128, whole: i128| part > 0 && part * 100 >= whole * EXPLAINED_PERCENT;
     // Over the limit, in the unit of the window's sum.
@@ -536,15 +532,15 @@ pub(super) fn is_explained(
             mostly(part, sum - limit_of(rule) * scale / per)
         })
     };
-    match rule.metric {
+    let is_explained = match rule.metric {
         Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
         Metric::CacheMiss => mostly(told.0, total.waste.0),
         Metric::Cost => {
-            let by_others = if rule.by.is_empty() {
-                total.cost_told_by_session.max(told)
-            } else {
-                told
-            };
+            let mut by_others = told;
+            if rule.by.is_empty() && total.cost_told_by_session > told {
+                by_others = total.cost_told_by_session;
+                by = Withheld::BySpending;
+            }
             mostly_excess(by_others.0, total.cost.0)
         }
         Metric::CostPerRequest => {
@@ -571,5 +567,6 @@ pub(super) fn is_explained(
         | Metric::Blind
         | Metric::Unpriced
         | Metric::NoCache => false,
-    }
+    };
+    is_explained.then_some(by)
 }

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Episode, Notice, Phase};
 use super::baseline::Baseline;
+use super::hush::Hush;
 use super::metric::Metric;
 use super::notice::{is_beyond_usual, is_explaining};
 use super::own::Own;
-use super::reading::is_explained;
+use super::reading::explained_by;
 use super::record::{Labels, Time};
 use super::rule::{Rule, Severity};
 use super::scope::{Key, Scope};
@@ -32,10 +33,7 @@ pub(super) struct Teller {
     /// Keys of scopes with a notice that is withheld because others speak.
     withheld: BTreeSet<(usize, u64)>,
     pub(super) voices: Voices,
-    /// Rules that keep quiet because an open alert explains them.
-    pub(super) silenced: BTreeSet<Arc<str>>,
-    /// Rules about spending that keep quiet because another one speaks.
-    pub(super) outspoken: BTreeSet<Arc<str>>,
+    pub(super) hush: Hush,
     /// What a minute of the whole stream costs while nothing is on.
     pub(super) ordinary: Baseline,
     #[serde(skip)]
@@ -59,17 +57,23 @@ pub(super) struct Place {
     pub(super) slot: usize,
 }
 
+impl From<Place> for (usize, u64, usize) {
+    fn from(place: Place) -> Self {
+        (place.index, place.id, place.slot)
+    }
+}
+
 impl Teller {
     /// What was told of an episode.
     pub(super) fn told(&self, place: Place, episode: &Episode) -> &Told {
-        let told = self.told.get(&(place.index, place.id, place.slot));
+        let told = self.told.get(&place.into());
         told.filter(|told| told.episode == episode.id)
             .unwrap_or(&UNTOLD)
     }
 
     /// The same, to change.
     pub(super) fn told_mut(&mut self, place: Place, episode: u64) -> &mut Told {
-        let told = self.told.entry((place.index, place.id, place.slot));
+        let told = self.told.entry(place.into());
         let told = told.or_default();
         if told.episode != episode {
             *told = Told::of(episode);
@@ -85,7 +89,8 @@ impl Teller {
 
     /// An episode is over for good.
     pub(super) fn forget(&mut self, place: Place) {
-        self.told.remove(&(place.index, place.id, place.slot));
+        self.told.remove(&place.into());
+        self.hush.end(place);
     }
 
     /// The alert of a rule as it stands for this teller.
@@ -252,25 +257,27 @@ impl Teller {
             let exposed = self.exposed(rule, episode).0;
             let due = told.due(alert, state.now, exposed);
             // What another alert explains is not told.
-            let inhibited = alert.phase == Phase::Firing
-                && (due.is_some() || !is_told)
-                && (is_blind || is_explained(self.variants(state), key, rule, episode));
-            let due = due.filter(|_| !inhibited);
-            if due.is_none() && (!inhibited || is_told || is_blind) {
+            let may_be_told = alert.phase == Phase::Firing && (due.is_some() || !is_told);
+            let explained = || explained_by(self.variants(state), key, rule, episode);
+            let inhibited = (may_be_told && !is_blind).then(explained).flatten();
+            let is_inhibited = inhibited.is_some() || (may_be_told && is_blind);
+            if !may_be_told && due.is_none() {
+                self.hush.end(place);
                 continue;
             }
+            let due = due.filter(|_| !is_inhibited);
+            let begins = matches!(due, Some(Reason::First | Reason::Reopened));
+            let is_grave = begins && is_grave(self.variants(state), key, rule, episode);
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
+            if let Some(by) = inhibited.filter(|_| !is_told) {
+                let is_new = self.hush.explain(place, &rule.name, by);
+                self.list(&rule.name, by, is_new, state.now);
+            }
             let Some(mut reason) = due else {
-                self.note_explained(&rule.name, state.now);
                 continue;
             };
-            let withheld = match reason {
-                Reason::First | Reason::Reopened => {
-                    let is_grave = is_grave(self.variants(state), key, &rule, episode);
-                    self.voices.withheld(&rule, episode_id, is_grave, state.now)
-                }
-                _ => None,
-            };
+            let withheld = || self.voices.withheld(&rule, episode_id, is_grave, state.now);
+            let withheld = begins.then(withheld).flatten();
             let again = match reason {
                 Reason::Repeat | Reason::Reopened => {
                     self.voices.repeat_withheld(&rule, episode_id, state.now)
@@ -278,10 +285,11 @@ impl Teller {
                 _ => None,
             };
             if withheld.is_some() || again.is_some() {
-                match withheld {
-                    Some((Withheld::BySpending, _)) => self.note_outspoken(&rule.name, state.now),
-                    Some((Withheld::ByCache, _)) => self.note_explained(&rule.name, state.now),
-                    Some((Withheld::ByItsLike, _)) | None => {}
+                if begins {
+                    // Where enough is told again already, none of those tells of this.
+                    let by = withheld.map_or(Withheld::ByItsLike, |(by, _)| by);
+                    let is_new = self.hush.withhold(place, &rule.name, by);
+                    self.list(&rule.name, by, is_new, state.now);
                 }
                 let until = withheld.and_then(|(_, until)| until).max(again);
                 self.withheld.insert((index, id));
@@ -306,16 +314,16 @@ impl Teller {
             if matches!(reason, Reason::First | Reason::StillFiring) {
                 state.totals.count_alert(&rule.name);
             }
+            self.hush.end(place);
             self.voices.note(&rule, episode_id, reason, state.now);
             state.note_release(&self.voices);
+            if reason != Reason::Resolved {
+                self.hush.follow(&self.voices);
+            }
             let notice = self.notice(state, scope, place, reason);
             self.notices.push(notice);
-            if !self.voices.any_explaining() {
-                self.silenced.clear();
-            }
-            if !self.voices.any_about_spending() {
-                self.outspoken.clear();
-            }
+            // One that ends has listed what it explained until now.
+            self.hush.follow(&self.voices);
         }
     }
 
@@ -332,7 +340,7 @@ impl Teller {
         let is_news = if was_told {
             told.is_open()
         } else {
-            !is_explained(self.variants(state), key, &rule, episode)
+            explained_by(self.variants(state), key, &rule, episode).is_none()
         };
         if !is_news {
             return;
@@ -346,6 +354,7 @@ impl Teller {
             told.note(Reason::Resolved, state.now, exposed);
             self.voices
                 .note(&rule, notice.episode, Reason::Resolved, state.now);
+            self.hush.follow(&self.voices);
             state.note_release(&self.voices);
         }
         self.ended_unheard.push(Notice {
@@ -373,6 +382,7 @@ impl Teller {
         let told = self.told_mut(place, episode.id);
         told.note(Reason::StillFiring, now, episode.exposed);
         self.voices.note(rule, episode.id, Reason::StillFiring, now);
+        self.hush.follow(&self.voices);
     }
 
     /// These notices reached nobody.
@@ -387,6 +397,7 @@ impl Teller {
         if !notices.is_empty() {
             // What is told next finds out anew who speaks.
             self.voices.clear();
+            self.hush.follow(&self.voices);
         }
     }
 
@@ -420,25 +431,14 @@ impl Teller {
         self.forget_next();
     }
 
-    /// Lists a rule about spending that keeps quiet in what speaks for it.
-    fn note_outspoken(&mut self, rule: &Arc<str>, now: Time) {
-        self.list_in(rule, is_about_spending, now);
-        if !self.outspoken.contains(rule) {
-            self.outspoken.insert(Arc::clone(rule));
-        }
-    }
-
-    /// Lists a rule that keeps quiet in what explains it, until that is over.
-    fn note_explained(&mut self, rule: &Arc<str>, now: Time) {
-        self.list_in(rule, is_explaining, now);
-        if self.voices.any_explaining() && !self.silenced.contains(rule) {
-            self.silenced.insert(Arc::clone(rule));
-        }
-    }
-
-    /// Lists a rule in the notices of this moment that speak for it; those to come are made with it.
-    fn list_in(&mut self, rule: &Arc<str>, speaks: fn(&Rule) -> bool, now: Time) {
-        let others = self.notices.iter_mut();
+    /// Lists a rule that has begun to keep quiet in the notices of this moment that speak for it; those to come are made with it.
+    fn list(&mut self, rule: &Arc<str>, by: Withheld, is_new: bool, now: Time) {
+        let speaks = match by {
+            Withheld::ByCache => is_explaining,
+            Withheld::BySpending => is_about_spending,
+            Withheld::ByItsLike => return,
+        };
+        let others = self.notices.iter_mut().filter(|_| is_new);
         let speaking = others.filter(|n| n.at == now && n.rule.name != *rule && speaks(&n.rule));
         for notice in speaking.filter(|n| !n.explains.contains(rule)) {
             notice.explains.push(Arc::clone(rule));
