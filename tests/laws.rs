@@ -98,6 +98,37 @@ fn burning(seed: u64, pause_secs: u64) -> Vec<String> {
     (0..600).map(&mut call).collect()
 }
 
+/// One conversation, for hours: what it asks becomes dear and cheap again, and its cache breaks and mends.
+fn unsteady(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut at = TWO_O_CLOCK;
+    let (mut dear, mut lost) = (1, false);
+    let mut call = |n: usize| {
+        at += i64::try_from(random.below(40_000)).unwrap();
+        if random.chance(0.03) {
+            dear = 1 + random.below(20);
+        }
+        lost ^= random.chance(0.03);
+        let prompt = dear * (4_000 + random.below(500));
+        let (input, read) = if lost {
+            (prompt, 0)
+        } else {
+            (prompt / 20, prompt)
+        };
+        Call {
+            at,
+            id: format!("msg_{n}"),
+            session: Some("s-1"),
+            input,
+            read,
+            output: random.below(200),
+            ..Call::default()
+        }
+        .line()
+    };
+    (0..600).map(&mut call).collect()
+}
+
 fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
@@ -362,27 +393,42 @@ proptest! {
     fn settings_that_share_an_evaluator_say_what_each_says_alone(
         seed in any::<u64>(),
         field in proptest::sample::select(vec![
-            ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 300), ("token-spike.floor", 100_000),
+            ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 3), ("token-spike.floor", 100_000),
             ("token-spike.floor", 1_000), ("token-spike.times_usual", 20),
+            ("cache-miss.above", 1), ("cache-drop.floor", 1), ("cache-drop.beyond_busy", 3),
+            ("request-cost.above", 1), ("request-cost.beyond_busy", 5), ("errors.above", 1),
         ]),
-        base in 5_u32..600,
+        base in 5_u32..400,
         near in proptest::collection::btree_set(0_u32..600, 2..7),
         joined_at in 0_usize..150,
         waits in proptest::sample::select(vec!["0s", "20s", "3m"]),
         keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
         window in 0_usize..4,
         metric in proptest::sample::select(vec!["tokens", "requests", "output-tokens"]),
-        burns in any::<bool>(),
+        traffic_of in 0_usize..4,
         grows in any::<bool>(),
+        alone in any::<bool>(),
     ) {
-        let lines = if burns { burning(seed, 8) } else { lines_of(&traffic(seed, 150)) };
-        // Some come again with more output than before.
-        let grown = |(n, line): (usize, String)| {
+        let lines = match traffic_of {
+            0 => burning(seed, 8),
+            1 => burning(seed, 40),
+            2 => unsteady(seed),
+            _ => lines_of(&traffic(seed, 150)),
+        };
+        // Some come again with more output than before, and some are followed by errors.
+        let with_more = |(n, line): (usize, String)| {
+            let mut random = Random(seed.wrapping_add(n as u64));
+            let time = &line[line.find('"').unwrap()..line.find(',').unwrap()];
+            let error = r#""type":"error","error":{"type":"overloaded_error","message":"busy"}"#;
+            let n_errors = if random.chance(0.1) { random.below(12) } else { 0 };
+            let errors: Vec<String> = (0..n_errors)
+                .map(|error_n| format!("{{{time},\"request_id\":\"req_{n}_{error_n}\",{error}}}"))
+                .collect();
             let output = line.find(r#""output_tokens":"#).filter(|_| grows && n % 3 == 0);
             let again = output.map(|at| line.replacen(&line[at..at + 16], r#""output_tokens":9"#, 1));
-            [line].into_iter().chain(again)
+            [line].into_iter().chain(again).chain(errors)
         };
-        let lines: Vec<String> = lines.into_iter().enumerate().flat_map(grown).collect();
+        let lines: Vec<String> = lines.into_iter().enumerate().flat_map(with_more).collect();
         let (field, scale) = field;
         let name = field.split('.').next().unwrap();
         let with = |near: &u32| {
@@ -395,7 +441,22 @@ proptest! {
             let windows = [r#""1m""#, r#""10m""#, r#"["1m", "10m"]"#];
             let window = windows.get(window).unwrap_or(&windows[*near as usize % 3]);
             let window = format!("{name}.window={window}");
-            let quick = ["token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set];
+            let few = format!("{name}.min_requests=2");
+            let little = format!("{name}.min_waste=0.01");
+            let limit = if name == "cost-rate" { "cost-rate.above=0.02" } else { "token-spike.floor=1000" };
+            let mut quick = vec![
+                limit, "cache-drop.beyond_busy=0.3", "token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set,
+            ];
+            if name != "cost-rate" {
+                quick.push(&few);
+            }
+            if name.starts_with("cache") {
+                quick.push(&little);
+            }
+            if alone {
+                // Nothing explains it.
+                quick.extend(["cache-break.enabled=false", "cache-waste.enabled=false"]);
+            }
             pipeline(&quick)
         };
         let end = Time(TWO_O_CLOCK + 40 * 3_600_000);

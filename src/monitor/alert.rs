@@ -257,6 +257,16 @@ impl Alert {
         self.phase == Phase::Inactive && self.episode.is_none()
     }
 
+    /// It goes on as it is, with a value.
+    pub fn go_on(&mut self, now: Time) {
+        if !self.had_value() {
+            self.reading = Reading::Between;
+        }
+        if let Some(episode) = self.open_mut() {
+            episode.last_value = now;
+        }
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Firing | Phase::Recovering { .. })
     }
@@ -274,6 +284,8 @@ impl Alert {
         let hold_ms = rule.hold_secs * 1000;
         let keep_ms = rule.keep_firing_secs * 1000;
         self.phase = match (self.phase, reading) {
+            // What has just ended begins again at a later moment, however often it is looked at in this one.
+            (closed @ Phase::Closed { at }, Breach) if at == now => closed,
             (Phase::Inactive | Phase::Closed { .. }, Breach) if hold_ms == 0 => {
                 self.fire(now, begin)
             }

@@ -24,6 +24,7 @@ use super::rule::{Label, Rule};
 use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
+use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::totals::{GroupBy, Totals};
@@ -624,11 +625,8 @@ impl Evaluator {
             key.forget_rooms();
             key.names.add(first, &growth.labels, sums.cost);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
-                if let Some(episode) = alert
-                    .open_mut()
-                    .filter(|e| !rule.metric.is_about_cache() && e.since <= first)
-                {
-                    episode.exposed += sums.cost;
+                if let Some(episode) = alert.open_mut() {
+                    grow(episode, rule, first, sums.cost);
                 }
             }
             let own = self.tellers.iter_mut().filter(|_| scope.own.is_some());

@@ -1,20 +1,20 @@
 //! A rule that one teller judges for itself, so that many tellers with a limit each share all the rest.
 //!
-//! It looks at the stream as a whole and at a sum, and explains no other rule: nobody else's alerts depend on it.
+//! It looks at the stream as a whole and explains no other rule: nobody else's alerts depend on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::alert::{Alert, Phase};
 use super::baseline::{Amount, Baseline};
-use super::cache::CacheTracker;
-use super::evaluator::is_session_cost;
+use super::cache::{CacheTracker, Miss};
+use super::metric::Metric;
 use super::quick::Quick;
 use super::reading::stays_quiet_as_learned;
 use super::record::{Labels, Time, UsageRecord};
-use super::rule::Rule;
+use super::rule::{Limit, Rule};
 use super::scope::{Key, Scope, hold, keep};
-use super::step::{Step, accrue};
+use super::step::{Step, accrue, accrue_error, grow};
 use super::variants::Variants;
 use crate::price::PicoUsd;
 
@@ -36,15 +36,19 @@ pub(super) struct Own {
     held: VecDeque<(i64, Amount)>,
     /// Its limit may have fallen, or its sum grown, since it was looked at.
     has_changed: bool,
-    /// Until this second time alone changes nothing for its key.
+    /// Until this second time alone changes nothing for its key, but for what leaves its windows.
     pub(super) next: i64,
+    /// What leaves its windows may change it before.
+    pub(super) by_expiry: bool,
+    /// The highest of the limits that its episode is held against.
+    highest: Amount,
     /// The last minute in which it was on.
     pub(super) disturbed: i64,
 }
 
-/// Whether a rule can be judged by tellers.
+/// Whether a rule can be judged by tellers. What is told of waste is taken into account by the rules that are asked after it.
 pub(super) fn can_be_own(rule: &Rule) -> bool {
-    rule.only_rises() && rule.by.is_empty() && !is_session_cost(rule)
+    rule.by.is_empty() && rule.metric.is_windowed() && rule.metric != Metric::CacheWaste
 }
 
 impl Own {
@@ -62,6 +66,8 @@ impl Own {
             held: VecDeque::new(),
             has_changed: false,
             next: i64::MIN,
+            by_expiry: true,
+            highest: 0,
             disturbed: i64::MIN,
         };
         own.stand_for(scope, rules);
@@ -82,7 +88,18 @@ impl Own {
         }
         self.variants = Some(variants);
         self.has_changed = true;
+        self.forget_next();
+    }
+
+    /// What was worked out ahead no longer holds.
+    pub(super) fn forget_next(&mut self) {
         self.next = i64::MIN;
+        self.by_expiry = true;
+        if let Some(episode) = self.alert.open() {
+            let least = self.variants.as_ref().and_then(Variants::least_sensitive);
+            let highest = least.and_then(|rule| rule.limit_on(episode.basis));
+            self.highest = highest.unwrap_or(episode.limit);
+        }
     }
 
     pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
@@ -110,12 +127,7 @@ impl Own {
     /// It is below its limit, and nothing lifts it above but what comes: what leaves its window does not.
     fn is_below(&self) -> bool {
         let is_on = matches!(self.alert.phase, Phase::Firing | Phase::Pending { .. });
-        !is_on && self.rule.windows.len() == 1
-    }
-
-    /// What time alone changes stays known whatever comes, as long as that leaves it as it is.
-    pub(super) fn is_steady(&self) -> bool {
-        self.is_below() || self.alert.open().is_some()
+        !is_on && self.rule.windows.len() == 1 && self.rule.only_rises()
     }
 
     /// What is about to be over stays so: its sum is clear of all its limits.
@@ -136,37 +148,84 @@ impl Own {
         now: Time,
         has_come: bool,
     ) -> bool {
-        let has_news = has_come || std::mem::take(&mut self.has_changed);
+        let has_news = has_come || self.by_expiry || self.has_changed;
+        self.has_changed = false;
         let may_change = match self.alert.phase {
             Phase::Inactive | Phase::Closed { .. } => {
                 (has_news || !self.is_below()) && !self.stays_quiet(cache, key)
             }
             Phase::Recovering { .. } => has_news && !self.stays_clear(key),
-            Phase::Pending { .. } | Phase::Firing => has_news,
+            Phase::Pending { since } => has_news && !self.stays_pending(key, now, since),
+            Phase::Firing => has_news,
         };
-        !may_change && (self.alert.is_quiet() || now.secs() < self.next)
+        // Looked at between two ticks it moves on before the second that was worked out.
+        let moves_at = self.alert.next_change(&self.rule);
+        let is_time = now.secs() >= self.next || moves_at.is_some_and(|at| at <= now);
+        !may_change && (self.alert.is_quiet() || !is_time)
     }
 
     /// Adds a record to the episode that is on.
-    pub(super) fn accrue(&mut self, record: &UsageRecord, at: Time, now: Time) {
+    pub(super) fn accrue(
+        &mut self,
+        record: &UsageRecord,
+        at: Time,
+        miss: Option<&Miss>,
+        now: Time,
+    ) {
         if let Some(episode) = self.alert.open_mut() {
-            accrue(episode, &self.rule, record, at, None, now);
+            accrue(episode, &self.rule, record, at, miss, now);
+        }
+    }
+
+    /// The same for an error answer.
+    pub(super) fn accrue_error(&mut self, at: Time, now: Time) {
+        if let Some(episode) = self.alert.open_mut() {
+            accrue_error(episode, &self.rule, at, now);
         }
     }
 
     /// Adds what a response of that moment turned out to cost beyond what was known.
     pub(super) fn grow(&mut self, first: Time, cost: PicoUsd) {
-        if let Some(episode) = self.alert.open_mut().filter(|e| e.since <= first) {
-            episode.exposed += cost;
+        if let Some(episode) = self.alert.open_mut() {
+            grow(episode, &self.rule, first, cost);
         }
         self.has_changed = true;
     }
 
-    /// It goes on as it is.
-    pub(super) fn go_on(&mut self, now: Time) {
-        if let Some(episode) = self.alert.open_mut() {
-            episode.last_value = now;
+    /// The alert fires and its value is clear of none of its limits: a reading would leave it as it is.
+    pub(super) fn stays_on(&self, key: &Key) -> bool {
+        let Some(episode) = self.alert.open().filter(|_| !self.may_end_otherwise()) else {
+            return false;
+        };
+        let (_, value) = key.value(&self.rule, Some(episode.step));
+        value.is_some_and(|value| !value.is_clear_below(self.highest))
+    }
+
+    /// It waits, and is above all its limits.
+    fn stays_pending(&self, key: &Key, now: Time, since: Time) -> bool {
+        let least = self.variants.as_ref().and_then(Variants::least_sensitive);
+        let rule = least.unwrap_or(&self.rule);
+        if self.may_end_otherwise() || now.millis_since(since) >= rule.hold_secs * 1000 {
+            return false;
         }
+        let (step, value) = key.value(rule, None);
+        let window = rule.windows.get(step).and_then(|secs| key.window(*secs));
+        let cost = window.map(|window| window.total().cost).unwrap_or_default();
+        let limit = rule.limit_now(self.baseline.usual(), cost);
+        limit.is_some_and(|limit| value.is_some_and(|value| value.is_above(limit)))
+    }
+
+    /// Something else than its value and its limit decides too.
+    fn may_end_otherwise(&self) -> bool {
+        let rule = &self.rule;
+        rule.metric.is_about_cache()
+            || rule.min_waste > PicoUsd::ZERO
+            || matches!(rule.limit, Limit::Below(_))
+    }
+
+    /// It goes on as it is. What comes makes it clear no sooner than was worked out.
+    pub(super) fn go_on(&mut self, now: Time) {
+        self.alert.go_on(now);
         self.disturbed = self.disturbed.max(now.minute());
     }
 
@@ -221,26 +280,17 @@ impl Own {
         }
     }
 
-    /// The next second after now at which time alone may change it. `is_settled`: it goes on as it is until it is clear.
-    pub(super) fn next_change(&self, key: &Key, now: i64, is_settled: bool) -> Option<i64> {
-        if self.alert.is_quiet() && self.is_below() {
-            return None;
+    /// The next second after now at which time alone may change it, and whether what leaves its windows may before. `is_settled`:
+    /// it goes on as it is until it is clear.
+    pub(super) fn next_change(&self, key: &Key, now: i64, is_settled: bool) -> (Option<i64>, bool) {
+        if self.alert.is_quiet() {
+            return (None, !self.is_below());
         }
         let changes = key.changes_of(&self.alert, &self.rule).into_iter();
-        let mut next: Vec<i64> = changes.flatten().collect();
-        match self.alert.open().filter(|_| is_settled) {
-            Some(episode) => {
-                let least = self.variants.as_ref().and_then(Variants::least_sensitive);
-                let highest = least.and_then(|rule| rule.limit_on(episode.basis));
-                let limit = highest.unwrap_or(episode.limit);
-                next.extend(self.quick.clear_at(key, episode.step, limit));
-            }
-            _ if self.is_below() => {}
-            None => {
-                let windows = self.rule.windows.iter();
-                next.extend(windows.filter_map(|secs| key.window(*secs)?.next_expiry()));
-            }
-        }
-        next.into_iter().filter(|second| *second > now).min()
+        let settled = self.alert.open().filter(|_| is_settled);
+        let clear = settled.map(|episode| self.quick.clear_at(key, episode.step, self.highest));
+        let by_expiry = clear.is_none() && !self.is_below();
+        let next = changes.flatten().chain(clear.flatten());
+        (next.filter(|second| *second > now).min(), by_expiry)
     }
 }

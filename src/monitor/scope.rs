@@ -3,7 +3,7 @@
 //! Knows what one key has seen. What other keys, scopes or the cache know is handed in by the evaluator.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -48,6 +48,8 @@ pub(super) struct Scope {
     pub(super) asked: Asked,
     /// The rule that tellers judge, each for itself; the alerts of keys are not those of this rule.
     pub(super) own: Option<usize>,
+    /// Lengths of the windows of those that they judge.
+    own_secs: BTreeSet<i64>,
     pub(super) keys: FxHashMap<u64, Key>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
@@ -150,6 +152,7 @@ impl Scope {
             rules: Vec::new(),
             asked: Asked::default(),
             own: None,
+            own_secs: BTreeSet::new(),
             keys: FxHashMap::default(),
             max_keys,
             other: Vec::new(),
@@ -195,9 +198,18 @@ impl Scope {
         self.asked.own = Some(slot);
         for rule in rules {
             self.add_windows(&rule.windows);
+            self.own_secs.extend(&rule.windows);
             self.learns |= rule.limit.learns();
         }
         self.work_out();
+    }
+
+    /// The next second after `now` at which anything leaves a window of a rule that tellers judge.
+    pub(super) fn next_expiry_of_own(&self, id: u64, now: i64) -> Option<i64> {
+        let key = self.keys.get(&id)?;
+        let windows = self.own_secs.iter().filter_map(|secs| key.window(*secs));
+        let expiries = windows.filter_map(Window::next_expiry);
+        expiries.filter(|second| *second > now).min()
     }
 
     /// Works out what is the same for all records, after a change of rules.
@@ -205,7 +217,9 @@ impl Scope {
         let quick = |rule: &Arc<Rule>| Quick::of(rule, &self.window_secs);
         self.asked.quick = self.asked.rules.iter().map(quick).collect();
         let is_own = self.pooled.is_none();
-        let is_of_mean = |slot: &usize| is_own && self.asked.quick[*slot].is_of_mean();
+        let is_of_mean = |slot: &usize| {
+            is_own && self.asked.own != Some(*slot) && self.asked.quick[*slot].is_of_mean()
+        };
         self.asked.means = (0..self.asked.quick.len()).filter(is_of_mean).collect();
         let own = self.keys.values().flat_map(|key| &key.baselines);
         for baseline in own.chain(self.pooled.iter().flatten()) {
@@ -218,7 +232,7 @@ impl Scope {
         let shortest = self.window_secs.first().or_else(of_runs);
         let in_window = shortest.map_or(0, |shortest| shortest - shortest / BUCKETS);
         let is_calm = |rule: &Arc<Rule>| {
-            !rule.limit.learns() && (rule.metric.is_about_cache() || rule.metric.is_announcement())
+            !self.learns && (rule.metric.is_about_cache() || rule.metric.is_announcement())
         };
         let is_of_runs = |rule: &Arc<Rule>| rule.metric == Metric::MissRun;
         self.soon_secs = if rules.iter().all(is_of_runs) {

@@ -21,7 +21,7 @@ use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::{Key, Scope, hold, keep};
-use super::step::{Step, accrue};
+use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
 use super::variants::Variants;
@@ -237,7 +237,7 @@ impl State {
         }
         if scope.own.is_some() {
             for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
-                own.accrue(record, *at, self.now);
+                own.accrue(record, *at, *miss, self.now);
             }
         }
         let arrived = Some(Arrived {
@@ -284,10 +284,13 @@ impl State {
         key.last_record = key.last_record.max(at);
         key.names.add(at, labels, PicoUsd::ZERO);
         for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
-            if let Some(episode) = alert.open_mut().filter(|_| rule.metric == Metric::Errors) {
-                episode.requests += 1;
-                episode.last_evidence = self.now;
-                episode.note_minute(at);
+            if let Some(episode) = alert.open_mut() {
+                accrue_error(episode, rule, at, self.now);
+            }
+        }
+        if scope.own.is_some() {
+            for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
+                own.accrue_error(at, self.now);
             }
         }
         let arrived = Some(Arrived {
@@ -367,12 +370,8 @@ impl State {
         for slot in due {
             if goes_on {
                 // It adds to what was told already, and changes nothing.
-                if let Some(episode) = scope
-                    .keys
-                    .get_mut(&id)
-                    .and_then(|key| key.alerts[slot].open_mut())
-                {
-                    episode.last_value = self.now;
+                if let Some(key) = scope.keys.get_mut(&id) {
+                    key.alerts[slot].go_on(self.now);
                 }
                 self.note_disturbance(&scope.rules[slot]);
             } else {
@@ -421,7 +420,9 @@ impl State {
         let Some(own) = &teller.own else {
             return false;
         };
-        let goes_on = is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule);
+        let is_known = || teller.is_known(self.now, place, &own.alert, &own.rule);
+        let goes_on = (is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule))
+            || (is_known() && own.stays_on(key));
         let is_told = teller.is_told_open(place, &own.alert);
         let Some(own) = &mut teller.own else {
             return false;
@@ -462,9 +463,14 @@ impl State {
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
         let may_be_told = scope.own.is_some() || !key.is_at_rest();
-        let tellers = tellers.iter_mut().filter(|_| may_be_told);
-        let told = tellers.filter_map(|teller| teller.look_ahead(self, index, scope, id));
+        let told = tellers.iter_mut().filter(|_| may_be_told);
+        let told = told.filter_map(|teller| teller.look_ahead(self, index, scope, id));
         let next = change.into_iter().chain(told).min();
+        let by_expiry = scope.own.is_some() && tellers.iter().any(Teller::is_by_expiry);
+        let expiry = by_expiry
+            .then(|| scope.next_expiry_of_own(id, now))
+            .flatten();
+        let next = next.into_iter().chain(expiry).min();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };

@@ -14,6 +14,7 @@ use super::rule::{Label, Rule};
 use super::scope::{Key, Scope};
 use super::variants::Variants;
 use super::window::{Sums, signed};
+use crate::price::PicoUsd;
 
 /// What an alert is read and moved on with.
 pub(super) struct Step<'a> {
@@ -165,6 +166,22 @@ pub(super) fn accrue(
         episode.requests += 1;
         episode.last_evidence = now;
         episode.note_minute(at);
+    }
+}
+
+/// Adds an error answer to an episode that is on.
+pub(super) fn accrue_error(episode: &mut Episode, rule: &Rule, at: Time, now: Time) {
+    if rule.metric == Metric::Errors {
+        episode.requests += 1;
+        episode.last_evidence = now;
+        episode.note_minute(at);
+    }
+}
+
+/// Adds what a response of that moment turned out to cost beyond what was known to an episode that is on.
+pub(super) fn grow(episode: &mut Episode, rule: &Rule, first: Time, cost: PicoUsd) {
+    if !rule.metric.is_about_cache() && episode.since <= first {
+        episode.exposed += cost;
     }
 }
 

@@ -116,16 +116,22 @@ impl Teller {
 
     /// An alert that goes on as it is, whatever comes, and of which there is nothing to tell for now.
     pub(super) fn is_settled(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
+        if rule.metric.is_announcement() {
+            let told = |episode| self.told(place, episode).is_open();
+            return alert.phase == Phase::Firing && alert.episode.as_deref().is_some_and(told);
+        }
+        rule.only_rises() && self.is_known(now, place, alert, rule)
+    }
+
+    /// An alert that fires, and of which there is nothing to tell for now.
+    pub(super) fn is_known(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
         let Some(episode) = alert.episode.as_deref() else {
             return false;
         };
         let told = self.told(place, episode);
-        let is_known = told.is_open() || self.is_resting(now, place, told);
-        let is_announced = rule.metric.is_announcement();
         alert.phase == Phase::Firing
-            && is_known
-            && (is_announced
-                || (rule.only_rises() && !self.is_waiting(now, place, alert, rule, episode)))
+            && (told.is_open() || self.is_resting(now, place, told))
+            && !self.is_waiting(now, place, alert, rule, episode)
     }
 
     /// Its own rule was said to be over, and is not to be said to be back before its time.
@@ -173,15 +179,28 @@ impl Teller {
         if let Some(own) = own.filter(|own| own.next > now) {
             return (own.next < i64::MAX).then_some(own.next);
         }
-        let next = self.next_change(state, index, scope, id);
-        if let Some(own) = self.own.as_mut().filter(|own| own.index == index) {
-            own.next = if own.is_steady() {
-                next.unwrap_or(i64::MAX)
-            } else {
-                i64::MIN
+        let mut next = self.next_change(state, index, scope, id);
+        let key = scope.keys.get(&id);
+        if let Some((own, key)) = self.own.as_ref().filter(|own| own.index == index).zip(key) {
+            let place = Place {
+                index,
+                id,
+                slot: own.slot,
             };
+            let is_settled = self.is_settled(state.now, place, &own.alert, &own.rule);
+            let (own_next, by_expiry) = own.next_change(key, now, is_settled);
+            next = next.into_iter().chain(own_next).min();
+            if let Some(own) = &mut self.own {
+                own.next = next.unwrap_or(i64::MAX);
+                own.by_expiry = by_expiry;
+            }
         }
         next
+    }
+
+    /// What leaves the windows of its own rule may change it.
+    pub(super) fn is_by_expiry(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.by_expiry)
     }
 
     /// The next second after now at which time alone may make something due for a key.
@@ -214,15 +233,6 @@ impl Teller {
         }
         if is_sampled {
             at(Some(state.pace.next_sample_after(state.now)));
-        }
-        if let Some(own) = self.own.as_ref().filter(|own| own.index == index) {
-            let place = Place {
-                index,
-                id,
-                slot: own.slot,
-            };
-            let is_settled = self.is_settled(state.now, place, &own.alert, &own.rule);
-            at(own.next_change(key, now, is_settled));
         }
         next
     }
@@ -404,7 +414,7 @@ impl Teller {
     /// What was worked out ahead no longer holds.
     pub(super) fn forget_next(&mut self) {
         if let Some(own) = &mut self.own {
-            own.next = i64::MIN;
+            own.forget_next();
         }
     }
 
