@@ -28,6 +28,7 @@ use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::totals::{GroupBy, Totals};
+use super::watch::Watches;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -165,6 +166,7 @@ impl Evaluator {
                 blind: Blind::default(),
                 released: None,
                 variants: None,
+                watches: Watches::default(),
             },
             budgets,
             tellers: vec![Teller::default()],
@@ -302,6 +304,17 @@ impl Evaluator {
                     teller.tell(&mut self.state, index, scope, id, None, instead);
                 }
             }
+        }
+        self.forget_next();
+    }
+
+    /// What was worked out ahead for rules that tellers judge no longer holds.
+    pub(super) fn forget_next(&mut self) {
+        for teller in &mut self.tellers {
+            teller.forget_next();
+        }
+        if self.is_shared() {
+            self.state.watches.forget(self.tellers.len());
         }
     }
 
@@ -630,8 +643,10 @@ impl Evaluator {
                 }
             }
             let own = self.tellers.iter_mut().filter(|_| scope.own.is_some());
-            for own in own.filter_map(|teller| teller.own.as_mut()) {
+            for (n, own) in own.filter_map(|teller| teller.own.as_mut()).enumerate() {
+                own.settle(&state.watches.flow);
                 own.grow(first, sums.cost);
+                state.watches.open(n);
             }
             state.evaluate(index, scope, id, None, &mut self.tellers);
         }
@@ -692,14 +707,18 @@ impl Evaluator {
         if self.state.now.0 > i64::MIN / 2 {
             self.state.now = self.state.now.max(whole);
         }
-        self.state.pace.sample(self.state.now, &mut self.tellers);
+        let state = &mut self.state;
+        let (now, pace) = (state.now, &mut state.pace);
+        pace.sample(now, &mut self.tellers, &mut state.watches);
         self.end_periods();
     }
 
     /// Time comes to a second.
     fn enter(&mut self, second: i64) {
         self.state.now = self.state.now.max(Time::from_secs(second));
-        self.state.pace.sample(self.state.now, &mut self.tellers);
+        let state = &mut self.state;
+        let (now, pace) = (state.now, &mut state.pace);
+        pace.sample(now, &mut self.tellers, &mut state.watches);
         self.end_periods();
     }
 
@@ -713,6 +732,10 @@ impl Evaluator {
                 continue;
             }
             let withheld = teller.release();
+            teller.forget_next();
+            if teller.own.is_some() {
+                self.state.watches.open(n);
+            }
             if withheld.is_empty() {
                 continue;
             }
@@ -810,6 +833,7 @@ impl Evaluator {
     /// Lists what is on and has been told, as the watch ends.
     pub fn stop(&mut self) {
         for teller in &mut self.tellers {
+            teller.settle(&self.state.watches.flow);
             let first = teller.notices.len();
             for (index, scope) in self.scopes.iter().enumerate() {
                 for (id, key) in &scope.keys {

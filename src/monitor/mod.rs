@@ -36,6 +36,7 @@ mod told;
 mod totals;
 mod variants;
 mod voices;
+mod watch;
 mod window;
 
 pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share};

@@ -10,12 +10,13 @@ use super::baseline::{Amount, Baseline};
 use super::cache::{CacheTracker, Miss};
 use super::metric::Metric;
 use super::quick::Quick;
-use super::reading::stays_quiet_as_learned;
+use super::reading::{limit_at_least, stays_quiet_as_learned};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
 use super::scope::{Key, Scope, hold, keep};
 use super::step::{Step, accrue, accrue_error, grow};
 use super::variants::Variants;
+use super::watch::{Evidence, Flow, NEVER, Watch};
 use crate::price::PicoUsd;
 
 /// The alert of such a rule.
@@ -38,12 +39,17 @@ pub(super) struct Own {
     has_changed: bool,
     /// Until this second time alone changes nothing for its key, but for what leaves its windows.
     pub(super) next: i64,
-    /// What leaves its windows may change it before.
-    pub(super) by_expiry: bool,
     /// The highest of the limits that its episode is held against.
     highest: Amount,
     /// The last minute in which it was on.
     pub(super) disturbed: i64,
+    /// What had come when its episode was brought up to it last.
+    seen: Flow,
+}
+
+/// Whether all that comes adds to the episodes of a rule.
+pub(super) const fn is_of_flow(rule: &Rule) -> bool {
+    !rule.metric.is_about_cache() && !matches!(rule.metric, Metric::Errors)
 }
 
 /// Whether a rule can be judged by tellers. What is told of waste is taken into account by the rules that are asked after it.
@@ -66,9 +72,9 @@ impl Own {
             held: VecDeque::new(),
             has_changed: false,
             next: i64::MIN,
-            by_expiry: true,
             highest: 0,
             disturbed: i64::MIN,
+            seen: Flow::default(),
         };
         own.stand_for(scope, rules);
         own
@@ -94,7 +100,6 @@ impl Own {
     /// What was worked out ahead no longer holds.
     pub(super) fn forget_next(&mut self) {
         self.next = i64::MIN;
-        self.by_expiry = true;
         if let Some(episode) = self.alert.open() {
             let least = self.variants.as_ref().and_then(Variants::least_sensitive);
             let highest = least.and_then(|rule| rule.limit_on(episode.basis));
@@ -104,11 +109,6 @@ impl Own {
 
     pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
         self.index == index && self.slot == slot
-    }
-
-    /// Nothing is on or comes to be.
-    pub(super) fn is_at_rest(&self, cache: &CacheTracker, key: &Key) -> bool {
-        self.alert.is_quiet() && self.stays_quiet(cache, key)
     }
 
     /// What is not on surely does not come to be at this moment.
@@ -140,28 +140,127 @@ impl Own {
         limit.is_some_and(|limit| value.is_some_and(|value| value.is_clear_below(limit)))
     }
 
-    /// A look at this moment surely changes nothing. `has_come`: something was added to its window.
-    pub(super) fn stays(
-        &mut self,
-        cache: &CacheTracker,
-        key: &Key,
-        now: Time,
-        has_come: bool,
-    ) -> bool {
-        let has_news = has_come || self.by_expiry || self.has_changed;
+    /// A look at this moment surely changes nothing.
+    pub(super) fn stays(&mut self, cache: &CacheTracker, key: &Key, now: Time) -> bool {
         self.has_changed = false;
         let may_change = match self.alert.phase {
-            Phase::Inactive | Phase::Closed { .. } => {
-                (has_news || !self.is_below()) && !self.stays_quiet(cache, key)
-            }
-            Phase::Recovering { .. } => has_news && !self.stays_clear(key),
-            Phase::Pending { since } => has_news && !self.stays_pending(key, now, since),
-            Phase::Firing => has_news,
+            Phase::Inactive | Phase::Closed { .. } => !self.stays_quiet(cache, key),
+            Phase::Recovering { .. } => !self.stays_clear(key),
+            Phase::Pending { since } => !self.stays_pending(key, now, since),
+            Phase::Firing => true,
         };
         // Looked at between two ticks it moves on before the second that was worked out.
         let moves_at = self.alert.next_change(&self.rule);
         let is_time = now.secs() >= self.next || moves_at.is_some_and(|at| at <= now);
         !may_change && (self.alert.is_quiet() || !is_time)
+    }
+
+    /// Brings its episode up to what has come.
+    pub(super) fn settle(&mut self, flow: &Flow) {
+        let seen = std::mem::replace(&mut self.seen, *flow);
+        let is_firing = self.alert.phase == Phase::Firing;
+        let looked = flow.looked_since(&seen).filter(|_| is_firing);
+        if let Some(looked) = looked {
+            self.disturbed = self.disturbed.max(looked.minute());
+        }
+        let had_value = self.alert.had_value();
+        let Some(episode) = self.alert.open_mut().filter(|_| is_of_flow(&self.rule)) else {
+            return;
+        };
+        flow.accrue(&seen, episode);
+        if let Some(looked) = looked.filter(|_| had_value) {
+            episode.last_value = episode.last_value.max(looked);
+        }
+    }
+
+    /// Its episode counts from here on.
+    pub(super) fn set_seen(&mut self, flow: &Flow) {
+        self.seen = *flow;
+    }
+
+    /// Whether it has to look, and when, as long as it is as it is. `known`: it fires, and there is nothing to tell of it until it
+    /// has cost so much more.
+    pub(super) fn watch(
+        &self,
+        now: Time,
+        key: &Key,
+        flow: &Flow,
+        known: Option<PicoUsd>,
+        again_at: Option<Time>,
+    ) -> Watch {
+        let moves_at = self.alert.next_change(&self.rule);
+        let until = match self.next {
+            i64::MAX => Time(i64::MAX),
+            next => Time::from_secs(next),
+        };
+        let until = moves_at.into_iter().chain(again_at).fold(until, Time::min);
+        let watch = Watch::open(self.next);
+        let shut = self.shut(watch, flow, known, until);
+        shut.filter(|watch| watch.holds(now, key, flow))
+            .unwrap_or(watch)
+    }
+
+    /// The watch while nothing changes. None if that is not known.
+    fn shut(
+        &self,
+        watch: Watch,
+        flow: &Flow,
+        known: Option<PicoUsd>,
+        until: Time,
+    ) -> Option<Watch> {
+        if self.has_changed {
+            return None;
+        }
+        let only_rises = self.rule.only_rises();
+        if let Phase::Inactive | Phase::Closed { .. } = self.alert.phase {
+            let limit = limit_at_least(&self.asked, Some(&self.baseline));
+            let bounds = self.quick.within(limit, None)?;
+            return Some(watch.within(bounds, Evidence::NONE, until, only_rises));
+        }
+        if self.may_end_otherwise() {
+            return None;
+        }
+        if let Phase::Pending { .. } = self.alert.phase {
+            // Where the shortest window decides, no other does while it has a value.
+            let bound = self.quick.above(0, self.limit_for_all()?)?;
+            let evidence = self.evidence(0)?;
+            return Some(watch.above(bound, evidence, NEVER, until));
+        }
+        let episode = self.alert.open().filter(|e| flow.is_in_step(e))?;
+        let evidence = if self.rule.metric.is_sum() {
+            Evidence::NONE
+        } else {
+            self.evidence(episode.step)?
+        };
+        if let Phase::Recovering { .. } = self.alert.phase {
+            let limit = self.asked.limit_on(episode.basis)?;
+            let bounds = self.quick.within(Some(limit), Some(episode.step))?;
+            return Some(watch.within(bounds, evidence, until, only_rises));
+        }
+        let cost = flow.after(known?);
+        let bound = self.quick.unclear(episode.step, self.highest)?;
+        let watch = watch.above(bound, evidence, cost, until);
+        Some(if only_rises {
+            watch.until_it_falls()
+        } else {
+            watch
+        })
+    }
+
+    /// The highest of the limits that a new episode would be held against, if that depends on nothing but what is usual.
+    fn limit_for_all(&self) -> Option<Amount> {
+        let least = self.variants.as_ref().and_then(Variants::least_sensitive);
+        let rule = least.unwrap_or(&self.rule);
+        let limit = rule.limit_now(self.baseline.usual(), PicoUsd::ZERO);
+        limit.filter(|_| rule.share_of_cost == 0)
+    }
+
+    /// What a window needs to have a value.
+    fn evidence(&self, step: usize) -> Option<Evidence> {
+        Some(Evidence {
+            window: self.quick.window(step)?,
+            requests: self.rule.min_requests,
+        })
     }
 
     /// Adds a record to the episode that is on.
@@ -203,15 +302,12 @@ impl Own {
 
     /// It waits, and is above all its limits.
     fn stays_pending(&self, key: &Key, now: Time, since: Time) -> bool {
-        let least = self.variants.as_ref().and_then(Variants::least_sensitive);
-        let rule = least.unwrap_or(&self.rule);
+        let rule = &self.rule;
         if self.may_end_otherwise() || now.millis_since(since) >= rule.hold_secs * 1000 {
             return false;
         }
-        let (step, value) = key.value(rule, None);
-        let window = rule.windows.get(step).and_then(|secs| key.window(*secs));
-        let cost = window.map(|window| window.total().cost).unwrap_or_default();
-        let limit = rule.limit_now(self.baseline.usual(), cost);
+        let (_, value) = key.value(rule, None);
+        let limit = self.limit_for_all();
         limit.is_some_and(|limit| value.is_some_and(|value| value.is_above(limit)))
     }
 
@@ -264,33 +360,30 @@ impl Own {
         }
     }
 
-    /// Learns from a minute.
-    pub(super) fn sample(&mut self, key: &Key, minute: i64) {
+    /// Learns from a minute. False if its limit stays as it is.
+    pub(super) fn sample(&mut self, key: &Key, minute: i64) -> bool {
         if !self.rule.limit.learns() {
-            return;
+            return false;
         }
         let Some(sample) = key.sample(&self.rule, minute) else {
-            return;
+            return false;
         };
-        self.has_changed = true;
         let episode = self.alert.episode.as_deref();
-        match hold(episode, minute, sample) {
-            Some(clipped) => keep(&mut self.held, minute, clipped),
-            None => self.baseline.add(minute, sample),
+        if let Some(clipped) = hold(episode, minute, sample) {
+            keep(&mut self.held, minute, clipped);
+            return false;
         }
+        self.baseline.add(minute, sample);
+        self.has_changed = true;
+        true
     }
 
-    /// The next second after now at which time alone may change it, and whether what leaves its windows may before. `is_settled`:
-    /// it goes on as it is until it is clear.
-    pub(super) fn next_change(&self, key: &Key, now: i64, is_settled: bool) -> (Option<i64>, bool) {
+    /// The next second after now at which time alone moves it on, but for what leaves its windows.
+    pub(super) fn next_change(&self, key: &Key, now: i64) -> Option<i64> {
         if self.alert.is_quiet() {
-            return (None, !self.is_below());
+            return None;
         }
         let changes = key.changes_of(&self.alert, &self.rule).into_iter();
-        let settled = self.alert.open().filter(|_| is_settled);
-        let clear = settled.map(|episode| self.quick.clear_at(key, episode.step, self.highest));
-        let by_expiry = clear.is_none() && !self.is_below();
-        let next = changes.flatten().chain(clear.flatten());
-        (next.filter(|second| *second > now).min(), by_expiry)
+        changes.flatten().filter(|second| *second > now).min()
     }
 }

@@ -204,7 +204,131 @@ impl Quick {
     }
 }
 
+/// A sum, or a mean, that is held against a number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) window: usize,
+    part: Part,
+    is_mean: bool,
+    most: i128,
+}
+
+impl Bound {
+    /// It is not above the number.
+    #[inline]
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.is_of(key.windows[self.window].total())
+    }
+
+    #[inline]
+    fn is_of(&self, total: &Sums) -> bool {
+        let sum = self.part.read(total);
+        if self.is_mean {
+            sum <= self.most * i128::from(total.requests)
+        } else {
+            sum <= self.most
+        }
+    }
+
+    /// The second at which enough has left the window that a sum is not above the number, if nothing comes.
+    pub(super) fn holds_at(&self, key: &Key) -> Option<i64> {
+        let mut leaving = key.windows[self.window].leaving(|sums| self.part.read(sums));
+        let (second, _) = leaving.find(|(_, left)| *left <= self.most)?;
+        Some(second)
+    }
+
+    /// Of two numbers for the same sum the larger.
+    pub(super) fn max(self, other: Self) -> Self {
+        if other.most > self.most { other } else { self }
+    }
+}
+
+/// All that a rule reads, each held against a number.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bounds([Option<Bound>; 2]);
+
+impl Bounds {
+    /// None is above its number.
+    #[inline]
+    pub(super) fn hold(&self, key: &Key) -> bool {
+        self.0.iter().flatten().all(|bound| bound.holds(key))
+    }
+}
+
+impl Quick {
+    /// Within these bounds nothing is above a limit; without one nothing ever is. One of its windows is clear of it, if one is
+    /// given. None if that cannot be told so simply.
+    pub(super) fn within(&self, limit: Option<Amount>, clear: Option<usize>) -> Option<Bounds> {
+        let Some(limit) = limit else {
+            return Some(Bounds::default());
+        };
+        let scale = self.scale.as_ref()?;
+        let mut bounds = Bounds::default();
+        if scale.windows.len() > bounds.0.len() {
+            return None;
+        }
+        for (bound, window) in bounds.0.iter_mut().zip(&scale.windows) {
+            *bound = Some(scale.bound(*window, limit, 1, Amount::div_euclid));
+        }
+        if let Some(step) = clear {
+            let window = *scale.windows.get(step)?;
+            // Strictly below four fifths.
+            bounds.0[step] = Some(scale.bound(window, limit * 4 - 1, 5, Amount::div_euclid));
+        }
+        Some(bounds)
+    }
+
+    /// Which of the windows of a key is that of a step.
+    pub(super) fn window(&self, step: usize) -> Option<usize> {
+        let (window, _) = self.scale.as_ref()?.windows.get(step)?;
+        Some(*window)
+    }
+
+    /// What is above this bound is above the limit, by one of its windows. None if that cannot be told so simply.
+    pub(super) fn above(&self, step: usize, limit: Amount) -> Option<Bound> {
+        let scale = self.scale.as_ref()?;
+        Some(scale.bound(*scale.windows.get(step)?, limit, 1, div_up))
+    }
+
+    /// What is above this bound is not clear of the limit. A sum that is not is clear.
+    pub(super) fn unclear(&self, step: usize, limit: Amount) -> Option<Bound> {
+        let scale = self.scale.as_ref()?;
+        let mut bound = scale.bound(*scale.windows.get(step)?, limit * 4, 5, div_up);
+        if !bound.is_mean {
+            bound.most = (bound.most - 1).max(0);
+        }
+        Some(bound)
+    }
+}
+
+fn div_up(n: Amount, by: Amount) -> Amount {
+    -(-n).div_euclid(by)
+}
+
 impl Scale {
+    /// So many parts of a limit in a window, in the unit of the sum.
+    fn bound(
+        &self,
+        (window, secs): (usize, i64),
+        limit: Amount,
+        parts: Amount,
+        div: impl Fn(Amount, Amount) -> Amount,
+    ) -> Bound {
+        let most = match self.per_secs {
+            Some(per) if !self.is_mean => {
+                let unit = i128::from(per) * self.unit;
+                div(limit * i128::from(secs), parts * unit)
+            }
+            _ => div(limit, parts * self.unit),
+        };
+        Bound {
+            window,
+            part: self.part,
+            is_mean: self.is_mean,
+            most,
+        }
+    }
+
     fn of(rule: &Rule, window_secs: &[i64]) -> Option<Self> {
         least_limit(rule)?;
         if rule.metric == Metric::Errors {
@@ -302,4 +426,54 @@ fn tests(rule: &Rule, window_secs: &[i64]) -> Option<Vec<Test>> {
         })
     };
     rule.windows.iter().map(test).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scale(metric: Metric, per_secs: Option<i64>) -> Scale {
+        let (part, unit) = Part::of(metric).unwrap();
+        Scale {
+            part,
+            unit,
+            per_secs,
+            is_mean: metric.is_mean(),
+            windows: vec![(0, 600)],
+            ahead_secs: 0,
+        }
+    }
+
+    proptest! {
+        /// A sum is within its bound if and only if it is not above its limit, and clear of it likewise; a mean that is within is
+        /// not above, and one that is not within is not clear.
+        #[test]
+        fn a_bound_is_the_limit_in_the_unit_of_the_sum(
+            is_mean in any::<bool>(),
+            per in prop::sample::select(vec![None, Some(60), Some(7), Some(3600)]),
+            limit in 0_i128..50 * UNIT,
+            sum in 0_i128..3_000,
+            requests in 1_i64..60,
+        ) {
+            let metric = if is_mean { Metric::OutputPerRequest } else { Metric::Tokens };
+            let scale = scale(metric, per);
+            let sums = Sums { fresh: i64::try_from(sum).unwrap(), output: i64::try_from(sum).unwrap(), requests, ..Sums::default() };
+            let value = metric.read(&sums, 600, per).unwrap();
+            let quick = Quick { least: Vec::new(), scale: Some(scale) };
+            let within = quick.within(Some(limit), None).unwrap().0[0].unwrap();
+            let clear = quick.within(Some(limit), Some(0)).unwrap().0[0].unwrap();
+            let (above, unclear) = (quick.above(0, limit).unwrap(), quick.unclear(0, limit).unwrap());
+            if is_mean {
+                prop_assert!(!within.is_of(&sums) || !value.is_above(limit));
+                prop_assert!(above.is_of(&sums) || value.is_above(limit));
+                prop_assert!(unclear.is_of(&sums) || !value.is_clear_below(limit));
+            } else {
+                prop_assert_eq!(within.is_of(&sums), !value.is_above(limit));
+                prop_assert!(above.is_of(&sums) || value.is_above(limit));
+                prop_assert_eq!(unclear.is_of(&sums), value.is_clear_below(limit));
+            }
+            prop_assert!(!clear.is_of(&sums) || value.is_clear_below(limit));
+        }
+    }
 }

@@ -53,6 +53,7 @@ impl Evaluator {
                 teller
             });
             self.tellers = parted.collect();
+            self.state.watches.forget(self.tellers.len());
             return;
         }
         let Some((_, rules)) = parts.into_iter().next() else {
@@ -91,8 +92,17 @@ impl Evaluator {
     }
 
     /// Takes over the tellers of another one that has seen the same. They come after its own.
-    pub fn absorb(&mut self, other: Self) {
+    pub fn absorb(&mut self, mut other: Self) {
+        // From here on they count the same.
+        let flow = self.state.watches.flow;
+        for teller in &mut other.tellers {
+            teller.settle(&other.state.watches.flow);
+            if let Some(own) = &mut teller.own {
+                own.set_seen(&flow);
+            }
+        }
         self.tellers.extend(other.tellers);
+        self.state.watches.forget(self.tellers.len());
         for teller in &self.tellers {
             self.state.note_release(&teller.voices);
         }

@@ -16,6 +16,7 @@ use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
 use super::evaluator::is_session_cost;
 use super::metric::Metric;
+use super::own::is_of_flow;
 use super::reading::{due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
@@ -26,6 +27,7 @@ use super::teller::{Place, Teller};
 use super::totals::Totals;
 use super::variants::Variants;
 use super::voices::Voices;
+use super::watch::Watches;
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -60,6 +62,9 @@ pub(super) struct State {
     /// Other limits that one of the rules stands for.
     #[serde(skip)]
     pub(super) variants: Option<Variants>,
+    /// Which tellers have to look at the rule that they judge.
+    #[serde(skip)]
+    pub(super) watches: Watches,
 }
 
 /// What the minutes of the whole stream cost, so that an episode can be told from ordinary spending.
@@ -118,21 +123,30 @@ impl Pace {
         Some(minute * 60 + 59 + 300)
     }
 
+    /// A minute after that one, in which no alert was on either, waits to be sampled.
+    pub(super) fn has_ordinary_after(&self, minute: i64) -> bool {
+        let disturbed = self.disturbed.max(minute);
+        self.minutes.back().is_some_and(|last| *last > disturbed)
+    }
+
     /// When a minute is sampled next, or could be if something comes.
     pub(super) fn next_sample_after(&self, now: Time) -> i64 {
         let next = self.next_sample().filter(|next| *next > now.secs());
         next.unwrap_or(now.minute() * 60 + 59 + 300)
     }
 
-    pub(super) fn sample(&mut self, now: Time, tellers: &mut [Teller]) {
+    pub(super) fn sample(&mut self, now: Time, tellers: &mut [Teller], watches: &mut Watches) {
         while self.next_sample().is_some_and(|due| due <= now.secs())
             && let Some(minute) = self.minutes.front().copied()
         {
             self.minutes.pop_front();
             let sample = self.window.total_at(minute * 60 + 59).0;
             if minute > self.disturbed {
-                for teller in &mut *tellers {
-                    teller.sample(minute, sample);
+                for (n, teller) in tellers.iter_mut().enumerate() {
+                    let is_ordinary = teller.sample(minute, sample, &watches.flow);
+                    if is_ordinary && teller.own.is_some() {
+                        watches.open(n);
+                    }
                 }
             }
         }
@@ -211,10 +225,12 @@ impl State {
         if !has_room {
             key.forget_rooms();
         }
-        let mut own = tellers.iter().filter_map(|teller| teller.own.as_ref());
-        let is_own_at_rest = scope.own.is_none() || own.all(|own| own.is_at_rest(&self.cache, key));
+        if scope.own.is_some() {
+            let cost = record.cost.unwrap_or_default();
+            self.watches.flow.add(*at, cost, self.now);
+        }
         // Most change nothing: nothing is on, and nothing comes to be.
-        if key.is_at_rest() && is_own_at_rest {
+        if key.is_at_rest() && (scope.own.is_none() || self.watches.all_hold(self.now, key)) {
             let pooled = scope.pooled.as_deref();
             if stay_quiet(&self.cache, key, &scope.asked, pooled) {
                 let is_seen_to =
@@ -235,7 +251,10 @@ impl State {
                 accrue(episode, rule, record, *at, *miss, self.now);
             }
         }
-        if scope.own.is_some() {
+        if scope
+            .own
+            .is_some_and(|slot| !is_of_flow(&scope.rules[slot]))
+        {
             for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
                 own.accrue(record, *at, *miss, self.now);
             }
@@ -329,8 +348,10 @@ impl State {
                 }
             }
             let own = tellers.iter_mut().filter(|_| scope.own.is_some());
-            for own in own.filter_map(|teller| teller.own.as_mut()) {
-                own.sample(key, minute);
+            for (n, own) in own.enumerate() {
+                if own.own.as_mut().is_some_and(|own| own.sample(key, minute)) {
+                    self.watches.open(n);
+                }
             }
             key.forget_rooms();
         }
@@ -379,13 +400,26 @@ impl State {
             }
         }
         let is_told_of = has_changed;
-        for teller in tellers.iter_mut() {
-            let own_has_changed =
-                scope.own.is_some() && self.step_own(scope, teller, id, is_plain, labels);
-            if is_told_of || own_has_changed {
-                has_changed = true;
+        if scope.own.is_some() {
+            let is_tick = arrived.is_none();
+            let mut nth = self.watches.look(self.now, &scope.keys[&id], is_tick);
+            while let Some(n) = self.watches.stale(nth) {
+                nth += 1;
+                let teller = &mut tellers[n];
+                if self.step_own(scope, teller, id, labels) && !is_told_of {
+                    has_changed = true;
+                    teller.tell(self, index, scope, id, labels, None);
+                    teller.forget_next();
+                }
+            }
+        }
+        if is_told_of {
+            for (n, teller) in tellers.iter_mut().enumerate() {
                 teller.tell(self, index, scope, id, labels, None);
                 teller.forget_next();
+                if teller.own.is_some() {
+                    self.watches.open(n);
+                }
             }
         }
         let goes_on = goes_on && !has_changed;
@@ -402,14 +436,14 @@ impl State {
         scope: &mut Scope,
         teller: &mut Teller,
         id: u64,
-        is_plain: bool,
         arrived: Option<&Arc<Labels>>,
     ) -> bool {
         let Some(own) = &mut teller.own else {
             return false;
         };
-        let (key, has_come) = (&scope.keys[&id], arrived.is_some());
-        if own.stays(&self.cache, key, self.now, has_come) {
+        own.settle(&self.watches.flow);
+        let key = &scope.keys[&id];
+        if own.stays(&self.cache, key, self.now) {
             return false;
         }
         let place = Place {
@@ -420,9 +454,8 @@ impl State {
         let Some(own) = &teller.own else {
             return false;
         };
-        let is_known = || teller.is_known(self.now, place, &own.alert, &own.rule);
-        let goes_on = (is_plain && teller.is_settled(self.now, place, &own.alert, &own.rule))
-            || (is_known() && own.stays_on(key));
+        let is_known = teller.is_known(self.now, place, &own.alert, &own.rule);
+        let goes_on = is_known && own.stays_on(key);
         let is_told = teller.is_told_open(place, &own.alert);
         let Some(own) = &mut teller.own else {
             return false;
@@ -462,15 +495,21 @@ impl State {
         };
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
-        let may_be_told = scope.own.is_some() || !key.is_at_rest();
-        let told = tellers.iter_mut().filter(|_| may_be_told);
-        let told = told.filter_map(|teller| teller.look_ahead(self, index, scope, id));
+        let may_be_told = !key.is_at_rest();
+        let told = if scope.own.is_some() {
+            while let Some(n) = self.watches.take_stale() {
+                tellers[n].look_ahead(self, index, scope, id);
+                self.watches.set(n, tellers[n].watch(self, scope, id));
+            }
+            let expiry = scope.next_expiry_of_own(id, now);
+            let key = scope.keys.get(&id);
+            key.and_then(|key| self.watches.next(key, now, expiry))
+        } else {
+            let tellers = tellers.iter_mut().filter(|_| may_be_told);
+            let told = tellers.filter_map(|teller| teller.look_ahead(self, index, scope, id));
+            told.min()
+        };
         let next = change.into_iter().chain(told).min();
-        let by_expiry = scope.own.is_some() && tellers.iter().any(Teller::is_by_expiry);
-        let expiry = by_expiry
-            .then(|| scope.next_expiry_of_own(id, now))
-            .flatten();
-        let next = next.into_iter().chain(expiry).min();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };

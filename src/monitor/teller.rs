@@ -23,6 +23,7 @@ use super::state::State;
 use super::told::{Reason, Told, UNTOLD};
 use super::variants::{Variants, decide};
 use super::voices::{Voices, Withheld, is_about_spending};
+use super::watch::{Flow, NEVER, Watch};
 use crate::price::PicoUsd;
 
 /// Tells what is due.
@@ -180,27 +181,45 @@ impl Teller {
             return (own.next < i64::MAX).then_some(own.next);
         }
         let mut next = self.next_change(state, index, scope, id);
-        let key = scope.keys.get(&id);
-        if let Some((own, key)) = self.own.as_ref().filter(|own| own.index == index).zip(key) {
-            let place = Place {
-                index,
-                id,
-                slot: own.slot,
-            };
-            let is_settled = self.is_settled(state.now, place, &own.alert, &own.rule);
-            let (own_next, by_expiry) = own.next_change(key, now, is_settled);
-            next = next.into_iter().chain(own_next).min();
-            if let Some(own) = &mut self.own {
-                own.next = next.unwrap_or(i64::MAX);
-                own.by_expiry = by_expiry;
-            }
+        let own = self.own.as_mut().filter(|own| own.index == index);
+        if let Some((own, key)) = own.zip(scope.keys.get(&id)) {
+            next = next.into_iter().chain(own.next_change(key, now)).min();
+            own.next = next.unwrap_or(i64::MAX);
         }
         next
     }
 
-    /// What leaves the windows of its own rule may change it.
-    pub(super) fn is_by_expiry(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| own.by_expiry)
+    /// Whether it has to look at its own rule, once it is known [when it does](Self::look_ahead) if nothing comes.
+    pub(super) fn watch(&self, state: &State, scope: &Scope, id: u64) -> Watch {
+        let (Some(own), Some(key)) = (&self.own, scope.keys.get(&id)) else {
+            return Watch::open(i64::MAX);
+        };
+        let place = Place {
+            index: own.index,
+            id,
+            slot: own.slot,
+        };
+        let (now, alert, rule) = (state.now, &own.alert, &own.rule);
+        let episode = alert.open();
+        let told = episode.map(|episode| self.told(place, episode));
+        let more = |episode: &Episode| {
+            let told = self.told(place, episode);
+            if self.is_resting(now, place, told) {
+                NEVER
+            } else {
+                told.grows_by(self.exposed(rule, episode).0)
+            }
+        };
+        let known = episode.filter(|_| self.is_known(now, place, alert, rule));
+        let again_at = told.and_then(|told| told.again_at(alert));
+        own.watch(now, key, &state.watches.flow, known.map(more), again_at)
+    }
+
+    /// Brings the episode of its own rule up to what has come.
+    pub(super) fn settle(&mut self, flow: &Flow) {
+        if let Some(own) = &mut self.own {
+            own.settle(flow);
+        }
     }
 
     /// The next second after now at which time alone may make something due for a key.
@@ -225,13 +244,15 @@ impl Teller {
             at(told.grown_at(alert).map(Time::first_tick));
             is_restless |= self.is_restless(state.now, place, alert, rule);
             // What is usual changes what an episode has cost beyond it, and so whether it has grown.
-            is_sampled |= is_beyond_usual(rule) && alert.open().is_some() && told.is_open();
+            is_sampled |= is_beyond_usual(rule) && alert.phase == Phase::Firing && told.is_open();
         }
         if is_restless {
             at(key.next_expiry(now));
             at(key.retry);
         }
-        if is_sampled {
+        // Minutes in which it fired are no part of that.
+        let disturbed = self.own.as_ref().map_or(i64::MIN, |own| own.disturbed);
+        if is_sampled && state.pace.has_ordinary_after(disturbed) {
             at(Some(state.pace.next_sample_after(state.now)));
         }
         next
@@ -247,6 +268,7 @@ impl Teller {
         arrived: Option<&Arc<Labels>>,
         instead: Option<Reason>,
     ) {
+        self.settle(&state.watches.flow);
         if !state.live {
             return;
         }
@@ -418,17 +440,19 @@ impl Teller {
         }
     }
 
-    /// A minute of the whole stream in which nothing shared was on.
-    pub(super) fn sample(&mut self, minute: i64, cost: i128) {
-        if self.own.as_ref().is_none_or(|own| minute > own.disturbed) {
+    /// A minute of the whole stream in which nothing shared was on. False if its own rule was.
+    pub(super) fn sample(&mut self, minute: i64, cost: i128, flow: &Flow) -> bool {
+        self.settle(flow);
+        let is_ordinary = self.own.as_ref().is_none_or(|own| minute > own.disturbed);
+        if is_ordinary {
             self.ordinary.add(minute, cost);
         }
+        is_ordinary
     }
 
     /// Those with a notice that was withheld, to be looked at.
     pub(super) fn release(&mut self) -> BTreeSet<(usize, u64)> {
         self.voices.note_look();
-        self.forget_next();
         std::mem::take(&mut self.withheld)
     }
 
@@ -438,7 +462,6 @@ impl Teller {
             told.shift(ms);
         }
         self.voices.shift(ms);
-        self.forget_next();
     }
 
     /// Lists a rule that has begun to keep quiet in the notices of this moment that speak for it; those to come are made with it.

@@ -187,6 +187,12 @@ impl Told {
         }
     }
 
+    /// How much more it may cost before it has grown.
+    pub(super) fn grows_by(&self, exposed: PicoUsd) -> PicoUsd {
+        let grown = (PicoUsd::DOLLAR.0 + 1).max(GROWTH * self.exposed.0);
+        PicoUsd(grown - exposed.0)
+    }
+
     /// It has cost so much more since the last notice that it is worth another.
     fn has_grown(&self, exposed: PicoUsd) -> bool {
         exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.exposed.0
