@@ -342,15 +342,16 @@ proptest! {
             ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 300), ("session-cost.floor", 3),
             ("cache-waste.above", 1), ("request-cost.floor", 1), ("token-spike.floor", 100_000),
             ("cache-miss.above", 1), ("errors.above", 1),
+            ("cache-break.min_waste", 1), ("cache-miss.min_waste", 1), ("cache-waste.min_waste", 2), ("cache-drop.min_waste", 1),
         ]),
         base in 5_u32..600,
         near in proptest::collection::btree_set(0_u32..60, 2..8),
-        burns in any::<bool>(),
+        traffic_of in 0_usize..3,
     ) {
-        let (lines, field) = if burns {
-            (burning(seed, 8), ("cost-rate.above", 1))
-        } else {
-            (lines_of(&traffic(seed, 150)), field)
+        let (lines, field) = match traffic_of {
+            0 => (burning(seed, 8), ("cost-rate.above", 1)),
+            1 => (unsteady(seed), field),
+            _ => (lines_of(&traffic(seed, 150)), field),
         };
         let (field, scale) = field;
         let with = |near: &u32| {
@@ -397,6 +398,7 @@ proptest! {
             ("token-spike.floor", 1_000), ("token-spike.times_usual", 20),
             ("cache-miss.above", 1), ("cache-drop.floor", 1), ("cache-drop.beyond_busy", 3),
             ("request-cost.above", 1), ("request-cost.beyond_busy", 5), ("errors.above", 1),
+            ("cache-miss.min_waste", 1), ("cache-drop.min_waste", 1),
         ]),
         base in 5_u32..400,
         near in proptest::collection::btree_set(0_u32..600, 2..7),
@@ -450,7 +452,7 @@ proptest! {
             if name != "cost-rate" {
                 quick.push(&few);
             }
-            if name.starts_with("cache") {
+            if name.starts_with("cache") && !field.ends_with("min_waste") {
                 quick.push(&little);
             }
             if alone {

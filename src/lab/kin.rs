@@ -1,4 +1,4 @@
-//! Which settings differ in nothing but one number of one limit.
+//! Which settings differ in nothing but one number of one rule.
 //!
 //! Pure: choices of rules in, families out.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::monitor::{Amount, Limit, Metric, Rule};
 
-/// Settings that differ in one number of one limit, the most sensitive first.
+/// Settings that differ in one number of one rule, the most sensitive first.
 #[derive(Debug, Clone)]
 pub(super) struct Kin {
     /// Which choices they are.
@@ -34,11 +34,15 @@ impl Kin {
     }
 }
 
-/// The numbers that a limit from above rises with.
-const NUMBERS: usize = 3;
+/// The numbers with which a rule fires the less the higher they are.
+const NUMBERS: usize = 4;
 
-/// One of them; `None` where a rule has none, or is no plain limit of a window.
+/// One of them; `None` where a rule has none.
 fn number(rule: &mut Rule, which: usize) -> Option<&mut Amount> {
+    if which == 3 {
+        let is_about_cache = rule.metric.is_about_cache();
+        return is_about_cache.then_some(&mut rule.min_waste.0);
+    }
     if !rule.metric.is_windowed() || rule.metric == Metric::Blind {
         return None;
     }

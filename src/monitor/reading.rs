@@ -401,6 +401,12 @@ impl Against<'_> {
         }
     }
 
+    /// The same of the rule itself.
+    fn ask_rule(&self, matters: bool, holds: impl Fn(&Rule) -> bool) -> bool {
+        let variants = self.variants.filter(|_| matters);
+        decide(variants, self.rule, holds)
+    }
+
     /// The reading of a window of this length that has this value.
     fn read(&self, secs: i64, value: Value) -> Reading {
         let Self {
@@ -427,14 +433,21 @@ impl Against<'_> {
             })
             && !self.ask(may_be_told, |limit| value.is_above(limit * ORDINARY_MISSES))
             && may_be_chance();
-        let enough_waste = total.waste >= rule.min_waste && avoidable && !is_ordinary;
-        let little_waste =
-            rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4;
+        let enough_waste = || {
+            let is_enough = |rule: &Rule| total.waste >= rule.min_waste;
+            avoidable && !is_ordinary && self.ask_rule(may_be_told, is_enough)
+        };
+        let little_waste = || {
+            let is_little = |rule: &Rule| {
+                rule.min_waste > PicoUsd::ZERO && total.waste.0 * 5 < rule.min_waste.0 * 4
+            };
+            self.ask_rule(may_end, is_little)
+        };
         let (breach, clear) = match rule.limit {
             Limit::Below(_) => (value.is_below(self.limit), value.is_clear_above(self.limit)),
             _ => (
-                self.ask(may_be_told, |limit| value.is_above(limit)) && enough_waste,
-                self.ask(may_end, |limit| value.is_clear_below(limit)) || little_waste,
+                self.ask(may_be_told, |limit| value.is_above(limit)) && enough_waste(),
+                self.ask(may_end, |limit| value.is_clear_below(limit)) || little_waste(),
             ),
         };
         match (breach, clear) {
@@ -483,6 +496,9 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     // Its limit follows the odds, which other conversations change. That of a run that nobody goes on with is no news.
     let has_begun = open.is_some() || matches!(alert.phase, Phase::Pending { .. });
     let may_begin = has_begun || step.arrived.is_some();
+    // What is told and on goes on until it is clear.
+    let variants = step.variants.filter(|_| !step.is_told);
+    let is_enough = || decide(variants, rule, |rule| waste >= rule.min_waste);
     let reading = if idle {
         // Nobody goes on with this conversation: its last run is no news any more.
         if open.is_some() {
@@ -490,7 +506,7 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
         } else {
             Reading::Nothing
         }
-    } else if !value.is_below(limit) && waste >= rule.min_waste && may_begin {
+    } else if !value.is_below(limit) && may_begin && is_enough() {
         Reading::Breach
     } else if value.is_clear_below(limit) {
         Reading::Clear

@@ -15,7 +15,7 @@ use super::rule::Rule;
 use super::variants::Variants;
 
 impl Evaluator {
-    /// Lets a rule stand for others that differ in one number of their limit, the most sensitive first. From now on
+    /// Lets a rule stand for others that differ in one number alone, the most sensitive first. From now on
     /// [`kept`](Self::kept) tells which of them would have led to the same. Episodes that are on go on with the limits of the rule
     /// that is in force from now on, as if it had always been.
     pub fn stand_for(&mut self, rules: Vec<Arc<Rule>>) {

@@ -1,8 +1,9 @@
-//! Rules that differ in one number of their limit and are judged as one, for as long as all of them would decide alike.
+//! Rules that differ in one number, of their limit or the least waste, and are judged as one for as long as all of them would
+//! decide alike.
 //!
 //! One of them is the rule that is in force; wherever it is held against something, the others are asked too. Those that would
 //! have decided otherwise are no longer kept, and whoever wanted to know about them has to begin again from where they were.
-//! Every question is such that the answer changes once at most as the limit rises, so those that are kept lie side by side.
+//! Every question is such that the answer changes once at most as the number rises, so those that are kept lie side by side.
 
 use std::cell::Cell;
 use std::ops::Range;
