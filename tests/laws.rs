@@ -342,7 +342,7 @@ proptest! {
             ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 300), ("session-cost.floor", 3),
             ("cache-waste.above", 1), ("request-cost.floor", 1), ("token-spike.floor", 100_000),
             ("cache-miss.above", 1), ("errors.above", 1),
-            ("cache-break.min_waste", 1), ("cache-miss.min_waste", 1), ("cache-waste.min_waste", 2), ("cache-drop.min_waste", 1),
+            ("cache-break.min_waste", 1), ("cache-break.by_chance", 0), ("cache-break.above", 0), ("cache-miss.min_waste", 1), ("cache-waste.min_waste", 2), ("cache-drop.min_waste", 1),
         ]),
         base in 5_u32..600,
         near in proptest::collection::btree_set(0_u32..60, 2..8),
@@ -357,7 +357,11 @@ proptest! {
         let with = |near: &u32| {
             let n = (base + near) * scale;
             // Rules that wait for nothing, and learn at once where they learn.
-            let set = format!("{field}={}.{:03}", n / 1000, n % 1000);
+            let set = match field {
+                "cache-break.by_chance" => format!("{field}=\"{}d\"", 1 + near * near),
+                "cache-break.above" => format!("{field}={}", 1 + near / 5),
+                _ => format!("{field}={}.{:03}", n / 1000, n % 1000),
+            };
             let quick = ["token-spike.for=\"0s\"", "token-spike.times_usual=1.1", "session-cost.beyond_busy=0.1", &set];
             pipeline(&quick)
         };

@@ -35,18 +35,16 @@ impl Kin {
 }
 
 /// The numbers with which a rule fires the less the higher they are.
-const NUMBERS: usize = 4;
+const NUMBERS: usize = 5;
 
-/// One of them; `None` where a rule has none.
-fn number(rule: &mut Rule, which: usize) -> Option<&mut Amount> {
-    if which == 3 {
-        let is_about_cache = rule.metric.is_about_cache();
-        return is_about_cache.then_some(&mut rule.min_waste.0);
-    }
-    if !rule.metric.is_windowed() || rule.metric == Metric::Blind {
-        return None;
-    }
-    match (which, &mut rule.limit) {
+/// Takes one of them out of a rule; `None` where it has none.
+fn take(rule: &mut Rule, which: usize) -> Option<Amount> {
+    let is_run = rule.metric == Metric::MissRun;
+    let number = match (which, &mut rule.limit) {
+        (3, _) if rule.metric.is_about_cache() => &mut rule.min_waste.0,
+        (4, Limit::ByChance { days }) if is_run => return Some(std::mem::take(days).into()),
+        (0, Limit::Above(number)) if is_run => number,
+        _ if !rule.metric.is_windowed() || rule.metric == Metric::Blind => return None,
         (
             0,
             Limit::Above(number)
@@ -54,10 +52,11 @@ fn number(rule: &mut Rule, which: usize) -> Option<&mut Amount> {
             | Limit::BeyondBusy(number)
             | Limit::AboveBusy { above: number, .. },
         )
-        | (1, Limit::AboveBusy { beyond: number, .. }) => Some(number),
-        (2, Limit::TimesUsual(_) | Limit::BeyondBusy(_)) => Some(&mut rule.floor),
-        _ => None,
-    }
+        | (1, Limit::AboveBusy { beyond: number, .. }) => number,
+        (2, Limit::TimesUsual(_) | Limit::BeyondBusy(_)) => &mut rule.floor,
+        _ => return None,
+    };
+    Some(std::mem::take(number))
 }
 
 /// Puts choices together that differ in one number; the others are alone. The choices are the same rules in the same order.
@@ -78,7 +77,7 @@ pub(super) fn families(choices: &[Vec<Rule>]) -> Vec<Kin> {
             for n in &varied {
                 let mut rule = rules[*n].clone();
                 if *n == place {
-                    value = number(&mut rule, which).map(std::mem::take);
+                    value = take(&mut rule, which);
                 }
                 let _ = write!(key, "{rule:?}");
             }

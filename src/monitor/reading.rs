@@ -468,16 +468,10 @@ fn value_of(waste: PicoUsd, rule: &Rule, secs: i64) -> Value {
     value.unwrap_or(Value::new(0, 1))
 }
 
-fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
-    let Step { now, rule, .. } = *step;
-    let conversation = key.labels.conversation;
-    let open = alert.open();
-    let run = cache.run(conversation);
-    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.in_a_row(), run.waste));
-    let value = Value::count(length);
-    let odds = cache.odds(now);
+/// The shortest run that a rule fires for, as its limit. None if that takes odds and there are none.
+fn run_limit(rule: &Rule, odds: Option<Odds>) -> Option<Amount> {
     let shortest = match rule.limit {
-        Limit::ByChance { days } => odds.shortest_run(days),
+        Limit::ByChance { days } => odds?.shortest_run(days),
         // Strictly above a number is from the next whole one on.
         Limit::Above(limit) => u32::try_from(limit / UNIT + 1).unwrap_or(u32::MAX),
         Limit::Below(_)
@@ -487,7 +481,32 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
         | Limit::SilentFor(_)
         | Limit::Once => u32::MAX,
     };
-    let limit = open.map_or(i128::from(shortest) * UNIT, |episode| episode.limit);
+    Some(i128::from(shortest) * UNIT)
+}
+
+/// The limit of a rule that an episode would be held against if it were one of that rule.
+pub(super) fn limit_of(rule: &Rule, episode: &Episode) -> Option<Amount> {
+    if rule.metric != Metric::MissRun {
+        return rule.limit_on(episode.basis);
+    }
+    run_limit(rule, episode.odds.map(|(odds, _)| odds))
+}
+
+fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
+    let Step { now, rule, .. } = *step;
+    let conversation = key.labels.conversation;
+    let open = alert.open();
+    let run = cache.run(conversation);
+    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.in_a_row(), run.waste));
+    let value = Value::count(length);
+    let odds = cache.odds(now);
+    let limit_now = |rule: &Rule| run_limit(rule, Some(odds)).unwrap_or(Amount::MAX);
+    let limit = open.map_or_else(|| limit_now(rule), |episode| episode.limit);
+    let held_to = |other: &Rule| match open {
+        _ if std::ptr::eq(other, rule) => limit,
+        Some(episode) => limit_of(other, episode).unwrap_or(limit),
+        None => limit_now(other),
+    };
     let idle_ms = cache
         .last_request(conversation)
         .map_or(0, |at| now.millis_since(at));
@@ -496,9 +515,12 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     // Its limit follows the odds, which other conversations change. That of a run that nobody goes on with is no news.
     let has_begun = open.is_some() || matches!(alert.phase, Phase::Pending { .. });
     let may_begin = has_begun || step.arrived.is_some();
-    // What is told and on goes on until it is clear.
-    let variants = step.variants.filter(|_| !step.is_told);
-    let is_enough = || decide(variants, rule, |rule| waste >= rule.min_waste);
+    // What is told and on goes on until it is clear, and what is not on need not be.
+    let to_tell = step.variants.filter(|_| !step.is_told);
+    let to_end = step.variants.filter(|_| open.is_some());
+    let is_long = || decide(to_tell, rule, |rule| !value.is_below(held_to(rule)));
+    let is_enough = || decide(to_tell, rule, |rule| waste >= rule.min_waste);
+    let is_clear = || decide(to_end, rule, |rule| value.is_clear_below(held_to(rule)));
     let reading = if idle {
         // Nobody goes on with this conversation: its last run is no news any more.
         if open.is_some() {
@@ -506,21 +528,20 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
         } else {
             Reading::Nothing
         }
-    } else if !value.is_below(limit) && may_begin && is_enough() {
+    } else if may_begin && is_long() && is_enough() {
         Reading::Breach
-    } else if value.is_clear_below(limit) {
+    } else if is_clear() {
         Reading::Clear
     } else {
         Reading::Between
     };
-    let odds = matches!(rule.limit, Limit::ByChance { .. }).then_some((odds, length));
     Read {
         reading,
         has_value: true,
         limit,
         basis: Basis::default(),
         step: 0,
-        odds,
+        odds: matches!(rule.limit, Limit::ByChance { .. }).then_some((odds, length)),
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::alert::Notice;
 use super::evaluator::Evaluator;
 use super::own::{Own, can_be_own};
+use super::reading::limit_of;
 use super::rule::Rule;
 use super::variants::Variants;
 
@@ -66,7 +67,7 @@ impl Evaluator {
         scope.work_out();
         for key in scope.keys.values_mut() {
             if let Some(episode) = key.alerts[slot].episode.as_deref_mut()
-                && let Some(limit) = rule.limit_on(episode.basis)
+                && let Some(limit) = limit_of(rule, episode)
             {
                 episode.limit = limit;
             }
