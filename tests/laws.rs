@@ -342,7 +342,7 @@ proptest! {
             ("cost-rate.above", 1_u32), ("cost-rate.beyond_busy", 300), ("session-cost.floor", 3),
             ("cache-waste.above", 1), ("request-cost.floor", 1), ("token-spike.floor", 100_000),
             ("cache-miss.above", 1), ("errors.above", 1),
-            ("cache-break.min_waste", 1), ("cache-break.by_chance", 0), ("cache-break.above", 0), ("cache-miss.min_waste", 1), ("cache-waste.min_waste", 2), ("cache-drop.min_waste", 1),
+            ("cache-break.min_waste", 1), ("cache-break.by_chance", 0), ("cache-break.above", 0), ("cache-waste.share_of_cost", 1), ("cache-miss.min_waste", 1), ("cache-waste.min_waste", 2), ("cache-drop.min_waste", 1),
         ]),
         base in 5_u32..600,
         near in proptest::collection::btree_set(0_u32..60, 2..8),

@@ -35,7 +35,7 @@ impl Kin {
 }
 
 /// The numbers with which a rule fires the less the higher they are.
-const NUMBERS: usize = 5;
+const NUMBERS: usize = 6;
 
 /// Takes one of them out of a rule; `None` where it has none.
 fn take(rule: &mut Rule, which: usize) -> Option<Amount> {
@@ -53,6 +53,7 @@ fn take(rule: &mut Rule, which: usize) -> Option<Amount> {
             | Limit::AboveBusy { above: number, .. },
         )
         | (1, Limit::AboveBusy { beyond: number, .. }) => number,
+        (5, Limit::Above(_)) => &mut rule.share_of_cost,
         (2, Limit::TimesUsual(_) | Limit::BeyondBusy(_)) => &mut rule.floor,
         _ => return None,
     };
