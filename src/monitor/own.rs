@@ -158,9 +158,8 @@ impl Own {
     /// Brings its episode up to what has come.
     pub(super) fn settle(&mut self, flow: &Flow) {
         let seen = std::mem::replace(&mut self.seen, *flow);
-        let is_firing = self.alert.phase == Phase::Firing;
-        let looked = flow.looked_since(&seen).filter(|_| is_firing);
-        if let Some(looked) = looked {
+        let looked = flow.looked_since(&seen);
+        if let Some(looked) = looked.filter(|_| self.alert.phase == Phase::Firing) {
             self.disturbed = self.disturbed.max(looked.minute());
         }
         let had_value = self.alert.had_value();
@@ -168,6 +167,7 @@ impl Own {
             return;
         };
         flow.accrue(&seen, episode);
+        // While nobody had to look it went on with its value.
         if let Some(looked) = looked.filter(|_| had_value) {
             episode.last_value = episode.last_value.max(looked);
         }
