@@ -5,7 +5,7 @@
 
 use super::baseline::{Amount, UNIT};
 use super::cache::CacheTracker;
-use super::metric::{Metric, Value};
+use super::metric::Metric;
 use super::reading::{MIN_AFFECTED, least_limit};
 use super::rule::{Limit, Rule};
 use super::scope::Key;
@@ -153,14 +153,8 @@ impl Quick {
     /// When a sum that is above its limit will be clear of this one, if nothing comes: the second at which enough has left the
     /// window that decides. None if it is no such sum.
     pub(super) fn clear_at(&self, key: &Key, step: usize, limit: Amount) -> Option<i64> {
-        let scale = self.scale.as_ref().filter(|scale| !scale.is_mean)?;
-        let (window, secs) = *scale.windows.get(step)?;
-        let sum = |sums: &Sums| scale.part.read(sums) * scale.unit;
-        let is_clear =
-            |left: Amount| Value::of_sum(left, secs, scale.per_secs).is_clear_below(limit);
-        let mut leaving = key.windows[window].leaving(sum);
-        let (second, _) = leaving.find(|(_, left)| is_clear(*left))?;
-        Some(second)
+        let bound = self.unclear(step, limit).filter(|bound| !bound.is_mean)?;
+        bound.holds_at(key)
     }
 
     /// When a mean has to be looked at because of what leaves its windows, and how much room there will be until then for what
