@@ -20,7 +20,7 @@ use super::dedupe::{Dedupe, Growth, Sighting};
 use super::metric::Metric;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
-use super::rule::{Label, Rule};
+use super::rule::Rule;
 use super::scope::{Key, Scope};
 
 use super::state::{Arrival, Pace, Spoken, State};
@@ -118,13 +118,7 @@ impl Evaluator {
         rules.retain(|rule| rule.metric != Metric::Budget);
 
         // What explains comes before what is explained.
-        rules.sort_by_key(|rule| {
-            if is_session_cost(rule) {
-                3
-            } else {
-                rank(rule.metric)
-            }
-        });
+        rules.sort_by_key(|rule| rank(rule.metric));
         let cache_rules = rules.iter().filter(|rule| rule.metric.is_about_cache());
         let min_prompt = cache_rules
             .map(|rule| rule.min_prompt_tokens)
@@ -914,11 +908,6 @@ fn rank(metric: Metric) -> u8 {
         | Metric::Blind => 4,
         Metric::Unpriced | Metric::NoCache => 5,
     }
-}
-
-/// Its alerts explain those about the cost of the whole stream.
-pub(super) fn is_session_cost(rule: &Rule) -> bool {
-    rule.metric == Metric::Cost && rule.by == [Label::Session]
 }
 
 fn is_run_rule(rule: &Rule) -> bool {

@@ -12,7 +12,6 @@ use super::rule::{Limit, Rule};
 use super::scope::{Asked, Key};
 use super::step::Step;
 use super::variants::{Variants, decide};
-use super::voices::Withheld;
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -545,16 +544,18 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     }
 }
 
-/// Other alerts that have spoken for so much of what is over the limit that this one has nothing to add.
-pub(super) fn explained_by(
+/// Alerts about the cache have spoken for so much of what is over the limit that this one has nothing to add.
+pub(super) fn is_explained(
     variants: Option<&Variants>,
     key: &Key,
     rule: &Rule,
     episode: &Episode,
-) -> Option<Withheld> {
-    let window = key.window(*rule.windows.get(episode.step)?)?;
+) -> bool {
+    let secs = rule.windows.get(episode.step);
+    let Some(window) = secs.and_then(|secs| key.window(*secs)) else {
+        return false;
+    };
     let total = window.total();
-    let mut by = Withheld::ByCache;
     let told = total.waste_told_by_run + total.waste_told_by_window;
     let mostly = |part: i128, whole: i128| part > 0 && part * 100 >= whole * EXPLAINED_PERCENT;
     // Over the limit, in the unit of the window's sum.
@@ -569,17 +570,10 @@ pub(super) fn explained_by(
             mostly(part, sum - limit_of(rule) * scale / per)
         })
     };
-    let is_explained = match rule.metric {
+    match rule.metric {
         Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
         Metric::CacheMiss => mostly(told.0, total.waste.0),
-        Metric::Cost => {
-            let mut by_others = told;
-            if rule.by.is_empty() && total.cost_told_by_session > told {
-                by_others = total.cost_told_by_session;
-                by = Withheld::BySpending;
-            }
-            mostly_excess(by_others.0, total.cost.0)
-        }
+        Metric::Cost => mostly_excess(told.0, total.cost.0),
         Metric::CostPerRequest => {
             let requests = i128::from(total.requests);
             decide(variants, rule, |rule| {
@@ -604,6 +598,5 @@ pub(super) fn explained_by(
         | Metric::Blind
         | Metric::Unpriced
         | Metric::NoCache => false,
-    };
-    is_explained.then_some(by)
+    }
 }

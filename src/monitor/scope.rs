@@ -11,7 +11,6 @@ use rustc_hash::FxHashMap;
 use super::alert::{Alert, Episode, Phase, Share};
 use super::baseline::{Amount, Baseline};
 use super::cache::{CacheTracker, Miss};
-use super::evaluator::is_session_cost;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
 use super::reading::{limit_at_least, may_come_by_itself};
@@ -178,8 +177,7 @@ impl Scope {
             pooled.push(Baseline::default());
         }
         self.learns |= rule.limit.learns();
-        self.explains |=
-            matches!(rule.metric, Metric::MissRun | Metric::CacheWaste) || is_session_cost(&rule);
+        self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
         self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);
         self.work_out();

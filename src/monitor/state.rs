@@ -14,7 +14,6 @@ use super::blind::Blind;
 use super::budget::Spending;
 use super::cache::{CacheTracker, Miss};
 use super::dedupe::Dedupe;
-use super::evaluator::is_session_cost;
 use super::metric::Metric;
 use super::own::is_of_flow;
 use super::reading::{due, stay_quiet};
@@ -82,8 +81,6 @@ pub(super) struct Pace {
 pub(super) struct Spoken {
     pub(super) run: PicoUsd,
     pub(super) window: PicoUsd,
-    /// Cost of a session that is told to run away.
-    pub(super) session: PicoUsd,
 }
 
 /// What has just come in for a key.
@@ -214,7 +211,6 @@ impl State {
         key.judge_prompt(sums, record, *at, scope.min_prompt_tokens);
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
-        sums.cost_told_by_session = spoken.session;
         let held = key.add(at.secs(), sums);
         key.note_arrival(record, *at, *miss);
         if scope.learns {
@@ -265,9 +261,6 @@ impl State {
         });
         self.evaluate(index, scope, id, arrived, tellers);
         let told = spoken_for(scope, id);
-        if let Some(cost) = told.session {
-            spoken.session = cost - told_before.session.unwrap_or_default();
-        }
         if miss.is_some() {
             if let Some(cost) = told.run {
                 spoken.run = cost - told_before.run.unwrap_or_default();
@@ -614,12 +607,11 @@ impl State {
     }
 }
 
-/// Dollars that the open alerts of a key have spoken for so far, by kind of rule.
+/// Waste that the open alerts of a key have spoken for so far, by kind of rule.
 #[derive(Default)]
 struct SpokenFor {
     run: Option<PicoUsd>,
     window: Option<PicoUsd>,
-    session: Option<PicoUsd>,
 }
 
 fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
@@ -635,7 +627,6 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
         match rule.metric {
             Metric::MissRun => spoken.run = said,
             Metric::CacheWaste => spoken.window = said,
-            Metric::Cost if is_session_cost(rule) => spoken.session = said,
             _ => {}
         }
     }

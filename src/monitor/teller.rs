@@ -15,7 +15,7 @@ use super::hush::Hush;
 use super::metric::Metric;
 use super::notice::{is_beyond_usual, is_explaining};
 use super::own::Own;
-use super::reading::explained_by;
+use super::reading::is_explained;
 use super::record::{Labels, Time};
 use super::rule::{Rule, Severity};
 use super::scope::{Key, Scope};
@@ -290,9 +290,9 @@ impl Teller {
             let due = told.due(alert, state.now, exposed);
             // What another alert explains is not told.
             let may_be_told = alert.phase == Phase::Firing && (due.is_some() || !is_told);
-            let explained = || explained_by(self.variants(state), key, rule, episode);
-            let inhibited = (may_be_told && !is_blind).then(explained).flatten();
-            let is_inhibited = inhibited.is_some() || (may_be_told && is_blind);
+            let is_explained =
+                may_be_told && !is_blind && is_explained(self.variants(state), key, rule, episode);
+            let is_inhibited = is_explained || (may_be_told && is_blind);
             if !may_be_told && due.is_none() {
                 self.hush.end(place);
                 continue;
@@ -301,7 +301,8 @@ impl Teller {
             let begins = matches!(due, Some(Reason::First | Reason::Reopened));
             let is_grave = begins && is_grave(self.variants(state), key, rule, episode);
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
-            if let Some(by) = inhibited.filter(|_| !is_told) {
+            if is_explained && !is_told {
+                let by = Withheld::ByCache;
                 let is_new = self.hush.explain(place, &rule.name, by);
                 self.list(&rule.name, by, is_new, state.now);
             }
@@ -372,7 +373,7 @@ impl Teller {
         let is_news = if was_told {
             told.is_open()
         } else {
-            explained_by(self.variants(state), key, &rule, episode).is_none()
+            !is_explained(self.variants(state), key, &rule, episode)
         };
         if !is_news {
             return;

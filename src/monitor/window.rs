@@ -25,8 +25,6 @@ pub struct Sums {
     pub waste_told_by_window: PicoUsd,
     /// The part of `waste` that is no chance: the cause is evident from a single request.
     pub evident_waste: PicoUsd,
-    /// What a firing alert about the cost of a session has spoken for.
-    pub cost_told_by_session: PicoUsd,
     /// What caching has saved, less what it cost.
     pub cache_gain: PicoUsd,
     /// Responses with such waste.
@@ -93,9 +91,6 @@ macro_rules! each_sum {
             $to.evident_waste.0 $change $from.evident_waste.0;
             $to.affected $change $from.affected;
             $to.missed $change $from.missed;
-        }
-        if $from.cost_told_by_session.0 != 0 {
-            $to.cost_told_by_session.0 $change $from.cost_told_by_session.0;
         }
     }};
 }
