@@ -733,6 +733,9 @@ fn play(fleet: Fleet, seed: u64) -> Played {
     );
     pipeline.evaluator.go_live();
     let logs = std::env::var_os("INCIDENTS_LOGS").map(PathBuf::from);
+    if let Some(logs) = &logs {
+        std::fs::create_dir_all(logs).unwrap();
+    }
     let place = |kind: &str| Some(logs.as_ref()?.join(format!("{fleet:?}-{seed}.{kind}")));
     let mut log = place("jsonl").map(|path| BufWriter::new(File::create(path).unwrap()));
     let source = SourceInfo::file(Path::new("app.log"));
