@@ -186,7 +186,11 @@ impl Baseline {
         }
         if index > newest - BLOCKS {
             let bin = bin_of(sample.max(0));
-            let at = self.blocks.partition_point(|block| block.index < index);
+            // Nearly all come in order.
+            let at = match self.blocks.back() {
+                Some(last) if last.index == index => self.blocks.len() - 1,
+                _ => self.blocks.partition_point(|block| block.index < index),
+            };
             if self.blocks.get(at).is_none_or(|block| block.index != index) {
                 let block = Block {
                     index,

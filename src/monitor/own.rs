@@ -360,12 +360,12 @@ impl Own {
         }
     }
 
-    /// Learns from a minute. False if its limit stays as it is.
+    /// Learns from the minute that a key was looked at for. False if its limit stays as it is.
     pub(super) fn sample(&mut self, key: &Key, minute: i64) -> bool {
         if !self.rule.limit.learns() {
             return false;
         }
-        let Some(sample) = key.sample(&self.rule, minute) else {
+        let Some(sample) = key.sample(&self.rule) else {
             return false;
         };
         let episode = self.alert.episode.as_deref();

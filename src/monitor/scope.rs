@@ -55,12 +55,38 @@ pub(super) struct Scope {
     pub(super) other: Vec<Window>,
     /// Baselines of each rule over all keys, where a single key is too short-lived to learn from.
     pub(super) pooled: Option<Vec<Baseline>>,
-    /// A plain response changes nothing by growing old for so long.
-    pub(super) soon_secs: i64,
+    /// When it is soon enough to look at a key again.
+    pub(super) soon: Soon,
     /// One of its rules learns what is usual.
     pub(super) learns: bool,
     /// One of its alerts may explain others.
     pub(super) explains: bool,
+}
+
+/// When it is soon enough to look at a key again after a plain response.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Soon {
+    /// It changes nothing by growing old for so long.
+    secs: i64,
+    /// What is learned samples its minute before that.
+    is_sampled: bool,
+    /// All rules are about waste, and the keys are kept: it changes nothing at all.
+    is_of_waste: bool,
+}
+
+impl Soon {
+    /// The key will be looked at before a plain response that has just come could change anything by growing old; what was there
+    /// before is seen to.
+    #[inline]
+    pub(super) fn sees_to(self, key: &Key, now: i64) -> bool {
+        let Some(second) = key.scheduled else {
+            return self.is_of_waste && !key.has_waste();
+        };
+        let is_before_sample = || second <= sampled_at(now.div_euclid(60));
+        second > now
+            && second <= now.saturating_add(self.secs)
+            && (!self.is_sampled || is_before_sample())
+    }
 }
 
 /// Rules that are asked whether they stay quiet.
@@ -156,7 +182,7 @@ impl Scope {
             max_keys,
             other: Vec::new(),
             pooled: pooled.then(Vec::new),
-            soon_secs: 0,
+            soon: Soon::default(),
             learns: false,
             explains: false,
         }
@@ -223,8 +249,7 @@ impl Scope {
         for baseline in own.chain(self.pooled.iter().flatten()) {
             baseline.forget_limit();
         }
-        // It leaves the shortest window no earlier than that. What is learned samples its minute before, and of other rules
-        // it may be what makes them worth looking at again.
+        // It leaves the shortest window no earlier than that, but of some rules it may be what makes them worth looking at again.
         let rules = &self.asked.rules;
         let of_runs = || rules.iter().flat_map(|rule| &rule.windows).min();
         let shortest = self.window_secs.first().or_else(of_runs);
@@ -233,13 +258,20 @@ impl Scope {
             !self.learns && (rule.metric.is_about_cache() || rule.metric.is_announcement())
         };
         let is_of_runs = |rule: &Arc<Rule>| rule.metric == Metric::MissRun;
-        self.soon_secs = if rules.iter().all(is_of_runs) {
+        let is_of_waste = |rule: &Arc<Rule>| rule.metric == Metric::CacheWaste;
+        let is_of_waste = self.own.is_none() && rules.iter().all(is_of_waste);
+        let secs = if rules.iter().all(is_of_runs) {
             // A run goes on or ends with what comes, and is forgotten the later the more comes.
             i64::MAX
-        } else if rules.iter().all(is_calm) {
+        } else if self.learns || rules.iter().all(is_calm) {
             in_window
         } else {
             in_window.min(SAMPLE_DELAY_SECS)
+        };
+        self.soon = Soon {
+            secs,
+            is_sampled: self.learns,
+            is_of_waste: is_of_waste && !self.learns && !self.forgets(),
         };
     }
 
@@ -367,6 +399,11 @@ impl Scope {
     }
 }
 
+/// The second at which a minute is sampled.
+pub(super) const fn sampled_at(minute: i64) -> i64 {
+    minute * 60 + 59 + SAMPLE_DELAY_SECS
+}
+
 /// A conversation is named by its session and agent, or without them by its model and project.
 fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
     let mut parts = vec![(Label::Model, labels.model.to_string())];
@@ -461,13 +498,19 @@ impl Key {
         }
     }
 
-    /// The value that a rule had at the end of a minute, with what has come in since.
-    pub(super) fn sample(&self, rule: &Rule, minute: i64) -> Option<Amount> {
-        let last_second = minute * 60 + 59;
+    /// Looks at its windows as they stood at the end of a minute.
+    pub(super) fn look_back(&mut self, minute: i64) {
+        for window in &mut self.windows {
+            window.look_back(minute * 60 + 59);
+        }
+    }
+
+    /// The value that a rule had at the end of the minute that was [looked back](Self::look_back) to, with what has come in since.
+    pub(super) fn sample(&self, rule: &Rule) -> Option<Amount> {
         rule.windows.iter().find_map(|secs| {
-            let total = self.window(*secs)?.total_at(last_second);
-            (rule.metric.evidence(&total) >= rule.min_requests)
-                .then(|| rule.metric.read(&total, *secs, rule.per_secs))
+            let total = self.window(*secs)?.past();
+            (rule.metric.evidence(total) >= rule.min_requests)
+                .then(|| rule.metric.read(total, *secs, rule.per_secs))
                 .flatten()
                 .map(Value::amount)
         })
@@ -483,9 +526,7 @@ impl Key {
 
     /// The next minute that is due to be sampled.
     pub(super) fn next_sample(&self) -> Option<i64> {
-        self.minutes
-            .front()
-            .map(|minute| minute * 60 + 59 + SAMPLE_DELAY_SECS)
+        self.minutes.front().copied().map(sampled_at)
     }
 
     fn note_miss(&mut self, miss: &Miss) {
@@ -544,11 +585,10 @@ impl Key {
         self.held.is_empty() && self.alerts.iter().all(Alert::is_quiet)
     }
 
-    /// It will be looked at within so many seconds, which is before a plain response that has just come could change anything
-    /// by growing old. What was there before is seen to.
-    pub(super) fn is_scheduled_soon(&self, now: i64, soon_secs: i64) -> bool {
-        let is_soon = |second: i64| second > now && second <= now.saturating_add(soon_secs);
-        self.scheduled.is_some_and(is_soon)
+    /// What its longest window holds was in part paid again.
+    fn has_waste(&self) -> bool {
+        let longest = self.windows.last().map(Window::total);
+        longest.is_some_and(|total| total.waste > PicoUsd::ZERO)
     }
 
     /// The second at which it is silent, if nothing comes.

@@ -20,7 +20,7 @@ use super::reading::{due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
-use super::scope::{Key, Scope, hold, keep};
+use super::scope::{Key, Scope, hold, keep, sampled_at};
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
@@ -116,8 +116,7 @@ impl Pace {
 
     /// When the oldest minute that waits is sampled.
     fn next_sample(&self) -> Option<i64> {
-        let minute = self.minutes.front()?;
-        Some(minute * 60 + 59 + 300)
+        self.minutes.front().copied().map(sampled_at)
     }
 
     /// A minute after that one, in which no alert was on either, waits to be sampled.
@@ -129,7 +128,7 @@ impl Pace {
     /// When a minute is sampled next, or could be if something comes.
     pub(super) fn next_sample_after(&self, now: Time) -> i64 {
         let next = self.next_sample().filter(|next| *next > now.secs());
-        next.unwrap_or(now.minute() * 60 + 59 + 300)
+        next.unwrap_or(sampled_at(now.minute()))
     }
 
     pub(super) fn sample(&mut self, now: Time, tellers: &mut [Teller], watches: &mut Watches) {
@@ -137,7 +136,8 @@ impl Pace {
             && let Some(minute) = self.minutes.front().copied()
         {
             self.minutes.pop_front();
-            let sample = self.window.total_at(minute * 60 + 59).0;
+            self.window.look_back(minute * 60 + 59);
+            let sample = self.window.past().0;
             if minute > self.disturbed {
                 for (n, teller) in tellers.iter_mut().enumerate() {
                     let is_ordinary = teller.sample(minute, sample, &watches.flow);
@@ -229,9 +229,7 @@ impl State {
         if key.is_at_rest() && (scope.own.is_none() || self.watches.all_hold(self.now, key)) {
             let pooled = scope.pooled.as_deref();
             if stay_quiet(&self.cache, key, &scope.asked, pooled) {
-                let is_seen_to =
-                    has_room && key.is_scheduled_soon(self.now.secs(), scope.soon_secs);
-                if !is_seen_to {
+                if !has_room || !scope.soon.sees_to(key, self.now.secs()) {
                     self.schedule(index, scope, id, tellers);
                 }
                 return held;
@@ -322,13 +320,14 @@ impl State {
             let Some(minute) = key.minutes.pop_front() else {
                 break;
             };
+            key.look_back(minute);
             for (slot, rule) in scope
                 .rules
                 .iter()
                 .enumerate()
                 .filter(|(slot, r)| r.limit.learns() && scope.own != Some(*slot))
             {
-                let Some(sample) = key.sample(rule, minute) else {
+                let Some(sample) = key.sample(rule) else {
                     continue;
                 };
                 let baseline = match &mut scope.pooled {
@@ -416,7 +415,7 @@ impl State {
             }
         }
         let goes_on = goes_on && !has_changed;
-        let is_seen_to = |key: &Key| key.is_scheduled_soon(self.now.secs(), scope.soon_secs);
+        let is_seen_to = |key: &Key| scope.soon.sees_to(key, self.now.secs());
         if goes_on && scope.keys.get(&id).is_some_and(is_seen_to) {
             return;
         }

@@ -186,6 +186,63 @@ pub struct Window<S = Sums> {
     newest: i64,
     /// The second at which a newer bucket begins.
     until: i64,
+    /// Worked out again by whoever looks back next.
+    #[serde(skip)]
+    past: Past<S>,
+}
+
+/// A window as it stood earlier, with what has come in since. It is moved on with each look, so that a look costs what came and
+/// left since the last one.
+#[derive(Debug, Clone)]
+struct Past<S> {
+    newest: i64,
+    /// Which buckets it covers.
+    begin: usize,
+    end: usize,
+    total: S,
+}
+
+impl<S: Default> Default for Past<S> {
+    fn default() -> Self {
+        Self {
+            newest: i64::MIN,
+            begin: 0,
+            end: 0,
+            total: S::default(),
+        }
+    }
+}
+
+impl<S: Summed> Past<S> {
+    /// It covers a bucket that has grown by this.
+    fn grow(&mut self, at: usize, sums: &S) {
+        if (self.begin..self.end).contains(&at) {
+            self.total.add(sums);
+        }
+    }
+
+    /// A bucket has come to be in front of others.
+    fn insert(&mut self, index: i64, sums: &S) {
+        if index > self.newest {
+            return;
+        }
+        self.end += 1;
+        if index > self.newest - BUCKETS {
+            self.total.add(sums);
+        } else {
+            self.begin += 1;
+        }
+    }
+
+    /// The oldest bucket is forgotten.
+    fn forget(&mut self, sums: &S) {
+        if self.begin > 0 {
+            self.begin -= 1;
+        } else if self.end > 0 {
+            self.total.subtract(sums);
+        }
+        self.end = self.end.saturating_sub(1);
+    }
 }
 
 impl<S: Summed> Window<S> {
@@ -200,6 +257,7 @@ impl<S: Summed> Window<S> {
             total: S::default(),
             newest: i64::MIN,
             until: i64::MIN,
+            past: Past::default(),
         }
     }
 
@@ -228,11 +286,10 @@ impl<S: Summed> Window<S> {
             self.total.subtract(&bucket.sums);
             self.live -= 1;
         }
-        while self
-            .buckets
-            .front()
-            .is_some_and(|bucket| bucket.index < oldest - self.kept)
+        while let Some(bucket) = self.buckets.front()
+            && bucket.index < oldest - self.kept
         {
+            self.past.forget(&bucket.sums);
             self.buckets.pop_front();
         }
     }
@@ -263,7 +320,10 @@ impl<S: Summed> Window<S> {
             _ => self.buckets.partition_point(|bucket| bucket.index < index),
         };
         match self.buckets.get_mut(at) {
-            Some(bucket) if bucket.index == index => bucket.sums.add(sums),
+            Some(bucket) if bucket.index == index => {
+                bucket.sums.add(sums);
+                self.past.grow(at, sums);
+            }
             later => {
                 let bucket = Bucket { index, sums: *sums };
                 match later {
@@ -271,6 +331,7 @@ impl<S: Summed> Window<S> {
                     None => self.buckets.push_back(bucket),
                 }
                 self.live += usize::from(in_window);
+                self.past.insert(index, sums);
             }
         }
         in_window
@@ -292,6 +353,7 @@ impl<S: Summed> Window<S> {
         }
         self.newest = self.newest.saturating_add(by);
         self.until = self.until.saturating_add(by * self.bucket_secs);
+        self.past.newest = self.past.newest.saturating_add(by);
     }
 
     /// The sums over the window.
@@ -299,32 +361,34 @@ impl<S: Summed> Window<S> {
         &self.total
     }
 
-    /// The sums over the window as it stood at an earlier second, with what has come in since. Exact as far as the window
-    /// looks back.
-    pub fn total_at(&self, second: i64) -> S {
+    /// Looks at the window as it stood at an earlier second.
+    pub fn look_back(&mut self, second: i64) {
         let newest = second.div_euclid(self.bucket_secs);
-        let oldest = newest - (BUCKETS - 1);
-        let begins = |index: i64| self.buckets.partition_point(|bucket| bucket.index < index);
-        if newest < self.oldest() || newest > self.newest {
-            let mut total = S::default();
-            for bucket in self.buckets.range(begins(oldest)..begins(newest + 1)) {
-                total.add(&bucket.sums);
-            }
-            return total;
+        let past = &mut self.past;
+        if newest < past.newest {
+            *past = Past::default();
         }
-        // Most of it is in the window still: what has come since is taken off, what has left since is added.
-        let mut total = self.total;
-        for bucket in self.buckets.range(begins(newest + 1)..) {
-            total.subtract(&bucket.sums);
-        }
-        let first_live = self.buckets.len() - self.live;
-        for bucket in self
-            .buckets
-            .range(begins(oldest).min(first_live)..first_live)
+        past.newest = newest;
+        let covers = |bucket: &Bucket<S>| bucket.index > newest - BUCKETS;
+        while let Some(bucket) = self.buckets.get(past.end)
+            && bucket.index <= newest
         {
-            total.add(&bucket.sums);
+            past.total.add(&bucket.sums);
+            past.end += 1;
         }
-        total
+        while past.begin < past.end
+            && let Some(bucket) = self.buckets.get(past.begin)
+            && !covers(bucket)
+        {
+            past.total.subtract(&bucket.sums);
+            past.begin += 1;
+        }
+    }
+
+    /// The sums over the window as it stood where somebody [looked back](Self::look_back) to, with what has come in since. Exact as
+    /// far as it can look back.
+    pub fn past(&self) -> &S {
+        &self.past.total
     }
 
     /// Nothing in the window.
@@ -437,10 +501,13 @@ mod tests {
         window.add(59, &requests(1));
         window.advance(200);
         window.add(30, &requests(5));
-        assert_eq!(window.total_at(59).requests, 6);
+        window.look_back(59);
+        assert_eq!(window.past().requests, 6);
         assert_eq!(window.total().requests, 0);
+        window.add(31, &requests(7));
+        assert_eq!(window.past().requests, 13);
         window.advance(600);
-        assert_eq!(window.total_at(59).requests, 0);
+        assert_eq!(window.past().requests, 0);
     }
 
     #[test]
@@ -456,19 +523,38 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_past_is_what_its_buckets_hold(
-            adds in proptest::collection::vec((0_i64..900, 1_i64..9), 0..60),
-            now in 0_i64..1000,
-            second in 0_i64..1000,
+            steps in proptest::collection::vec((0_i64..1_500, 1_i64..9, 0_u8..8), 1..120),
         ) {
             let mut window = Window::new(120, 300);
-            for (at, n) in &adds {
-                window.add(*at, &requests(*n));
+            let mut looked = None;
+            for (second, n, what) in steps {
+                match what {
+                    // Most look a little further each time, as those do who sample minutes.
+                    0 | 1 => {
+                        looked = Some(second);
+                        window.look_back(second);
+                    }
+                    2 => {
+                        looked = looked.map(|looked| looked + second % 60);
+                        window.look_back(looked.unwrap_or(0));
+                        looked = looked.or(Some(0));
+                    }
+                    3 => window.advance(second),
+                    4 if n == 1 => {
+                        window.shift(120);
+                        looked = looked.map(|looked| looked + 120);
+                    }
+                    _ => {
+                        window.add(second, &requests(n));
+                    }
+                }
+                if let Some(looked) = looked {
+                    let newest = looked / 2;
+                    let held = window.buckets.iter().filter(|b| b.index > newest - BUCKETS && b.index <= newest);
+                    let sum: i64 = held.map(|b| b.sums.requests).sum();
+                    proptest::prop_assert_eq!(window.past().requests, sum);
+                }
             }
-            window.advance(now);
-            let newest = second / 2;
-            let held = window.buckets.iter().filter(|b| b.index > newest - BUCKETS && b.index <= newest);
-            let sum: i64 = held.map(|b| b.sums.requests).sum();
-            proptest::prop_assert_eq!(window.total_at(second).requests, sum);
         }
     }
 }
