@@ -129,6 +129,48 @@ fn unsteady(seed: u64) -> Vec<String> {
     (0..600).map(&mut call).collect()
 }
 
+/// One session that asks once a second, so that much comes between two looks at its rules; some of it late or without a price.
+fn dense(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let (mut at, mut dear, mut lost) = (TWO_O_CLOCK, 1, false);
+    let mut call = |n: usize| {
+        let pause = if random.chance(0.02) { 60_000 } else { 2_000 };
+        at += i64::try_from(random.below(pause)).unwrap();
+        if random.chance(0.02) {
+            dear = 1 + random.below(8);
+        }
+        lost ^= random.chance(0.01);
+        let prompt = dear * (4_000 + random.below(500));
+        let (input, read) = if lost {
+            (prompt, 0)
+        } else {
+            (prompt / 20, prompt)
+        };
+        let is_priced = random.chance(0.99);
+        let late = if random.chance(0.02) {
+            random.below(90_000)
+        } else {
+            0
+        };
+        Call {
+            at: at - i64::try_from(late).unwrap(),
+            id: format!("msg_{n}"),
+            model: if is_priced {
+                "claude-opus-4-7"
+            } else {
+                "claude-unheard-of"
+            },
+            session: Some("s-1"),
+            input,
+            read,
+            output: random.below(400),
+            ..Call::default()
+        }
+        .line()
+    };
+    (0..700).map(&mut call).collect()
+}
+
 fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
@@ -594,6 +636,37 @@ proptest! {
         let looks = ["errors.metric=requests", "errors.below=1", "errors.window=[\"60s\", \"2m\", \"5m\", \"7m\", \"10m\", \"1h\"]"];
         let said = |set: &[&str]| json(&told(&mut pipeline(set), &lines));
         prop_assert_eq!(said(&set), said(&[&set[..], &looks].concat()));
+    }
+
+    /// How much may come before a rule has to be asked is counted off. Another rule of the same keys, which never fires, has all
+    /// asked each time: that tells the same.
+    #[test]
+    fn what_may_come_is_counted_off_as_it_comes(
+        seed in any::<u64>(),
+        limit in 20_u32..300,
+        field in prop::sample::select(vec![
+            "cost-rate.above=0.%", "token-spike.above=%000", "session-cost.above=0.%", "request-cost.above=0.00%",
+            "cost-rate.beyond_busy=0.%", "errors.above=0.%", "no-cache.min_requests=%", "cache-waste.above=0.%",
+        ]),
+        metric in prop::sample::select(vec!["tokens", "requests", "prompt-tokens", "output-tokens"]),
+        window in prop::sample::select(vec!["[\"60s\"]", "[\"2m\", \"10m\"]"]),
+        by_session in any::<bool>(),
+    ) {
+        let lines = dense(seed);
+        let field = field.replace('%', &limit.to_string());
+        let metric = format!("token-spike.metric=\"{metric}\"");
+        let windows = ["cost-rate", "token-spike", "session-cost"].map(|rule| format!("{rule}.window={window}"));
+        let mut set: Vec<&str> = windows.iter().map(|window| &**window).collect();
+        set.extend(["token-spike.floor=0", "token-spike.times_usual=0", "token-spike.above=25", "cost-rate.floor=0.01"]);
+        set.extend([&*metric, &*field]);
+        let other = if field.starts_with("errors") { "request-cost" } else { "errors" };
+        let look = |field: &str| format!("{other}.{field}");
+        let all = ["metric=requests", "below=0.001", "window=[\"60s\", \"2m\", \"10m\", \"24h\"]"].map(look);
+        let of_sessions = ["by=[\"session\"]", "where={session=\"?*\"}"].map(look);
+        let of_sessions = of_sessions.iter().filter(|_| by_session);
+        let looks: Vec<&str> = all.iter().chain(of_sessions).map(|field| &**field).collect();
+        let said = |set: &[&str]| json(&told(&mut pipeline(set), &lines));
+        prop_assert_eq!(said(&set), said(&[set.clone(), looks].concat()), "{}", field);
     }
 
     /// The same requests in each minute are usual, however many they are.

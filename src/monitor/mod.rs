@@ -15,6 +15,7 @@ mod baseline;
 mod blind;
 mod budget;
 mod cache;
+mod calm;
 mod dedupe;
 mod evaluator;
 mod explain;

@@ -5,6 +5,7 @@
 
 use super::baseline::{Amount, UNIT};
 use super::cache::CacheTracker;
+use super::calm::Slack;
 use super::metric::Metric;
 use super::reading::{MIN_AFFECTED, least_limit};
 use super::rule::{Limit, Rule};
@@ -112,6 +113,40 @@ impl Part {
     }
 }
 
+impl Part {
+    /// How much may come until a sum is more than this; none if it is already, or may rise by what leaves.
+    fn slack(self, most: i128, sums: &Sums) -> Option<Slack> {
+        let left = most - self.read(sums);
+        let endless = Slack::ENDLESS;
+        let slack = match self {
+            Self::Cost => Slack {
+                cost: left,
+                ..endless
+            },
+            Self::Fresh => Slack {
+                fresh: left,
+                ..endless
+            },
+            Self::Prompt => Slack {
+                prompt: left,
+                ..endless
+            },
+            Self::Output => Slack {
+                output: left,
+                ..endless
+            },
+            Self::Requests => Slack {
+                requests: left,
+                ..endless
+            },
+            // A plain response adds nothing to these.
+            Self::Waste | Self::Affected | Self::Errors => endless,
+            Self::CacheGain => return None,
+        };
+        (left >= 0).then_some(slack)
+    }
+}
+
 impl Quick {
     /// What a rule needs, where keys have windows of these lengths.
     pub(super) fn of(rule: &Rule, window_secs: &[i64]) -> Self {
@@ -134,6 +169,27 @@ impl Quick {
             let scale = self.scale.as_ref();
             scale.is_some_and(|scale| scale.is_under(key, limit))
         })
+    }
+
+    /// How much may come in plain responses before the rule, if it is quiet, may not be, whatever it has learned; none if that
+    /// cannot be told.
+    pub(super) fn slack(&self, cache: &CacheTracker, key: &Key) -> Option<Slack> {
+        let tests = self.least.iter().map(|test| test.slack(cache, key));
+        tests.reduce(|a, b| Some(a?.min(b?))).flatten()
+    }
+
+    /// The same with what it has learned. Without a limit it cannot fire before it learns more.
+    pub(super) fn slack_under(&self, key: &Key, limit: Option<Amount>) -> Option<Slack> {
+        let Some(limit) = limit else {
+            return Some(Slack::ENDLESS);
+        };
+        let scale = self.scale.as_ref().filter(|scale| !scale.is_mean)?;
+        let slacks = scale.windows.iter().map(|window| {
+            let bound = scale.bound(*window, limit, 1, Amount::div_euclid);
+            let total = key.windows[bound.window].total();
+            bound.part.slack(bound.most, total)
+        });
+        slacks.reduce(|a, b| Some(a?.min(b?))).flatten()
     }
 
     /// The rule is about a mean, which may rise because of what leaves its windows.
@@ -174,11 +230,12 @@ impl Quick {
             // One that has too few responses to decide is above it already, and decides as soon as another has fewer.
             return (windows().filter_map(Window::next_expiry).min(), 0);
         }
-        // What comes until then is in all that is left by then.
+        // What comes until then is in all that is left by then, and all that is in a window that is empty now.
         let horizon = now + scale.ahead_secs;
         let above =
             |sums: &Sums| scale.part.read(sums) * scale.unit - limit * i128::from(sums.requests);
-        let (mut next, mut room) = (None, Amount::MAX);
+        let any_empty = windows().any(Window::is_empty);
+        let (mut next, mut room) = (None, if any_empty { 0 } else { Amount::MAX });
         for window in windows().filter(|window| !window.is_empty()) {
             room = room.min(-above(window.total()));
             let mut at = horizon;
@@ -373,6 +430,36 @@ impl Test {
             Self::NoRun => cache
                 .run(key.labels.conversation)
                 .is_none_or(|run| run.in_a_row() <= 1),
+        }
+    }
+}
+
+impl Test {
+    /// How much may come in plain responses while it holds; none if that cannot be told.
+    fn slack(self, cache: &CacheTracker, key: &Key) -> Option<Slack> {
+        match self {
+            Self::AtMost { window, part, most } => part.slack(most, key.windows[window].total()),
+            // It is for the room of means to say.
+            Self::MeanAtMost { .. } => None,
+            Self::Priced => (!key.unpriced).then_some(Slack::ENDLESS),
+            Self::Caching { window, requests } => {
+                let total = key.windows[window].total();
+                if total.cached > 0 {
+                    // What leaves has the key looked at.
+                    Some(Slack::ENDLESS)
+                } else {
+                    let left = i128::from(requests - 1 - total.large);
+                    (left >= 0).then_some(Slack {
+                        requests: left,
+                        ..Slack::ENDLESS
+                    })
+                }
+            }
+            // Others may lengthen one that has begun.
+            Self::NoRun => {
+                let run = cache.run(key.labels.conversation);
+                run.is_none().then_some(Slack::ENDLESS)
+            }
         }
     }
 }

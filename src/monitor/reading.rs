@@ -5,6 +5,7 @@
 use super::alert::{Alert, Basis, Episode, Phase, Reading};
 use super::baseline::{Amount, Baseline, UNIT, Usual};
 use super::cache::{CacheTracker, Odds};
+use super::calm::Slack;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
 use super::record::Time;
@@ -94,6 +95,30 @@ pub(super) fn stay_quiet(
 }
 
 impl Asked {
+    /// How much may come in plain responses, for which the means [have room](Self::has_room), before any rule of a key that is
+    /// quiet may not be; none if that cannot be told.
+    pub(super) fn slack(
+        &self,
+        cache: &CacheTracker,
+        key: &Key,
+        pooled: Option<&[Baseline]>,
+    ) -> Option<Slack> {
+        let rules = self.rules.iter().zip(&self.quick).enumerate();
+        let asked = rules.filter(|(slot, _)| self.own != Some(*slot) && !self.is_mean(*slot));
+        let slacks = asked.map(|(slot, (rule, quick))| {
+            // What is learned for all keys together may change with any of them.
+            let learned = || {
+                let is_own = pooled.is_none() && rule.limit.learns();
+                let baseline = key.baselines.get(slot).filter(|_| is_own)?;
+                quick.slack_under(key, limit_at_least(rule, Some(baseline)))
+            };
+            quick.slack(cache, key).or_else(learned)
+        });
+        slacks
+            .reduce(|a, b| Some(a?.min(b?)))
+            .unwrap_or(Some(Slack::ENDLESS))
+    }
+
     /// Whether a rule that is quiet surely stays so at this moment, with what it has learned.
     fn stays_quiet_as_learned(
         &self,

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::alert::{Alert, Episode, Phase, Share};
 use super::baseline::{Amount, Baseline};
 use super::cache::{CacheTracker, Miss};
+use super::calm::Calm;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
 use super::reading::{limit_at_least, may_come_by_itself};
@@ -102,6 +103,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// The rule is about a mean that has a room.
+    pub(super) fn is_mean(&self, slot: usize) -> bool {
+        self.means.contains(&slot)
+    }
+
     /// A response that adds this lifts no mean above its limit until its key is looked at again, whatever leaves its windows.
     #[inline]
     pub(super) fn has_room(&self, key: &mut Key, sums: &Sums) -> bool {
@@ -157,6 +163,9 @@ pub(super) struct Key {
     /// How far means are from their limits; empty if that is not known.
     #[serde(skip)]
     rooms: Vec<Room>,
+    /// How far the other rules are from theirs.
+    #[serde(skip)]
+    pub(super) calm: Calm,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
     /// The second that its windows have been moved to.
@@ -245,6 +254,9 @@ impl Scope {
             is_own && self.asked.own != Some(*slot) && self.asked.quick[*slot].is_of_mean()
         };
         self.asked.means = (0..self.asked.quick.len()).filter(is_of_mean).collect();
+        for key in self.keys.values_mut() {
+            key.forget_rooms();
+        }
         let own = self.keys.values().flat_map(|key| &key.baselines);
         for baseline in own.chain(self.pooled.iter().flatten()) {
             baseline.forget_limit();
@@ -326,6 +338,7 @@ impl Scope {
             minutes: VecDeque::new(),
             retry: None,
             rooms: Vec::new(),
+            calm: Calm::default(),
             scheduled: None,
             advanced: i64::MIN,
         };
@@ -701,9 +714,10 @@ impl Key {
         self.retry = Some(known.map_or(then, |known| known.min(then)));
     }
 
-    /// What is known of means holds no longer: a limit has changed, or what came was not counted off.
+    /// What is known of limits holds no longer: one has changed, or what came was not counted off.
     pub(super) fn forget_rooms(&mut self) {
         self.rooms.clear();
+        self.calm = Calm::default();
     }
 
     /// The next second after `now` at which anything leaves a window.

@@ -13,6 +13,7 @@ use super::baseline::{Amount, Baseline};
 use super::blind::Blind;
 use super::budget::Spending;
 use super::cache::{CacheTracker, Miss};
+use super::calm::Calm;
 use super::dedupe::Dedupe;
 use super::metric::Metric;
 use super::own::is_of_flow;
@@ -226,9 +227,23 @@ impl State {
             self.watches.flow.add(*at, cost, self.now);
         }
         // Most change nothing: nothing is on, and nothing comes to be.
-        if key.is_at_rest() && (scope.own.is_none() || self.watches.all_hold(self.now, key)) {
+        let is_own_quiet = scope.own.is_none() || self.watches.all_hold(self.now, key);
+        let is_counted = has_room && record.cost.is_some();
+        if is_counted
+            && key.calm.takes(sums)
+            && is_own_quiet
+            && scope.soon.sees_to(key, self.now.secs())
+        {
+            return held;
+        }
+        if key.is_at_rest() && is_own_quiet {
             let pooled = scope.pooled.as_deref();
             if stay_quiet(&self.cache, key, &scope.asked, pooled) {
+                let mut calm = std::mem::take(&mut key.calm);
+                if is_counted {
+                    calm.note_quiet(|| scope.asked.slack(&self.cache, key, pooled));
+                    key.calm = calm;
+                }
                 if !has_room || !scope.soon.sees_to(key, self.now.secs()) {
                     self.schedule(index, scope, id, tellers);
                 }
@@ -362,6 +377,7 @@ impl State {
             return;
         };
         key.advance(self.now);
+        key.calm = Calm::default();
         // Nearly always empty, and then it costs nothing.
         let due: Vec<usize> =
             due(&self.cache, key, &scope.asked, scope.pooled.as_deref()).collect();
