@@ -129,17 +129,24 @@ fn unsteady(seed: u64) -> Vec<String> {
     (0..600).map(&mut call).collect()
 }
 
-/// One session that asks once a second, so that much comes between two looks at its rules; some of it late or without a price.
+/// One session that asks once a second, so that much comes between two looks at its rules; some of it late or without a price, and
+/// sometimes without a cache.
 fn dense(seed: u64) -> Vec<String> {
     let mut random = Random(seed);
-    let (mut at, mut dear, mut lost) = (TWO_O_CLOCK, 1, false);
+    let (mut at, mut dear) = (TWO_O_CLOCK, 1);
+    let uncached = if random.chance(0.3) {
+        random.below(500)
+    } else {
+        0
+    };
+    let mut lost = uncached > 0;
     let mut call = |n: usize| {
         let pause = if random.chance(0.02) { 60_000 } else { 2_000 };
         at += i64::try_from(random.below(pause)).unwrap();
         if random.chance(0.02) {
             dear = 1 + random.below(8);
         }
-        lost ^= random.chance(0.01);
+        lost ^= random.chance(0.01) || n as u64 == uncached;
         let prompt = dear * (4_000 + random.below(500));
         let (input, read) = if lost {
             (prompt, 0)
@@ -644,29 +651,50 @@ proptest! {
     fn what_may_come_is_counted_off_as_it_comes(
         seed in any::<u64>(),
         limit in 20_u32..300,
-        field in prop::sample::select(vec![
-            "cost-rate.above=0.%", "token-spike.above=%000", "session-cost.above=0.%", "request-cost.above=0.00%",
-            "cost-rate.beyond_busy=0.%", "errors.above=0.%", "no-cache.min_requests=%", "cache-waste.above=0.%",
+        (rule, metric, field, unit) in prop::sample::select(vec![
+            ("cost-rate", "cost", "above", 0.01),
+            ("session-cost", "cost", "above", 0.1),
+            ("token-spike", "tokens", "above", 500.0),
+            ("token-spike", "prompt-tokens", "above", 10_000.0),
+            ("token-spike", "output-tokens", "above", 100.0),
+            ("token-spike", "requests", "above", 0.3),
+            ("request-cost", "cost-per-request", "above", 0.000_1),
+            ("no-cache", "no-cache", "min_requests", 1.0),
         ]),
-        metric in prop::sample::select(vec!["tokens", "requests", "prompt-tokens", "output-tokens"]),
-        window in prop::sample::select(vec!["[\"60s\"]", "[\"2m\", \"10m\"]"]),
-        by_session in any::<bool>(),
+        window in prop::sample::select(vec!["\"60s\"", "\"2m\", \"10m\""]),
     ) {
         let lines = dense(seed);
-        let field = field.replace('%', &limit.to_string());
-        let metric = format!("token-spike.metric=\"{metric}\"");
-        let windows = ["cost-rate", "token-spike", "session-cost"].map(|rule| format!("{rule}.window={window}"));
-        let mut set: Vec<&str> = windows.iter().map(|window| &**window).collect();
-        set.extend(["token-spike.floor=0", "token-spike.times_usual=0", "token-spike.above=25", "cost-rate.floor=0.01"]);
-        set.extend([&*metric, &*field]);
-        let other = if field.starts_with("errors") { "request-cost" } else { "errors" };
-        let look = |field: &str| format!("{other}.{field}");
-        let all = ["metric=requests", "below=0.001", "window=[\"60s\", \"2m\", \"10m\", \"24h\"]"].map(look);
-        let of_sessions = ["by=[\"session\"]", "where={session=\"?*\"}"].map(look);
-        let of_sessions = of_sessions.iter().filter(|_| by_session);
-        let looks: Vec<&str> = all.iter().chain(of_sessions).map(|field| &**field).collect();
-        let said = |set: &[&str]| json(&told(&mut pipeline(set), &lines));
-        prop_assert_eq!(said(&set), said(&[set.clone(), looks].concat()), "{}", field);
+        let limit = format!("{:.4}", f64::from(limit) * unit);
+        let limit = limit.trim_end_matches('0').trim_end_matches('.');
+        let set: Vec<String> = match rule {
+            "no-cache" => vec![format!("{rule}.{field}={limit}")],
+            _ => vec![
+                format!("{rule}.metric=\"{metric}\""),
+                format!("{rule}.{field}={limit}"),
+                format!("{rule}.window=[{window}]"),
+                format!("{rule}.min_requests=1"),
+                format!("{rule}.floor=0"),
+            ],
+        };
+        let looks = [
+            Some("metric=requests"),
+            Some("below=0.001"),
+            Some("window=[\"60s\", \"2m\", \"10m\", \"24h\"]"),
+            match rule {
+                "session-cost" => Some("by=[\"session\"]"),
+                "no-cache" => Some("by=[\"model\"]"),
+                _ => None,
+            },
+            (rule == "session-cost").then_some("where={session=\"?*\"}"),
+        ];
+        let looks: Vec<String> = looks.iter().flatten().map(|field| format!("errors.{field}")).collect();
+        let said = |set: &[&String]| {
+            let set: Vec<&str> = set.iter().map(|field| &***field).collect();
+            json(&told(&mut pipeline(&set), &lines))
+        };
+        let alone: Vec<&String> = set.iter().collect();
+        let looked_at: Vec<&String> = set.iter().chain(&looks).collect();
+        prop_assert_eq!(said(&alone), said(&looked_at), "{}", rule);
     }
 
     /// The same requests in each minute are usual, however many they are.

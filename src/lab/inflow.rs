@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use crate::config::{Options, Span};
 use crate::monitor::{Dedupe, Stamp, Time};
@@ -19,7 +19,7 @@ const BATCH: usize = 512;
 const WAITING: usize = 2 * BATCH;
 
 /// What was read, and told from what was read before.
-pub(super) type Batch = Vec<(Option<Time>, Option<Seen>)>;
+type Batch = Vec<(Option<Time>, Option<Seen>)>;
 
 /// Reads history, and tells what is new from copies, in time order.
 pub(super) struct Inflow {
@@ -35,6 +35,27 @@ pub(super) struct Inflow {
     /// A batch is as large as this.
     full: usize,
     seen: SyncSender<Batch>,
+    /// Batches that were judged: whoever judges has other things to do than to give memory back.
+    judged: Receiver<Batch>,
+}
+
+/// What was read, for whoever judges it.
+pub(super) struct Batches {
+    seen: Receiver<Batch>,
+    judged: Sender<Batch>,
+}
+
+impl Batches {
+    /// Hands out one after another, until there will be none.
+    pub(super) fn each(self, mut judge: impl FnMut(Option<Time>, &mut Option<Seen>)) {
+        for mut batch in self.seen {
+            for (time, seen) in &mut batch {
+                judge(*time, seen);
+            }
+            // Nobody wants it back once all is read.
+            let _ = self.judged.send(batch);
+        }
+    }
 }
 
 impl Inflow {
@@ -45,7 +66,7 @@ impl Inflow {
         now: Time,
         intake: Intake,
         dedupe: Dedupe,
-    ) -> (Self, Receiver<Batch>) {
+    ) -> (Self, Batches) {
         let midnight = jiff::civil::Time::midnight();
         let start = options.prices.as_of.to_datetime(midnight);
         // Somebody may watch what comes through a pipe.
@@ -55,7 +76,8 @@ impl Inflow {
         } else {
             BATCH
         };
-        let (seen, batches) = sync_channel(WAITING / full);
+        let (sender, seen) = sync_channel(WAITING / full);
+        let (judged, used) = channel();
         let inflow = Self {
             intake,
             dedupe,
@@ -71,9 +93,10 @@ impl Inflow {
             },
             batch: Vec::new(),
             full,
-            seen,
+            seen: sender,
+            judged: used,
         };
-        (inflow, batches)
+        (inflow, Batches { seen, judged })
     }
 
     /// Reads all files. Gives what became of them, and what they were read with.
@@ -88,7 +111,13 @@ impl Inflow {
     }
 
     fn flush(&mut self) {
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(self.full));
+        let mut empty = Vec::new();
+        for judged in self.judged.try_iter() {
+            empty = judged;
+            empty.clear();
+        }
+        empty.reserve(self.full);
+        let batch = std::mem::replace(&mut self.batch, empty);
         // It can only be gone if it panicked, which ends the program.
         let _ = self.seen.send(batch);
     }

@@ -290,13 +290,18 @@ impl Lanes {
         self.push(Feed::Begin(since));
     }
 
+    /// There are other choices of rules.
+    pub(super) fn are_fed(&self) -> bool {
+        self.feeds.is_some()
+    }
+
     /// Feeds what the first evaluator has seen.
     pub(super) fn feed(&mut self, seen: Seen) {
         self.push(Feed::Seen(seen));
     }
 
     fn push(&mut self, feed: Feed) {
-        if self.feeds.is_none() {
+        if !self.are_fed() {
             return;
         }
         self.batch.push(feed);

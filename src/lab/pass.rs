@@ -79,9 +79,7 @@ pub(super) fn pass(
     let (files, intake, dedupe) = std::thread::scope(|scope| {
         let progress = &progress;
         let reader = scope.spawn(move || inflow.read(files, |bytes| progress.add(bytes)));
-        for (time, seen) in batches.into_iter().flatten() {
-            judging.take(time, seen);
-        }
+        batches.each(|time, seen| judging.take(time, seen));
         let read = reader.join();
         read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
@@ -136,7 +134,8 @@ struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    fn take(&mut self, time: Option<Time>, seen: Option<Seen>) {
+    /// Takes in what was seen, and the thing itself if it is wanted elsewhere too.
+    fn take(&mut self, time: Option<Time>, seen: &mut Option<Seen>) {
         if let Some(since) = self
             .since
             .filter(|since| !self.live && time.is_some_and(|time| time >= *since))
@@ -148,11 +147,15 @@ impl Judging<'_> {
         if let Some(seen) = seen {
             seen.feed(&mut self.evaluator);
             if self.live {
-                self.draw(&seen, time);
+                self.draw(seen, time);
             }
             if let Some(journal) = self.journal.as_mut().filter(|_| self.live) {
-                journal.note(&seen, self.evaluator.last_waste());
+                journal.note(seen, self.evaluator.last_waste());
             }
+        }
+        if self.lanes.are_fed()
+            && let Some(seen) = seen.take()
+        {
             self.lanes.feed(seen);
         }
         self.tell();

@@ -293,6 +293,7 @@ impl Scope {
         match self.by.as_slice() {
             [] => 0,
             [Label::Conversation] => labels.conversation,
+            [Label::Session] => labels.run.unwrap_or(0),
             by => {
                 let mut hasher = rustc_hash::FxHasher::default();
                 for label in by {
@@ -435,7 +436,12 @@ fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
 
 impl Key {
     pub(super) fn advance(&mut self, now: Time) {
-        let second = now.secs();
+        self.advance_to(now.secs());
+    }
+
+    /// The same, if the second is known.
+    #[inline]
+    pub(super) fn advance_to(&mut self, second: i64) {
         if second > self.advanced {
             self.advanced = second;
             for window in &mut self.windows {
@@ -531,6 +537,10 @@ impl Key {
 
     /// Notes that a minute had traffic.
     pub(super) fn note_minute(&mut self, minute: i64) {
+        // Nearly all come in order.
+        if self.minutes.back() == Some(&minute) {
+            return;
+        }
         let at = self.minutes.partition_point(|m| *m < minute);
         if self.minutes.get(at) != Some(&minute) {
             self.minutes.insert(at, minute);

@@ -203,21 +203,22 @@ impl State {
             sums,
             spoken,
         } = arrival;
+        let (second, now) = (at.secs(), self.now.secs());
         let id = scope.key_of(&record.labels);
         scope.open_key(id, &record.labels, *at);
         let Some(key) = scope.keys.get_mut(&id) else {
             return false;
         };
-        key.advance(self.now);
+        key.advance_to(now);
         key.judge_prompt(sums, record, *at, scope.min_prompt_tokens);
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
-        let held = key.add(at.secs(), sums);
+        let held = key.add(second, sums);
         key.note_arrival(record, *at, *miss);
         if scope.learns {
             key.note_minute(at.minute());
         }
-        let is_plain = miss.is_none() && at.secs() >= self.now.secs();
+        let is_plain = miss.is_none() && second >= now;
         let has_room = is_plain && scope.asked.has_room(key, sums);
         if !has_room {
             key.forget_rooms();
@@ -229,11 +230,7 @@ impl State {
         // Most change nothing: nothing is on, and nothing comes to be.
         let is_own_quiet = scope.own.is_none() || self.watches.all_hold(self.now, key);
         let is_counted = has_room && record.cost.is_some();
-        if is_counted
-            && key.calm.takes(sums)
-            && is_own_quiet
-            && scope.soon.sees_to(key, self.now.secs())
-        {
+        if is_counted && key.calm.takes(sums) && is_own_quiet && scope.soon.sees_to(key, now) {
             return held;
         }
         if key.is_at_rest() && is_own_quiet {
@@ -244,7 +241,7 @@ impl State {
                     calm.note_quiet(|| scope.asked.slack(&self.cache, key, pooled));
                     key.calm = calm;
                 }
-                if !has_room || !scope.soon.sees_to(key, self.now.secs()) {
+                if !has_room || !scope.soon.sees_to(key, now) {
                     self.schedule(index, scope, id, tellers);
                 }
                 return held;
