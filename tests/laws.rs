@@ -141,12 +141,12 @@ fn dense(seed: u64) -> Vec<String> {
     };
     let mut lost = uncached > 0;
     let mut call = |n: usize| {
-        let pause = if random.chance(0.02) { 60_000 } else { 2_000 };
+        let pause = if random.chance(0.02) { 800_000 } else { 2_000 };
         at += i64::try_from(random.below(pause)).unwrap();
         if random.chance(0.02) {
             dear = 1 + random.below(8);
         }
-        lost ^= random.chance(0.01) || n as u64 == uncached;
+        lost ^= random.chance(0.001) || n as u64 == uncached;
         let prompt = dear * (4_000 + random.below(500));
         let (input, read) = if lost {
             (prompt, 0)
@@ -661,7 +661,7 @@ proptest! {
             ("request-cost", "cost-per-request", "above", 0.000_1),
             ("no-cache", "no-cache", "min_requests", 1.0),
         ]),
-        window in prop::sample::select(vec!["\"60s\"", "\"2m\", \"10m\""]),
+        window in prop::sample::select(vec!["\"60s\"", "\"60s\", \"10m\"", "\"2m\", \"10m\""]),
     ) {
         let lines = dense(seed);
         let limit = format!("{:.4}", f64::from(limit) * unit);
@@ -669,6 +669,7 @@ proptest! {
         let set: Vec<String> = match rule {
             "no-cache" => vec![format!("{rule}.{field}={limit}")],
             _ => vec![
+                "token-spike.floor=10000000".to_owned(),
                 format!("{rule}.metric=\"{metric}\""),
                 format!("{rule}.{field}={limit}"),
                 format!("{rule}.window=[{window}]"),
@@ -956,6 +957,42 @@ impl Decode for Replay {
     fn take(&mut self, _time: Option<i64>, event: Event) {
         self.0.feed(event, Undated::TotalsOnly, None);
     }
+}
+
+/// A window that was empty when somebody looked has no room for what it does not hold, however much the longer one has.
+#[test]
+fn a_window_that_was_empty_is_asked_when_it_fills() {
+    // Cheap for ten minutes, nothing for five, cheap again, and dear: the short window is above its limit first.
+    let at = |n: i64| match n {
+        0..200 => 3 * n,
+        _ => 600 + 300 + (n - 200),
+    };
+    let call = |n: i64| Call {
+        at: TWO_O_CLOCK + 1000 * at(n),
+        id: format!("msg_{n}"),
+        input: if n < 215 { 1_000 } else { 9_000 },
+        ..Call::default()
+    };
+    let lines: Vec<String> = (0..260).map(|n| call(n).line()).collect();
+    let set = [
+        "request-cost.above=0.02",
+        "request-cost.window=[\"60s\", \"15m\"]",
+        "request-cost.min_requests=1",
+        "request-cost.floor=0",
+        "request-cost.for=\"0s\"",
+        "token-spike.enabled=false",
+    ];
+    let looks = ["errors.metric=requests", "errors.below=0.001"];
+    let told = |set: &[&str]| {
+        let notices = told(&mut pipeline(set), &lines);
+        notices
+            .iter()
+            .map(|n| (n.rule.name.clone(), n.at))
+            .collect::<Vec<_>>()
+    };
+    let alone = told(&set);
+    assert!(!alone.is_empty());
+    assert_eq!(alone, told(&[&set[..], &looks].concat()));
 }
 
 /// Of limits that are kept together the highest is the first that an episode is clear of, though another one is in force.
