@@ -4,7 +4,7 @@
 //! which are whole seconds of event time; seconds at which nothing can change are skipped, so idle hours cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -716,29 +716,29 @@ impl Evaluator {
         self.end_periods();
     }
 
-    /// One of those that spoke for others has ended: looks at all that was withheld.
+    /// One of those that spoke for others has ended: looks at all that was withheld, for whichever teller, in one order.
     fn release(&mut self, second: i64) {
         self.state.released = None;
-        for n in 0..self.tellers.len() {
-            let teller = &mut self.tellers[n];
+        let mut withheld = BTreeSet::new();
+        for (n, teller) in self.tellers.iter_mut().enumerate() {
             if teller.voices.released_at().is_none_or(|at| at > second) {
                 self.state.note_release(&teller.voices);
                 continue;
             }
-            let withheld = teller.release();
+            withheld.append(&mut teller.release());
             teller.forget_next();
             if teller.own.is_some() {
                 self.state.watches.open(n);
             }
-            if withheld.is_empty() {
-                continue;
-            }
-            self.enter(second);
-            for (index, id) in withheld {
-                let scope = &mut self.scopes[index];
-                self.state
-                    .evaluate(index, scope, id, None, &mut self.tellers);
-            }
+        }
+        if withheld.is_empty() {
+            return;
+        }
+        self.enter(second);
+        for (index, id) in withheld {
+            let scope = &mut self.scopes[index];
+            self.state
+                .evaluate(index, scope, id, None, &mut self.tellers);
         }
     }
 
