@@ -15,6 +15,9 @@ use crate::source::{Decode, Finished, HistoryFile, Input, Line, SourceInfo, merg
 /// So much is handed over at once by whoever reads to whoever judges.
 const BATCH: usize = 512;
 
+/// So much is told from copies at once.
+const AT_ONCE: usize = 32;
+
 /// So much may wait there.
 const WAITING: usize = 2 * BATCH;
 
@@ -31,6 +34,8 @@ pub(super) struct Inflow {
     /// Records before this are old.
     oldest: Option<Time>,
     made_up: MadeUpTimes,
+    /// What is to be told from copies.
+    events: Vec<(Option<Time>, Event)>,
     batch: Batch,
     /// A batch is as large as this.
     full: usize,
@@ -91,6 +96,7 @@ impl Inflow {
                 interval_ms: span.assume_interval_ms,
                 last: HashMap::new(),
             },
+            events: Vec::new(),
             batch: Vec::new(),
             full,
             seen: sender,
@@ -106,8 +112,22 @@ impl Inflow {
         progress: impl FnMut(u64),
     ) -> (Vec<Finished>, Intake, Dedupe) {
         let files = merge(files, &mut self, progress);
+        self.see();
         self.flush();
         (files, self.intake, self.dedupe)
+    }
+
+    /// Tells what has come from copies.
+    fn see(&mut self) {
+        let records = self.events.iter().filter_map(|(_, event)| event.record());
+        self.dedupe.expect(records);
+        for (time, event) in self.events.drain(..) {
+            let seen = see(&mut self.dedupe, event, Undated::TotalsOnly, self.oldest);
+            self.batch.push((time, seen));
+        }
+        if self.batch.len() >= self.full {
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {
@@ -199,10 +219,9 @@ impl Decode for Inflow {
         if self.until.is_some_and(is_beyond) {
             return;
         }
-        let seen = see(&mut self.dedupe, event, Undated::TotalsOnly, self.oldest);
-        self.batch.push((time, seen));
-        if self.batch.len() >= self.full {
-            self.flush();
+        self.events.push((time, event));
+        if self.events.len() >= AT_ONCE.min(self.full) {
+            self.see();
         }
     }
 }

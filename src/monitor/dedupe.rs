@@ -204,6 +204,14 @@ impl Dedupe {
         self.reused_id
     }
 
+    /// These responses are [sighted](Self::sight) next. Where millions are known, each of them lies somewhere else in memory:
+    /// looked for one after another they are waited for together.
+    pub fn expect<'a>(&self, records: impl Iterator<Item = &'a UsageRecord>) {
+        let ids = records.filter_map(|record| record.id);
+        let known = ids.filter(|identity| self.known.contains_key(&identity.id));
+        std::hint::black_box(known.count());
+    }
+
     /// Tells a new response from a copy, and remembers it.
     pub fn sight(&mut self, record: &UsageRecord) -> Sighting {
         let Some(identity) = record.id else {

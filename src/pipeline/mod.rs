@@ -45,6 +45,14 @@ impl Event {
         }
     }
 
+    /// The response, if it is one.
+    pub fn record(&self) -> Option<&UsageRecord> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Compacted(_) | Self::Error(_) | Self::Run(_) => None,
+        }
+    }
+
     fn stamp(&self) -> Option<Stamp> {
         match self {
             Self::Record(record) => Some(record.stamp),
