@@ -112,13 +112,13 @@ impl Inflow {
         progress: impl FnMut(u64),
     ) -> (Vec<Finished>, Intake, Dedupe) {
         let files = merge(files, &mut self, progress);
-        self.see();
+        self.tell_apart();
         self.flush();
         (files, self.intake, self.dedupe)
     }
 
     /// Tells what has come from copies.
-    fn see(&mut self) {
+    fn tell_apart(&mut self) {
         let records = self.events.iter().filter_map(|(_, event)| event.record());
         self.dedupe.expect(records);
         for (time, event) in self.events.drain(..) {
@@ -221,7 +221,7 @@ impl Decode for Inflow {
         }
         self.events.push((time, event));
         if self.events.len() >= AT_ONCE.min(self.full) {
-            self.see();
+            self.tell_apart();
         }
     }
 }
