@@ -117,32 +117,17 @@ impl Part {
     /// How much may come until a sum is more than this; none if it is already, or may rise by what leaves.
     fn slack(self, most: i128, sums: &Sums) -> Option<Slack> {
         let left = most - self.read(sums);
-        let endless = Slack::ENDLESS;
-        let slack = match self {
-            Self::Cost => Slack {
-                cost: left,
-                ..endless
-            },
-            Self::Fresh => Slack {
-                fresh: left,
-                ..endless
-            },
-            Self::Prompt => Slack {
-                prompt: left,
-                ..endless
-            },
-            Self::Output => Slack {
-                output: left,
-                ..endless
-            },
-            Self::Requests => Slack {
-                requests: left,
-                ..endless
-            },
+        let mut slack = Slack::ENDLESS;
+        match self {
+            Self::Cost => slack.cost = left,
+            Self::Fresh => slack.fresh = left,
+            Self::Prompt => slack.prompt = left,
+            Self::Output => slack.output = left,
+            Self::Requests => slack.requests = left,
             // A plain response adds nothing to these.
-            Self::Waste | Self::Affected | Self::Errors => endless,
+            Self::Waste | Self::Affected | Self::Errors => {}
             Self::CacheGain => return None,
-        };
+        }
         (left >= 0).then_some(slack)
     }
 }
