@@ -995,6 +995,42 @@ fn a_window_that_was_empty_is_asked_when_it_fills() {
     assert_eq!(alone, told(&[&set[..], &looks].concat()));
 }
 
+/// That the cache is not in use is said with the response that makes it so, though most of those before it were not asked about: the
+/// first sixty large prompts, or sixty once the last that used the cache has left the window of a day.
+#[test]
+fn no_cache_is_said_with_the_response_that_makes_it_so() {
+    let call = |second: i64, input: u64, read: u64| {
+        let call = Call {
+            at: TWO_O_CLOCK + 1000 * second,
+            id: format!("msg_{second}"),
+            input,
+            read,
+            ..Call::default()
+        };
+        call.line()
+    };
+    let large = |from: i64, n: i64| (from..from + n).map(move |second| call(second, 6_000, 0));
+    let told_at = |lines: Vec<String>| {
+        let notices = told(&mut pipeline(&["no-cache.min_requests=60"]), &lines);
+        let said = notices.iter().filter(|n| &*n.rule.name == "no-cache");
+        said.map(|n| (n.at.0 - TWO_O_CLOCK) / 1000)
+            .collect::<Vec<_>>()
+    };
+    let first = [call(0, 6_000, 0)];
+    assert_eq!(
+        told_at(first.into_iter().chain(large(1_800, 80)).collect()),
+        [1_800 + 58]
+    );
+    // Small ones all day, so that something leaves the window every twenty minutes.
+    let small = (1..72).map(|n| call(1_200 * n, 100, 0));
+    let day = 86_400;
+    let lines = [call(0, 10, 6_000)].into_iter().chain(small);
+    assert_eq!(
+        told_at(lines.chain(large(day - 30, 90)).collect()),
+        [day - 30 + 59]
+    );
+}
+
 /// Of limits that are kept together the highest is the first that an episode is clear of, though another one is in force.
 #[test]
 fn limits_part_where_an_episode_ends_for_one_of_them() {
