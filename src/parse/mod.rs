@@ -2,6 +2,7 @@
 //!
 //! Does no I/O and reads no clock. Prompt text is skipped over and never copied.
 
+mod block;
 mod envelope;
 mod form;
 mod item;

@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::num::NonZeroU32;
 
-use wide::u8x16;
-
+use super::block::Block;
 use super::json::{Inner, KeyMap, Member, Object, Parts, Raw};
 
 /// Objects in objects that are taken apart too: line, response, usage, its details.
@@ -188,7 +187,14 @@ impl<'a> Scanner<'a> {
     fn plain_key(&mut self) -> Option<&'a str> {
         self.take(b'"')?;
         let begin = self.at;
-        self.next_stop()?;
+        if let Some(stop) = self.block.stop_from(begin) {
+            self.at = stop;
+        } else {
+            self.seek_end()?;
+            if self.bytes[begin..self.at].contains(&b'\\') {
+                return None;
+            }
+        }
         let key = &self.text[begin..self.at];
         self.take(b'"')?;
         Some(key)
@@ -309,91 +315,28 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    /// Moves on to the next quote or backslash, which may be where it stands.
+    /// Moves on to the quote that ends the string it stands in, which may be where it stands.
     #[inline]
-    fn next_stop(&mut self) -> Option<()> {
-        loop {
+    fn seek_end(&mut self) -> Option<()> {
+        self.at = if let Some(end) = self.block.end_from(self.at) {
+            end
+        } else {
             // What was looked at may lie behind by now.
-            if self.at < self.block.end {
-                let stops = self.block.stops >> (self.at - self.block.begin);
-                if stops != 0 {
-                    self.at += stops.trailing_zeros() as usize;
-                    return Some(());
-                }
-                self.at = self.block.end;
-            }
-            if self.at >= self.bytes.len() {
-                return None;
-            }
-            self.block = Block::at(self.at, self.bytes)?;
-        }
+            let begin = self.at.max(self.block.end());
+            self.block = self.block.next(self.bytes, begin)?;
+            self.block.first_end()?
+        };
+        Some(())
     }
 
     /// Jumps over a string, from quote to quote.
+    #[inline]
     fn string(&mut self) -> Option<()> {
         self.take(b'"')?;
-        loop {
-            self.next_stop()?;
-            if self.bytes[self.at] == b'"' {
-                self.at += 1;
-                return Some(());
-            }
-            match self.bytes.get(self.at + 1)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
-                b'u' => {
-                    let code = self.bytes.get(self.at + 2..self.at + 6)?;
-                    if !code.iter().all(u8::is_ascii_hexdigit) {
-                        return None;
-                    }
-                    self.at += 6;
-                }
-                _ => return None,
-            }
-        }
+        self.seek_end()?;
+        self.at += 1;
+        Some(())
     }
-}
-
-/// Bytes that are looked at together for where strings may end.
-#[derive(Default)]
-struct Block {
-    begin: usize,
-    end: usize,
-    /// A bit for each of its bytes that is a quote or a backslash, the first lowest.
-    stops: u64,
-}
-
-const BLOCK: usize = 64;
-
-impl Block {
-    /// The block that begins there. `None` if it holds a control character, which is a fault in a string.
-    #[inline]
-    fn at(begin: usize, bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.get(begin..)?;
-        let (stops, end) = if let Some(whole) = rest.first_chunk::<BLOCK>() {
-            (stops(whole)?, begin + BLOCK)
-        } else {
-            let mut padded = [b' '; BLOCK];
-            padded[..rest.len()].copy_from_slice(rest);
-            (stops(&padded)?, bytes.len())
-        };
-        Some(Self { begin, end, stops })
-    }
-}
-
-/// A bit for each quote and each backslash. `None` if there are control characters.
-#[inline]
-fn stops(block: &[u8; BLOCK]) -> Option<u64> {
-    let (quotes, backslashes) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
-    let mut lowest = u8x16::splat(u8::MAX);
-    let mut stops = 0;
-    for (n, part) in block.as_chunks::<16>().0.iter().enumerate() {
-        let part = u8x16::new(*part);
-        lowest = lowest.min(part);
-        let found = part.simd_eq(quotes) | part.simd_eq(backslashes);
-        stops |= u64::from(found.to_bitmask()) << (n * 16);
-    }
-    let controls = lowest.simd_eq(lowest.min(u8x16::splat(0x1f)));
-    (!controls.any()).then_some(stops)
 }
 
 #[cfg(test)]
