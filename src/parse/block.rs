@@ -25,6 +25,10 @@ pub(super) struct Block {
 }
 
 impl Block {
+    pub(super) const fn begin(&self) -> usize {
+        self.begin
+    }
+
     pub(super) const fn end(&self) -> usize {
         self.end
     }

@@ -191,7 +191,12 @@ impl<'a> Scanner<'a> {
             self.at = stop;
         } else {
             self.seek_end()?;
-            if self.bytes[begin..self.at].contains(&b'\\') {
+            let is_plain = if self.block.begin() <= begin {
+                self.block.stop_from(begin) == Some(self.at)
+            } else {
+                !self.bytes[begin..self.at].contains(&b'\\')
+            };
+            if !is_plain {
                 return None;
             }
         }
