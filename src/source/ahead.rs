@@ -217,25 +217,28 @@ impl<G: Glance> Job<G> {
         self.done.notify_all();
     }
 
-    /// What it came to. Does it itself if nobody has begun.
+    /// What it came to. Does it itself if nobody has begun, and others while somebody is at it.
     pub(super) fn wait(
         &self,
+        pool: &Pool<G>,
         glance: &mut G,
         desk: &mut Desk,
     ) -> io::Result<Piece<G::Item, G::Digest>> {
         if self.claim() {
             return self.read(glance, desk);
         }
-        let mut state = lock(&self.state);
         loop {
-            match std::mem::replace(&mut *state, State::Running) {
-                State::Done(piece) => return piece,
-                State::Queued | State::Running => {
-                    state = self
-                        .done
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
+            let mut state = lock(&self.state);
+            if let State::Done(piece) = std::mem::replace(&mut *state, State::Running) {
+                return piece;
+            }
+            if let Some(other) = pool.next_at_once() {
+                drop(state);
+                if other.claim() {
+                    other.work(glance, desk);
                 }
+            } else {
+                drop(self.done.wait(state));
             }
         }
     }
@@ -404,6 +407,11 @@ impl<G: Glance> Pool<G> {
                 job.work(&mut glance, &mut desk);
             }
         }
+    }
+
+    /// A job that nobody has taken yet.
+    fn next_at_once(&self) -> Option<Arc<Job<G>>> {
+        lock(&self.queue).jobs.pop_front()
     }
 
     fn next(&self) -> Option<Arc<Job<G>>> {

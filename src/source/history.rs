@@ -229,6 +229,7 @@ pub struct Finished {
 /// How reading is spread over threads.
 #[derive(Debug, Clone, Copy)]
 struct Spread {
+    /// Whoever merges is one of them.
     threads: usize,
     piece: u64,
 }
@@ -262,7 +263,7 @@ fn merge_spread<D: Decode>(
         .sum();
     let helpers = usize::try_from(n_pieces / 2)
         .unwrap_or(usize::MAX)
-        .min(spread.threads);
+        .min(spread.threads.saturating_sub(1));
     let glances: Vec<D::Glance> = (0..helpers).filter_map(|_| decoder.glance()).collect();
     let pool = Pool::new();
     std::thread::scope(|scope| {
@@ -276,7 +277,7 @@ fn merge_spread<D: Decode>(
             piece: spread.piece,
             n_open: 0,
             // Each thread has one piece to read and one that it has read; the merge has some of its own.
-            free: isize::try_from(2 * helpers + 2).unwrap_or(isize::MAX),
+            free: isize::try_from(2 * helpers + 4).unwrap_or(isize::MAX),
         };
         let finished = merge_on(files, decoder, progress, Some(helpers));
         pool.close();
@@ -287,7 +288,7 @@ fn merge_spread<D: Decode>(
 /// The threads that read ahead.
 struct Helpers<'p, G: Glance> {
     pool: &'p Pool<G>,
-    /// For pieces that nobody has begun when they are needed.
+    /// For pieces that nobody has begun when they are needed, or while others are waited for.
     own: G,
     desk: Desk,
     /// The largest piece.
@@ -544,7 +545,7 @@ impl<D: Decode> Stream<D> {
             self.ahead = None;
             return;
         };
-        let piece = job.wait(&mut helpers.own, &mut helpers.desk);
+        let piece = job.wait(helpers.pool, &mut helpers.own, &mut helpers.desk);
         helpers.free += 1;
         let goes_on = match piece {
             Ok(piece) => self.take_in(piece, decoder),
