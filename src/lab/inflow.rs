@@ -19,7 +19,7 @@ const BATCH: usize = 512;
 const AT_ONCE: usize = 32;
 
 /// So much may wait there.
-const WAITING: usize = 2 * BATCH;
+const WAITING: usize = 6 * BATCH;
 
 /// What was read, and told from what was read before.
 type Batch = Vec<(Option<Time>, Option<Seen>)>;
@@ -54,8 +54,13 @@ impl Batches {
     /// Hands out one after another, until there will be none.
     pub(super) fn each(self, mut judge: impl FnMut(Option<Time>, &mut Option<Seen>)) {
         for mut batch in self.seen {
-            for (time, seen) in &mut batch {
-                judge(*time, seen);
+            for few in batch.chunks_mut(AT_ONCE) {
+                for record in few.iter().filter_map(|(_, seen)| seen.as_ref()?.record()) {
+                    record.fetch();
+                }
+                for (time, seen) in few {
+                    judge(*time, seen);
+                }
             }
             // Nobody wants it back once all is read.
             let _ = self.judged.send(batch);

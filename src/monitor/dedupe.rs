@@ -228,7 +228,6 @@ impl Dedupe {
             Stamp::Undated | Stamp::Impossible => Time(i64::MIN),
         };
         let whose = self.labels.number(&record.labels);
-        self.known.insert(identity.id, Output::of(record));
         self.recent.insert(
             identity.id,
             Recent {
@@ -254,6 +253,8 @@ impl Dedupe {
             bare: identity.bare,
             whose,
         });
+        // It lies far away: nothing before should have to wait for it.
+        self.known.insert(identity.id, Output::of(record));
         self.age();
         self.remember(identity.id);
         Sighting::New

@@ -156,6 +156,14 @@ pub enum Seen {
 }
 
 impl Seen {
+    /// The response, if it is one.
+    pub fn record(&self) -> Option<&UsageRecord> {
+        match self {
+            Self::Record(record, _) => Some(record),
+            Self::Compacted(_) | Self::Error(_) | Self::Run(_) | Self::Old => None,
+        }
+    }
+
     /// Gives it to an evaluator.
     pub fn feed(&self, evaluator: &mut Evaluator) {
         match self {
