@@ -43,6 +43,14 @@ duckdb_query() {
 has_duckdb() { python3 -c 'import duckdb' 2>/dev/null; }
 duckdb_command() { echo "python3 -c \"import duckdb; print(duckdb.sql('''$(duckdb_query "$1" "$2")''').fetchall()[0][0])\""; }
 
+# It looks for transcripts in folders of projects, and follows no links.
+ccusage_command() { echo "env CLAUDE_CONFIG_DIR='$folder/claude' ccusage daily --offline --json"; }
+tokens_ccusage() {
+  mkdir -p "$folder/claude/projects/p"
+  ln -f "$1" "$folder/claude/projects/p/" 2>/dev/null || cp "$1" "$folder/claude/projects/p/"
+  eval "$(ccusage_command)" 2>/dev/null | jq .totals.outputTokens
+}
+
 median() { jq -r '.results[0].median' "$1"; }
 peak() { /usr/bin/time -f %M "$@" 2>&1 >/dev/null | tail -1; }
 
@@ -68,6 +76,14 @@ for kind in a b c; do
   else
     echo "$kind: DuckDB is not installed"
   fi
+  if [ "$kind" = c ] && ! command -v ccusage >/dev/null; then
+    echo "$kind: ccusage is not installed"
+  elif [ "$kind" = c ]; then
+    tokens=$(tokens_ccusage "$log" || true)
+    [ -n "$tokens" ] || { echo "$kind: ccusage is installed but does not run" >&2; exit 1; }
+    [ "$tokens" = "$sum" ] || { echo "$kind: our sum of output tokens is not that of ccusage" >&2; exit 1; }
+    names+=("ccusage $(ccusage --version | grep -o '[0-9.]*' | head -1)") commands+=("$(ccusage_command)")
+  fi
 
   echo "$kind: $(wc -c <"$log") bytes, $(wc -l <"$log") lines; $sum output tokens in all"
   base=
@@ -84,12 +100,4 @@ for kind in a b c; do
   other=$(hyperfine --runs 1 --export-json "$folder/result.json" --output null --style none "jq -n 'reduce inputs as \$line (0; . + 1)' $small" 2>/dev/null >&2; median "$folder/result.json")
   jq -nr --argjson a "$one" --argjson b "$other" '"  jq, the first 20,000 lines: \($b / $a * 10 | round / 10) × ours"'
   echo "  peak memory: $(($(peak "$ours" replay --quiet --config - "$log") / 1024)) MiB"
-  if [ "$kind" = c ] && command -v ccusage >/dev/null; then
-    mkdir -p "$folder/claude/projects/p"
-    ln -sf "$log" "$folder/claude/projects/p/c.jsonl"
-    CLAUDE_CONFIG_DIR="$folder/claude" hyperfine --runs 2 --export-json "$folder/result.json" --output null --style none "ccusage daily --offline --json" 2>/dev/null >&2
-    echo "  ccusage: $(median "$folder/result.json") s"
-  elif [ "$kind" = c ]; then
-    echo "  ccusage is not installed"
-  fi
 done
