@@ -21,12 +21,12 @@ echo "$(nproc) cores; $($ours --version); $(jq --version); $(rg --version 2>/dev
 
 # The output tokens of all responses, each counted once, as each program finds them.
 tokens_ours() { "$ours" replay --json --quiet --config - "$1" 2>/dev/null | tail -1 | jq .tokens.output; }
-tokens_jq() {
+jq_command() {
   case $2 in
-    a) jq -n 'reduce (inputs | .message.usage.output_tokens) as $n (0; . + $n)' "$1" ;;
-    b) jq -n 'reduce (inputs | .usage.output_tokens) as $n (0; . + $n)' "$1" ;;
-    c) jq -n 'reduce (inputs | select(.type == "assistant") | .message | {key: .id, value: .usage.output_tokens})
-              as $m ({}; .[$m.key] = $m.value) | add' "$1" ;;
+    a) echo "jq -n 'reduce (inputs | .message.usage.output_tokens) as \$n (0; . + \$n)' $1" ;;
+    b) echo "jq -n 'reduce (inputs | .usage.output_tokens) as \$n (0; . + \$n)' $1" ;;
+    c) echo "jq -n 'reduce (inputs | select(.type == \"assistant\") | .message | {key: .id, value: .usage.output_tokens})
+              as \$m ({}; .[\$m.key] = \$m.value) | add' $1" ;;
   esac
 }
 duckdb_query() {
@@ -64,7 +64,7 @@ for kind in a b c; do
   sum=$(tokens_ours "$log")
   small="$folder/$kind.head"
   head -n 20000 "$log" >"$small"
-  expected=$(tokens_jq "$small" "$kind")
+  expected=$(eval "$(jq_command "$small" "$kind")")
   [ "$(tokens_ours "$small")" = "$expected" ] || { echo "$kind: our sum of output tokens is not that of jq" >&2; exit 1; }
   names=("wc -l" "ours") commands=("wc -l $log" "$ours replay --quiet --config - $log")
   if command -v rg >/dev/null; then
@@ -97,7 +97,7 @@ for kind in a b c; do
   done
   # jq takes too long for the whole.
   one=$(hyperfine --runs 1 --export-json "$folder/result.json" --output null --style none "$ours replay --quiet --config - $small" 2>/dev/null >&2; median "$folder/result.json")
-  other=$(hyperfine --runs 1 --export-json "$folder/result.json" --output null --style none "jq -n 'reduce inputs as \$line (0; . + 1)' $small" 2>/dev/null >&2; median "$folder/result.json")
-  jq -nr --argjson a "$one" --argjson b "$other" '"  jq, the first 20,000 lines: \($b / $a * 10 | round / 10) × ours"'
+  other=$(hyperfine --runs 1 --export-json "$folder/result.json" --output null --style none "$(jq_command "$small" "$kind")" 2>/dev/null >&2; median "$folder/result.json")
+  jq -nr --argjson a "$one" --argjson b "$other" '"  jq, the same sum of the first 20,000 lines: \($b / $a * 10 | round / 10) × ours"'
   echo "  peak memory: $(($(peak "$ours" replay --quiet --config - "$log") / 1024)) MiB"
 done
