@@ -122,10 +122,7 @@ fn with_end<S: Simd>(
     }
     let mut padded = [b' '; SIZE];
     padded[..rest.len()].copy_from_slice(rest);
-    let block = Block {
-        end: text.len(),
-        ..Block::of(simd, &padded, begin, text, is_escaped)?
-    };
+    let block = Block::of(simd, &padded, begin, text, is_escaped)?;
     (block.ends != 0).then_some(block)
 }
 
@@ -196,7 +193,7 @@ mod tests {
             8 => Just("\\"),
             6 => prop::sample::select(vec!["n", "t", "u", "00e4", "\"", "/", "b", "\\n", "\\\"", "\\u00e4", "\\t", "\\r"]),
             6 => prop::sample::select(vec!["a", "ü", "0123456789", "abcdefghijklmnopqrstuvwxyz abcdefghijklmnopqrstuvwxyz"]),
-            1 => prop::sample::select(vec!["\n", "\u{1f}", "\u{7f}", "\\x", "\\u12g4"]),
+            1 => prop::sample::select(vec!["\n", "\u{1f}", "\u{7f}", "\\x", "\\u12g4", "\\u123g"]),
         ];
         prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
     }

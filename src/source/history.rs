@@ -887,7 +887,7 @@ mod tests {
             a in lines(),
             b in lines(),
             piece in 1_u64..80,
-            threads in 0_usize..4,
+            threads in 0_usize..5,
             packed in any::<bool>(),
         ) {
             let dir = tempfile::tempdir().unwrap();
