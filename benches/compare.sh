@@ -16,6 +16,12 @@ mkdir -p "$folder"
 for tool in hyperfine jq; do
   command -v "$tool" >/dev/null || { echo "compare.sh: $tool is needed" >&2; exit 2; }
 done
+for kind in a b c; do
+  size=$bytes
+  [ "$kind" = b ] && size=$((bytes / 2))
+  [ -f "$folder/$kind.jsonl" ] || cargo bench --quiet --bench corpus -- "$kind" "$size" "$folder/$kind.jsonl"
+done
+# Last, because a bench builds it with what tests need besides.
 cargo build --release --quiet
 echo "$(nproc) cores; $($ours --version); $(jq --version); $(rg --version 2>/dev/null | head -1 || echo 'no rg')"
 
@@ -56,9 +62,6 @@ peak() { /usr/bin/time -f %M "$@" 2>&1 >/dev/null | tail -1; }
 
 for kind in a b c; do
   log="$folder/$kind.jsonl"
-  size=$bytes
-  [ "$kind" = b ] && size=$((bytes / 2))
-  [ -f "$log" ] || cargo bench --quiet --bench corpus -- "$kind" "$size" "$log"
   cat "$log" >/dev/null
 
   sum=$(tokens_ours "$log")
