@@ -15,7 +15,7 @@ use crate::source::{Decode, Finished, HistoryFile, Input, Line, SourceInfo, merg
 /// So much is handed over at once by whoever reads to whoever judges.
 const BATCH: usize = 512;
 
-/// So much is told from copies at once.
+/// So much is told from copies at once, and brought near at once to be judged.
 const AT_ONCE: usize = 32;
 
 /// So much may wait there.
