@@ -118,6 +118,29 @@ impl Episodes {
         self.all().filter(move |told| *told.rule.name == *rule)
     }
 
+    /// Dollars exposed, in a log that ends so. Rules whose alerts were on at once may speak of the same dollars: of these only the
+    /// rule that exposed the most counts.
+    pub(super) fn exposed(&self, end: Time) -> PicoUsd {
+        let mut all: Vec<(Time, Time, &str, PicoUsd)> = self
+            .all()
+            .filter_map(|told| Some((told.since, told.until(end), &*told.rule.name, told.exposed?)))
+            .collect();
+        all.sort_unstable();
+        let mut over = Time(i64::MIN);
+        let mut at_once: Vec<BTreeMap<&str, PicoUsd>> = Vec::new();
+        for (since, until, rule, exposed) in all {
+            if since > over || at_once.is_empty() {
+                at_once.push(BTreeMap::new());
+            }
+            over = over.max(until);
+            if let Some(rules) = at_once.last_mut() {
+                *rules.entry(rule).or_default() += exposed;
+            }
+        }
+        let most = at_once.iter().map(|rules| rules.values().max());
+        most.flatten().copied().sum()
+    }
+
     /// Any as severe as this.
     pub(super) fn any_as_severe_as(&self, severity: Severity) -> bool {
         self.all().any(|told| told.rule.severity >= severity)
@@ -131,4 +154,51 @@ fn headline_of(notice: &Notice) -> String {
         line.push_str(&part);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(rule: &str, since: i64, last: i64, dollars: i128) -> Told {
+        let rule = Rule {
+            name: rule.into(),
+            ..Rule::blank()
+        };
+        Told {
+            rule: Arc::new(rule),
+            labels: Arc::default(),
+            key: Vec::new(),
+            since: Time(since),
+            first: Time(since),
+            last: Time(last),
+            exposed: Some(PicoUsd(dollars * PicoUsd::DOLLAR.0)),
+            open: false,
+            notices: 1,
+            pages: Vec::new(),
+            words: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn dollars_that_rules_expose_at_once_count_once() {
+        let exposed = |all: &[Told]| {
+            let told = (0..).zip(all.iter().cloned()).collect();
+            let episodes = Episodes { told, words: None };
+            episodes.exposed(Time(1_000)).0 / PicoUsd::DOLLAR.0
+        };
+        assert_eq!(exposed(&[]), 0);
+        // The same dollars, told by two rules.
+        let mut both = vec![told("a", 0, 50, 18), told("b", 10, 60, 17)];
+        assert_eq!(exposed(&both), 18);
+        // Of one rule, each has dollars of its own.
+        both.push(told("b", 20, 30, 2));
+        assert_eq!(exposed(&both), 19);
+        // What comes after all of them are over is something else.
+        both.push(told("a", 61, 70, 5));
+        assert_eq!(exposed(&both), 24);
+        // What is still on at the end goes on to there.
+        both[1].open = true;
+        assert_eq!(exposed(&both), 23);
+    }
 }

@@ -194,7 +194,7 @@ pub(super) fn sweep(
         let mut cells = combination.values.clone();
         let alerts = episodes.all().count() as u64;
         let notices = episodes.all().map(|told| told.notices).sum();
-        let exposed: PicoUsd = episodes.all().filter_map(|told| told.exposed).sum();
+        let exposed = episodes.exposed(end);
         cells.extend([
             count(alerts),
             per_day(alerts, span_ms),
@@ -261,13 +261,10 @@ fn fold(rows: &[Vec<String>], axis: usize, n_axes: usize) -> Vec<Vec<String>> {
 }
 
 /// What each combination costs in attention and in dollars, with the rules in force among them.
-pub(super) fn curve(tried: &[Tried<'_>], present: (&Episodes, Option<&Score>)) -> Curve {
+pub(super) fn curve(tried: &[Tried<'_>], present: (&Episodes, Option<&Score>), end: Time) -> Curve {
     let place = |episodes: &Episodes, score: Option<&Score>| match score {
         Some(score) => (score.false_alarms, score.exposed()),
-        None => (
-            episodes.all().count() as u64,
-            episodes.all().filter_map(|told| told.exposed).sum(),
-        ),
+        None => (episodes.all().count() as u64, episodes.exposed(end)),
     };
     // Many settings come to the same.
     let mut points: Vec<((u64, PicoUsd), Vec<String>)> = Vec::new();
@@ -439,7 +436,7 @@ pub(super) fn sweep_object(axes: &[Axis], tried: &Tried<'_>, end: Time) -> Sweep
         alerts: episodes.all().count() as u64,
         notices: episodes.all().map(|told| told.notices).sum(),
         seconds_on: on_ms(episodes, end) / 1000,
-        exposed_usd: usd(episodes.all().filter_map(|told| told.exposed).sum()),
+        exposed_usd: usd(episodes.exposed(end)),
         score: score.as_ref().map(score_object),
     }
 }

@@ -258,7 +258,8 @@ fn findings(
             ignore_closed(json.write(&figures::sweep_object(&lab.axes, one, last)))?;
         }
     }
-    let curve = (!tried.is_empty()).then(|| figures::curve(&tried, (episodes, score.as_ref())));
+    let present = (episodes, score.as_ref());
+    let curve = (!tried.is_empty()).then(|| figures::curve(&tried, present, last));
     if !tried.is_empty() {
         findings.push(Finding {
             title: "What was tried",
