@@ -55,16 +55,40 @@ fn textbook(before: i64, after: i64) -> Vec<String> {
     (-before * 100..after * 100).map(call).collect()
 }
 
-/// What the alerts of a replay come to: episodes, notices, dollars exposed.
+/// What the alerts of a replay come to: episodes, notices, dollars exposed. Of rules that were on at once the most exposed counts.
 fn sums_of_alerts(objects: &[Value]) -> (usize, usize, f64) {
-    let mut exposed = BTreeMap::new();
     let alerts = event(objects, "alert");
-    for alert in &alerts {
-        let usd = alert["exposed_usd"].as_f64().unwrap_or(0.0);
-        exposed.insert(alert["episode"].to_string(), usd);
+    let last: BTreeMap<String, &Value> = alerts
+        .iter()
+        .map(|alert| (alert["episode"].to_string(), *alert))
+        .collect();
+    let text = |alert: &Value, key: &str| alert[key].as_str().unwrap().to_owned();
+    let until = |alert: &Value| match alert["reason"].as_str() {
+        Some("resolved") => text(alert, "at"),
+        _ => "9999".to_owned(),
+    };
+    // Groups of episodes of which each was on together with another one.
+    let mut groups: Vec<Vec<&Value>> = Vec::new();
+    for alert in last.values().filter(|alert| alert["exposed_usd"].is_f64()) {
+        let meets = |other: &&Value| {
+            text(alert, "since") <= until(other) && text(other, "since") <= until(alert)
+        };
+        let (with, without): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|group| group.iter().any(meets));
+        groups = without;
+        groups.push(with.into_iter().flatten().chain([*alert]).collect());
     }
+    let most = |group: &Vec<&Value>| {
+        let mut rules: BTreeMap<String, f64> = BTreeMap::new();
+        for alert in group {
+            *rules.entry(text(alert, "rule")).or_default() +=
+                alert["exposed_usd"].as_f64().unwrap();
+        }
+        rules.into_values().fold(0.0, f64::max)
+    };
     let notices = alerts.iter().filter(|alert| alert["reason"] != "stopped");
-    (exposed.len(), notices.count(), exposed.values().sum())
+    (last.len(), notices.count(), groups.iter().map(most).sum())
 }
 
 /// Law 11.
