@@ -403,9 +403,14 @@ impl Curve {
                 "point"
             };
             let name = if self.points.len() <= Self::NAMED || point.is_present {
+                // There is no room behind what lies at the right.
+                let (class, name_x) = if at_x > i64::midpoint(LEFT, RIGHT) {
+                    ("'name before'", at_x - 90)
+                } else {
+                    ("name", at_x + 90)
+                };
                 format!(
-                    "<text class=name x={} y={}>{}</text>",
-                    at_x + 90,
+                    "<text class={class} x={name_x} y={}>{}</text>",
                     if point.is_present {
                         at_y + 150
                     } else {

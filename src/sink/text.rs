@@ -50,8 +50,7 @@ impl Clock {
 pub fn clean(text: &str) -> Cow<'_, str> {
     let odd = |c: char| {
         c.is_control()
-            || ('\u{200e}'..='\u{202e}').contains(&c)
-            || ('\u{2066}'..='\u{2069}').contains(&c)
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(odd) {
         return Cow::Borrowed(text);
@@ -550,6 +549,15 @@ mod tests {
             clean("a\u{1b}[31mb\nc\u{202e}d"),
             "a\u{fffd}[31mb\u{fffd}c\u{fffd}d"
         );
+        // What turns text around, or ends a line, is no letter; dashes, quotes and dots are.
+        for odd in [
+            "\u{61c}", "\u{200e}", "\u{200f}", "\u{2028}", "\u{202a}", "\u{2066}", "\u{2069}",
+        ] {
+            assert_eq!(clean(odd), "\u{fffd}");
+        }
+        for plain in ["1 – 3 — “a” ‘b’ • … ‰", "Größe", "日本語", "🙂"] {
+            assert_eq!(clean(plain), plain);
+        }
     }
 
     #[test]
