@@ -55,7 +55,7 @@ fn textbook(before: i64, after: i64) -> Vec<String> {
     (-before * 100..after * 100).map(call).collect()
 }
 
-/// What the alerts of a replay come to: episodes, notices, dollars exposed. Of rules that were on at once the most exposed counts.
+/// What the alerts of a replay come to: episodes, notices, dollars exposed, those that several rules exposed at once counted once.
 fn sums_of_alerts(objects: &[Value]) -> (usize, usize, f64) {
     let alerts = event(objects, "alert");
     let last: BTreeMap<String, &Value> = alerts
@@ -67,28 +67,43 @@ fn sums_of_alerts(objects: &[Value]) -> (usize, usize, f64) {
         Some("resolved") => text(alert, "at"),
         _ => "9999".to_owned(),
     };
-    // Groups of episodes of which each was on together with another one.
-    let mut groups: Vec<Vec<&Value>> = Vec::new();
-    for alert in last.values().filter(|alert| alert["exposed_usd"].is_f64()) {
-        let meets = |other: &&Value| {
-            text(alert, "since") <= until(other) && text(other, "since") <= until(alert)
-        };
-        let (with, without): (Vec<_>, Vec<_>) = groups
-            .into_iter()
-            .partition(|group| group.iter().any(meets));
-        groups = without;
-        groups.push(with.into_iter().flatten().chain([*alert]).collect());
-    }
-    let most = |group: &Vec<&Value>| {
-        let mut rules: BTreeMap<String, f64> = BTreeMap::new();
-        for alert in group {
-            *rules.entry(text(alert, "rule")).or_default() +=
-                alert["exposed_usd"].as_f64().unwrap();
-        }
-        rules.into_values().fold(0.0, f64::max)
+    let usd = |alert: &Value| alert["exposed_usd"].as_f64().unwrap_or(0.0);
+    let meet = |one: &Value, other: &Value| {
+        text(one, "since") <= until(other) && text(other, "since") <= until(one)
     };
+    let mut left: Vec<&Value> = last
+        .values()
+        .copied()
+        .filter(|one| usd(one) > 0.0)
+        .collect();
+    let mut exposed = 0.0;
+    while let Some(first) = left.first() {
+        // All that were on together with it, or with one that was.
+        let mut group = vec![*first];
+        while let Some(one) = left
+            .iter()
+            .find(|one| !group.contains(one) && group.iter().any(|known| meet(known, one)))
+        {
+            group.push(one);
+        }
+        let of = |rule: &str| {
+            group
+                .iter()
+                .filter(|one| one["rule"] == rule)
+                .map(|one| usd(one))
+                .sum::<f64>()
+        };
+        let rules = group.iter().map(|one| text(one, "rule"));
+        let most = rules.max_by(|a, b| of(a).total_cmp(&of(b))).unwrap();
+        exposed += of(&most);
+        let counted: Vec<&Value> = group
+            .into_iter()
+            .filter(|one| one["rule"] == *most)
+            .collect();
+        left.retain(|one| !counted.iter().any(|known| meet(known, one)));
+    }
     let notices = alerts.iter().filter(|alert| alert["reason"] != "stopped");
-    (last.len(), notices.count(), groups.iter().map(most).sum())
+    (last.len(), notices.count(), exposed)
 }
 
 /// Law 11.

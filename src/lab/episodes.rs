@@ -1,6 +1,6 @@
 //! What was told of each episode of a replay.
 //!
-//! Collects notices. Does not know what they are worth.
+//! Collects notices, and sums up the dollars that they speak of, each once. Does not know whether that was worth telling.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,33 +118,66 @@ impl Episodes {
         self.all().filter(move |told| *told.rule.name == *rule)
     }
 
-    /// Dollars exposed, in a log that ends so. Rules whose alerts were on at once may speak of the same dollars: of these only the
-    /// rule that exposed the most counts.
+    /// Dollars exposed, in a log that ends so. Rules whose alerts were on at once may speak of the same dollars: of these the rule
+    /// that exposed the most counts, and of the others what was on without it.
     pub(super) fn exposed(&self, end: Time) -> PicoUsd {
-        let mut all: Vec<(Time, Time, &str, PicoUsd)> = self
+        let mut all: Vec<Exposure<'_>> = self
             .all()
-            .filter_map(|told| Some((told.since, told.until(end), &*told.rule.name, told.exposed?)))
+            .filter_map(|told| {
+                let dollars = told.exposed.filter(|dollars| *dollars > PicoUsd::ZERO)?;
+                Some((told.since, told.until(end), &*told.rule.name, dollars))
+            })
             .collect();
         all.sort_unstable();
-        let mut over = Time(i64::MIN);
-        let mut at_once: Vec<BTreeMap<&str, PicoUsd>> = Vec::new();
-        for (since, until, rule, exposed) in all {
-            if since > over || at_once.is_empty() {
-                at_once.push(BTreeMap::new());
+        let mut sum = PicoUsd::ZERO;
+        while !all.is_empty() {
+            let mut others = Vec::new();
+            for group in on_at_once(&all) {
+                let mut rules: BTreeMap<&str, PicoUsd> = BTreeMap::new();
+                for (.., rule, dollars) in group {
+                    *rules.entry(rule).or_default() += *dollars;
+                }
+                let Some((most, dollars)) = rules.into_iter().max_by_key(|(_, dollars)| *dollars)
+                else {
+                    continue;
+                };
+                sum += dollars;
+                let counted: Vec<_> = group.iter().filter(|one| one.2 == most).copied().collect();
+                let spans: Vec<(Time, Time)> = on_at_once(&counted).map(span).collect();
+                let is_without = |(since, until, ..): &Exposure<'_>| {
+                    let next = spans.partition_point(|(_, over)| over < since);
+                    spans.get(next).is_none_or(|(begin, _)| begin > until)
+                };
+                others.extend(group.iter().filter(|one| is_without(one)).copied());
             }
-            over = over.max(until);
-            if let Some(rules) = at_once.last_mut() {
-                *rules.entry(rule).or_default() += exposed;
-            }
+            all = others;
         }
-        let most = at_once.iter().map(|rules| rules.values().max());
-        most.flatten().copied().sum()
+        sum
     }
 
     /// Any as severe as this.
     pub(super) fn any_as_severe_as(&self, severity: Severity) -> bool {
         self.all().any(|told| told.rule.severity >= severity)
     }
+}
+
+/// From when until when which rule was on, and what it exposed.
+type Exposure<'a> = (Time, Time, &'a str, PicoUsd);
+
+/// Those of which each was on together with another one, of exposures in the order in which they began.
+fn on_at_once<'e, 'a>(all: &'e [Exposure<'a>]) -> impl Iterator<Item = &'e [Exposure<'a>]> {
+    let mut over = Time(i64::MIN);
+    all.chunk_by(move |(_, until, ..), (since, ..)| {
+        over = over.max(*until);
+        *since <= over
+    })
+}
+
+/// From the first to the last moment of a group.
+fn span(group: &[Exposure<'_>]) -> (Time, Time) {
+    let begin = group.iter().map(|(since, ..)| *since).min();
+    let end = group.iter().map(|(_, until, ..)| *until).max();
+    (begin.unwrap_or_default(), end.unwrap_or_default())
 }
 
 fn headline_of(notice: &Notice) -> String {
@@ -200,5 +233,16 @@ mod tests {
         // What is still on at the end goes on to there.
         both[1].open = true;
         assert_eq!(exposed(&both), 23);
+        // One that is on all the time, and exposes little or nothing, does not hide others that have nothing to do with each other.
+        let apart = [
+            told("b", 10, 20, 10),
+            told("c", 30, 40, 7),
+            told("b", 50, 60, 10),
+        ];
+        assert_eq!(exposed(&apart), 27);
+        for little in 0..2 {
+            let with = [&apart[..], &[told("d", 0, 100, little)]].concat();
+            assert_eq!(exposed(&with), 27);
+        }
     }
 }
