@@ -18,6 +18,7 @@
 //! | [`parse`] | one line → usage | I/O |
 //! | [`price`] | names, prices, money | logs, windows |
 //! | [`monitor`] | the core | I/O, threads, environment, clocks, colour |
+//! | [`pattern`] | wildcards | what they stand for |
 //! | [`sink`] | notices out | sources, windows |
 
 pub mod cli;
@@ -35,5 +36,7 @@ pub mod parse;
 pub mod price;
 
 pub mod monitor;
+
+pub mod pattern;
 
 pub mod sink;

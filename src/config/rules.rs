@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use globset::Glob;
 use toml::{Table, Value};
 
 use super::units::{amount, duration, write_amount, write_duration};
@@ -13,6 +12,7 @@ use crate::monitor::{
     Amount, DEFAULT_RULES, Filter, LABELS, Label, Limit, METRICS, Metric, PERIODS, Rule, Severity,
 };
 use crate::parse::Pointer;
+use crate::pattern::Pattern;
 use crate::price::PicoUsd;
 
 /// Every key that a rule may have.
@@ -544,12 +544,12 @@ impl Fields<'_> {
                 let pattern = pattern
                     .as_str()
                     .ok_or_else(|| format!("{key}: write a pattern as text"))?;
-                let glob = Glob::new(pattern).map_err(|e| format!("{key}: {}", e.kind()))?;
+                let pattern = Pattern::of_names(pattern).map_err(|e| format!("{key}: {e}"))?;
                 let label = label(key)?;
                 if label == Label::Conversation {
                     return Err("a conversation has no name to match; use session".to_owned());
                 }
-                patterns.push((label, glob.compile_matcher()));
+                patterns.push((label, pattern));
             }
             Ok(patterns)
         })?;
@@ -662,12 +662,12 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
             .filter
             .patterns
             .iter()
-            .map(|(label, glob)| {
+            .map(|(label, pattern)| {
                 let name = match label {
                     Label::Place { pointer, .. } => quoted(pointer),
                     other => other.name().to_owned(),
                 };
-                format!("{name} = {}", quoted(glob.glob().glob()))
+                format!("{name} = {}", quoted(pattern.text()))
             })
             .collect();
         fields.push(("where", format!("{{ {} }}", patterns.join(", "))));
@@ -806,7 +806,7 @@ mod tests {
             ),
             (
                 "where = { model = \"[\" }",
-                "where: model: unclosed character class; missing ']'",
+                "where: model: unclosed character class at byte 0; missing ']' (to match a literal '[', escape it as '\\[' or '[[]')",
             ),
             (
                 "silent_for = \"5m\"",

@@ -22,15 +22,10 @@ pub(super) fn open_all(inputs: &[Input]) -> Result<(Vec<HistoryFile>, Vec<String
                     path.display()
                 )));
             }
-            Input::Glob {
-                pattern, matcher, ..
-            } => {
-                let any = found.iter().any(|file| {
-                    let plain = file.path.strip_prefix("./").unwrap_or(&file.path);
-                    matcher.is_match(&file.path) || matcher.is_match(plain)
-                });
+            Input::Glob { pattern, .. } => {
+                let any = found.iter().any(|file| pattern.matches_path(&file.path));
                 if !any {
-                    bail!(Missing(format!("no file matches \"{pattern}\"")));
+                    bail!(Missing(format!("no file matches \"{}\"", pattern.text())));
                 }
             }
             Input::File(_) | Input::Dir(_) => {}

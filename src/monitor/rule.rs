@@ -4,13 +4,12 @@
 
 use std::sync::Arc;
 
-use globset::GlobMatcher;
-
 use super::alert::Basis;
 use super::baseline::{Amount, MIN_MINUTES, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
+use crate::pattern::Pattern;
 use crate::price::PicoUsd;
 
 /// The default rules, as TOML.
@@ -153,10 +152,10 @@ impl Limit {
 }
 
 /// Which records a rule looks at.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
     /// Label and pattern; all must match.
-    pub patterns: Vec<(Label, GlobMatcher)>,
+    pub patterns: Vec<(Label, Pattern)>,
 }
 
 impl Filter {
@@ -164,11 +163,11 @@ impl Filter {
     pub fn matches(&self, labels: &Labels) -> bool {
         self.patterns
             .iter()
-            .all(|(label, glob)| match label.of(labels) {
+            .all(|(label, pattern)| match label.of(labels) {
                 // Any name at all: asked of each response, and no work for a pattern.
-                Some(value) if glob.glob().glob() == "?*" => !value.is_empty(),
-                Some(value) => glob.is_match(value),
-                None => glob.glob().glob() == "-",
+                Some(value) if pattern.text() == "?*" => !value.is_empty(),
+                Some(value) => pattern.matches(value),
+                None => pattern.text() == "-",
             })
     }
 }
@@ -176,22 +175,10 @@ impl Filter {
 impl Filter {
     /// Leaves nothing out, or at most what belongs to no session.
     pub(super) fn is_of_all_sessions(&self) -> bool {
-        let any_session = |(label, glob): &(Label, GlobMatcher)| {
-            *label == Label::Session && glob.glob().glob() == "?*"
+        let any_session = |(label, pattern): &(Label, Pattern)| {
+            *label == Label::Session && pattern.text() == "?*"
         };
         self.patterns.iter().all(any_session)
-    }
-}
-
-impl PartialEq for Filter {
-    fn eq(&self, other: &Self) -> bool {
-        let text = |f: &Self| -> Vec<(Label, String)> {
-            f.patterns
-                .iter()
-                .map(|(label, glob)| (*label, glob.glob().glob().to_owned()))
-                .collect()
-        };
-        text(self) == text(other)
     }
 }
 

@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
 
 use super::identity::{Appearance, FileKey, birth_ns};
+use crate::pattern::Pattern;
 
 /// Extensions of the files that are read from a directory.
 const EXTENSIONS: [&str; 3] = [".jsonl", ".ndjson", ".log"];
@@ -28,10 +28,8 @@ pub enum Input {
     Glob {
         /// The directory that is searched.
         base: PathBuf,
-        /// The pattern as written.
-        pattern: String,
-        /// Compiled.
-        matcher: GlobMatcher,
+        /// What its files are called.
+        pattern: Pattern,
     },
 }
 
@@ -109,10 +107,9 @@ fn input(arg: &Path) -> Result<Input, InputError> {
         return Ok(Input::File(arg.to_owned()));
     };
     let base = text[..wild].rfind('/').map_or("", |slash| &text[..=slash]);
-    let glob = GlobBuilder::new(&text).literal_separator(true).build();
-    let glob = glob.map_err(|e| InputError::Pattern {
+    let pattern = Pattern::of_paths(&text).map_err(|reason| InputError::Pattern {
         pattern: text.clone().into_owned(),
-        reason: e.kind().to_string(),
+        reason,
     })?;
     Ok(Input::Glob {
         base: if base.is_empty() {
@@ -120,8 +117,7 @@ fn input(arg: &Path) -> Result<Input, InputError> {
         } else {
             PathBuf::from(base)
         },
-        pattern: text.clone().into_owned(),
-        matcher: glob.compile_matcher(),
+        pattern,
     })
 }
 
@@ -178,10 +174,8 @@ pub fn discover(
             Input::Stdin | Input::Pipe(_) => {}
             Input::File(path) => search.named(path),
             Input::Dir(dir) => search.walk(dir, |path| is_log(path, names)),
-            Input::Glob { base, matcher, .. } => search.walk(base, |path| {
-                let plain = path.strip_prefix("./").unwrap_or(path);
-                (matcher.is_match(path) || matcher.is_match(plain))
-                    && (names == Names::Compressed || !is_compressed(path))
+            Input::Glob { base, pattern } => search.walk(base, |path| {
+                pattern.matches_path(path) && (names == Names::Compressed || !is_compressed(path))
             }),
         }
     }
@@ -356,13 +350,14 @@ mod tests {
 
     #[test]
     fn a_pattern_is_searched_from_its_last_plain_directory() {
-        let Input::Glob { base, matcher, .. } = input(Path::new("/var/log/*/app-*.log")).unwrap()
+        let Input::Glob { base, pattern } = input(Path::new("/var/log/*/app-*.log")).unwrap()
         else {
             panic!("not a pattern")
         };
         assert_eq!(base, Path::new("/var/log/"));
         assert!(
-            matcher.is_match("/var/log/a/app-1.log") && !matcher.is_match("/var/log/a/b/app-1.log")
+            pattern.matches_path(Path::new("/var/log/a/app-1.log"))
+                && !pattern.matches_path(Path::new("/var/log/a/b/app-1.log"))
         );
     }
 

@@ -484,15 +484,11 @@ impl<W: Wake> Follower<W> {
             let (path, there) = match input {
                 Input::File(path) => (path.clone(), path.exists()),
                 Input::Dir(path) => (path.clone(), path.is_dir()),
-                Input::Glob {
-                    pattern, matcher, ..
-                } => (
-                    PathBuf::from(pattern),
-                    self.files.values().any(|file| {
-                        let plain = file.path.strip_prefix("./").unwrap_or(&file.path);
-                        matcher.is_match(&file.path) || matcher.is_match(plain)
-                    }),
-                ),
+                Input::Glob { pattern, .. } => {
+                    let mut files = self.files.values();
+                    let any = files.any(|file| pattern.matches_path(&file.path));
+                    (PathBuf::from(pattern.text()), any)
+                }
                 Input::Stdin | Input::Pipe(_) => continue,
             };
             let name = path.display().to_string();
