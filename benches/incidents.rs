@@ -1003,7 +1003,7 @@ fn false_alarms(played: &Played, verbose: bool) -> (BTreeMap<String, usize>, usi
                 notice.reason.name(),
                 notice.exposed.map(|e| e.to_string()),
                 notice.limit as f64 / 1e12,
-                notice.value as f64 / 1e12
+                notice.value.unwrap_or_default() as f64 / 1e12
             );
         }
         if matches!(notice.reason, Reason::First | Reason::StillFiring) {

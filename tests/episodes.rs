@@ -9,6 +9,7 @@ mod common;
 
 use claude_tokmon::monitor::{Time, UNIT};
 use claude_tokmon::pipeline::Pipeline;
+use claude_tokmon::sink::headline;
 use common::{Call, TWO_O_CLOCK, feed, pipeline};
 
 const SECOND: i64 = 1000;
@@ -311,6 +312,40 @@ fn a_retry_storm_is_told_once_and_ends_when_answers_come_again() {
     tale.tick(40 * MINUTE);
     assert_eq!(tale.told.len(), 2, "{:?}", tale.told);
     assert!(tale.told[1].contains("errors resolved"), "{:?}", tale.told);
+}
+
+#[test]
+fn what_is_on_while_too_little_comes_to_tell_claims_no_value() {
+    for (late, repeated, ended) in [
+        (
+            0..0,
+            "no answer in the last 5m",
+            "closed after 23m 20s: 60 API errors",
+        ),
+        (
+            60..62,
+            "only 2 answers in the last 5m, too few to tell",
+            "closed after 23m 20s: 62 API errors",
+        ),
+    ] {
+        let mut pipeline = Tale::new(&[]).pipeline;
+        let storm = (0..60_u32).map(|n| (i64::from(n) * 10 * SECOND, n));
+        let late = late.map(|n| (16 * MINUTE + i64::from(n), n));
+        for (at, n) in storm.chain(late) {
+            pipeline.tick(Time(TWO_O_CLOCK + at));
+            feed(&mut pipeline, "app.log", &[error_line(at, n)]);
+        }
+        pipeline.tick(Time(TWO_O_CLOCK + 40 * MINUTE));
+        let said: Vec<String> = pipeline.take_notices().iter().map(headline).collect();
+        assert_eq!(
+            said,
+            [
+                "100 % of the answers of 5m were API errors, limit 50 %".to_owned(),
+                format!("still on after 16m 30s: {repeated}; limit 50 %"),
+                format!("no traffic any more, {ended}"),
+            ]
+        );
+    }
 }
 
 #[test]

@@ -332,7 +332,7 @@ proptest! {
         let (totals, stopped) = ends(&grown.concat());
         let (totals_of_last, stopped_of_last) = ends(&last);
         prop_assert_eq!(totals, totals_of_last);
-        let values = |s: &[(std::sync::Arc<str>, i128, Option<PicoUsd>)]| s.iter().map(|(r, v, _)| (r.clone(), *v)).collect::<Vec<_>>();
+        let values = |s: &[(std::sync::Arc<str>, Option<i128>, Option<PicoUsd>)]| s.iter().map(|(r, v, _)| (r.clone(), *v)).collect::<Vec<_>>();
         prop_assert_eq!(values(&stopped), values(&stopped_of_last));
     }
 

@@ -420,8 +420,10 @@ pub struct Notice {
     pub at: Time,
     /// The first affected record.
     pub since: Time,
-    /// The metric's value now.
-    pub value: Amount,
+    /// The metric's value now. None while its window holds too little to tell.
+    pub value: Option<Amount>,
+    /// How many requests its window has to tell it by.
+    pub evidence: i64,
     /// The value is a lower bound: some of it has no price.
     pub at_least: bool,
     /// The limit it is held against.
@@ -482,7 +484,8 @@ impl Notice {
             episode,
             at,
             since,
-            value: 0,
+            value: None,
+            evidence: 0,
             at_least: false,
             limit: 0,
             window_secs: None,

@@ -355,7 +355,7 @@ impl Budget {
         let key = self.key(&name);
         let episode = episode_id(&self.rule, &key, start);
         Notice {
-            value: spending.spent.0,
+            value: Some(spending.spent.0),
             at_least: spending.unpriced,
             limit: self.limit.0,
             requests: spending.responses,

@@ -41,23 +41,26 @@ impl Teller {
             .windows
             .get(episode.step)
             .and_then(|secs| key.window(*secs));
+        let evidence = window.map_or(0, |window| rule.metric.evidence(window.total()));
         let value = match rule.metric {
             Metric::MissRun => {
                 let run = state.cache.run(key.labels.conversation);
-                Value::count(run.map_or(0, Run::in_a_row)).amount()
+                Some(Value::count(run.map_or(0, Run::in_a_row)).amount())
             }
             Metric::Silence => {
                 let silent = key
                     .last_usage
                     .map_or(0, |last| state.now.millis_since(last));
-                i128::from(silent) * (UNIT / 1000)
+                Some(i128::from(silent) * (UNIT / 1000))
             }
             Metric::Unpriced | Metric::NoCache => {
-                window.map_or(UNIT, |window| i128::from(window.total().large) * UNIT)
+                let large = window.map_or(1, |window| window.total().large);
+                Some(i128::from(large) * UNIT)
             }
             _ => window
+                .filter(|_| rule.metric.is_sum() || evidence >= rule.min_requests)
                 .and_then(|w| rule.metric.read(w.total(), w.secs(), rule.per_secs))
-                .map_or(0, Value::amount),
+                .map(Value::amount),
         };
         let (exposed, exposed_is_all) = self.exposed(rule, episode);
         let has_dollars = rule.metric.has_dollars();
@@ -76,6 +79,7 @@ impl Teller {
             at: state.now,
             since: episode.since,
             value,
+            evidence,
             at_least: window.is_some_and(|window| window.total().unpriced > 0),
             limit: episode.limit,
             window_secs: window.map(Window::secs),

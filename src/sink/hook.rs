@@ -436,7 +436,10 @@ fn variables(told: Told<'_>) -> Vec<(&'static str, String)> {
         ),
         ("CLAUDE_TOKMON_KEY", key(notice)),
         ("CLAUDE_TOKMON_EPISODE", episode(notice)),
-        ("CLAUDE_TOKMON_VALUE", decimal(notice.value)),
+        (
+            "CLAUDE_TOKMON_VALUE",
+            notice.value.map(decimal).unwrap_or_default(),
+        ),
         ("CLAUDE_TOKMON_LIMIT", decimal(notice.limit)),
         ("CLAUDE_TOKMON_UNIT", unit(notice)),
         ("CLAUDE_TOKMON_AT", rfc3339(notice.at)),

@@ -183,7 +183,10 @@ fn total(notice: &Notice, exposed: PicoUsd) -> String {
 
 fn state(notice: &Notice, exposed: PicoUsd) -> String {
     let metric = notice.rule.metric;
-    let now = value(notice, notice.value);
+    let Some(held) = notice.value.or_else(|| notice.text.is_some().then_some(0)) else {
+        return too_few(notice, exposed);
+    };
+    let now = value(notice, held);
     let at_least = if notice.at_least && metric.unit() == Unit::Usd {
         "≥ "
     } else {
@@ -196,7 +199,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
     match metric {
         Metric::MissRun => {
             let n = if notice.reason == Reason::First {
-                notice.value / UNIT
+                held / UNIT
             } else {
                 i128::from(notice.requests)
             };
@@ -207,7 +210,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
                 "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
             )
         }
-        Metric::Silence if notice.value == 0 => {
+        Metric::Silence if held == 0 => {
             "no response yet, though one was expected by now: is the service up, and does it log here?".to_owned()
         }
         Metric::Silence => {
@@ -219,9 +222,9 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
             let usual = usual(notice).unwrap_or_default();
             format!("{at_least}{now} a response over {window}, {side} {limit}{usual}")
         }
-        Metric::CacheGain if notice.value < 0 => format!(
+        Metric::CacheGain if held < 0 => format!(
             "caching cost {} more than it saved in {window}",
-            PicoUsd(-notice.value)
+            PicoUsd(-held)
         ),
         Metric::CacheGain => format!("caching saved {now} in {window}, {side} {limit}"),
         Metric::Blind | Metric::Budget => notice
@@ -241,7 +244,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
         ),
         Metric::NoCache => format!(
             "{} large prompts in {window} and none used the prompt cache (model {})",
-            notice.value / UNIT,
+            held / UNIT,
             clean(&notice.labels.model)
         ),
         Metric::Cost
@@ -255,11 +258,35 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
     }
 }
 
+/// What is on while its window holds too little to tell whether it still is.
+fn too_few(notice: &Notice, exposed: PicoUsd) -> String {
+    let what = match notice.rule.metric {
+        Metric::Errors => "answer",
+        Metric::CacheMiss => "large prompt",
+        _ => "response",
+    };
+    let window = notice.window_secs.map(duration).unwrap_or_default();
+    let limit = value(notice, notice.limit);
+    let found = match u64::try_from(notice.evidence) {
+        Ok(0) | Err(_) => format!("no {what} in the last {window}"),
+        Ok(n) => format!(
+            "only {} in the last {window}, too few to tell",
+            counted(n, what)
+        ),
+    };
+    let paid = if notice.rule.metric.is_about_cache() {
+        format!(": {exposed} paid again")
+    } else {
+        String::new()
+    };
+    format!("{found}; limit {limit}{paid}")
+}
+
 /// `, 3.4 times the usual $0.04`.
 fn usual(notice: &Notice) -> Option<String> {
     let usual = notice.usual.filter(|_| notice.rule.limit.is_learned());
     let usual = usual.filter(|usual| usual.usual > 0)?;
-    let tenths = notice.value * 10 / usual.usual;
+    let tenths = notice.value? * 10 / usual.usual;
     Some(format!(
         ", {}.{} times the usual {}",
         tenths / 10,
