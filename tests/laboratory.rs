@@ -374,6 +374,24 @@ fn what_cannot_be_tried_is_refused_with_the_way_out() {
             &["--sweep", "cost-rate.above=0..100:0.001"],
             "take a larger step",
         ),
+        (
+            &[
+                "--sweep",
+                "cost-rate.above=1",
+                "--sweep",
+                "cost-rate.above=2",
+            ],
+            "such as cost-rate.above=1,2,4",
+        ),
+        (
+            &[
+                "--set",
+                "errors.enabled=false",
+                "--sweep",
+                "errors.above=0.1,0.2",
+            ],
+            "add --set errors.enabled=true",
+        ),
         (&["--suggest", "-"], "name the file"),
         (&["--page-cost", "5"], "add --suggest"),
         (&["--response", "5m"], "add --without 9h"),

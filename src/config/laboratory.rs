@@ -80,6 +80,14 @@ impl Laboratory {
             .iter()
             .map(|text| axis(text).with_context(|| format!("--sweep {text}")))
             .collect::<Result<_>>()?;
+        for (n, axis) in axes.iter().enumerate() {
+            let field = &axis.field;
+            if axes[..n].iter().any(|other| other.field == *field) {
+                bail!(
+                    "--sweep {field}: it is given twice; write all its values in one, such as {field}=1,2,4"
+                );
+            }
+        }
         let train_until = lab.train_until.as_deref().map(|text| {
             let zone = options.output.stderr.clock.zone;
             moment(text, now, zone).map_err(|e| anyhow!("--train-until: {e}"))
@@ -167,7 +175,8 @@ impl Laboratory {
                 })
                 .collect();
         }
-        rows.into_iter()
+        let combinations: Vec<Combination> = rows
+            .into_iter()
             .map(|values| {
                 let changes: Vec<String> = self
                     .axes
@@ -180,7 +189,18 @@ impl Laboratory {
                     .map_err(|e| anyhow!("--sweep {}: {}", changes.join(", "), e.root_cause()))?;
                 Ok(Combination { values, rules })
             })
-            .collect()
+            .collect::<Result<_>>()?;
+        for axis in &self.axes {
+            let name = axis.field.split_once('.').map_or("", |(rule, _)| rule);
+            let mut rules = combinations.iter().flat_map(|c| &c.rules);
+            if !rules.any(|rule| rule.enabled && *rule.name == *name) {
+                bail!(
+                    "--sweep {}: the rule {name} is off, so all values lead to the same; add --set {name}.enabled=true",
+                    axis.field
+                );
+            }
+        }
+        Ok(combinations)
     }
 }
 

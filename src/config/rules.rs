@@ -56,6 +56,8 @@ struct Draft {
     places: BTreeMap<String, String>,
     /// Where the rule was begun there.
     place: Option<String>,
+    /// It is off for want of a limit that people want, and on once it has one.
+    lacks_limit: bool,
 }
 
 /// A rule of a configuration.
@@ -114,6 +116,7 @@ pub fn rules(args: &RuleArgs, config: Option<&Path>) -> Result<Vec<Rule>> {
             "silent_for",
             &Value::String(time.clone()),
         )?;
+        // Whatever a configuration says.
         set(&mut drafts, "silence", "enabled", &Value::Boolean(true))?;
     }
     for budget in &args.budget {
@@ -179,6 +182,7 @@ fn built_in() -> Result<Vec<Draft>> {
     };
     let table = |rule| match rule {
         Value::Table(table) => Ok(Draft {
+            lacks_limit: table.get("enabled") == Some(&Value::Boolean(false)),
             table,
             ..Draft::default()
         }),
@@ -223,6 +227,9 @@ fn lay_over(drafts: &mut Vec<Draft>, rule: WrittenRule) -> Result<()> {
             draft.table.remove(limit);
         }
     }
+    for (key, ..) in &rule.keys {
+        draft.note(key);
+    }
     for (key, place, value) in rule.keys {
         draft.places.insert(key.clone(), place);
         draft.table.insert(key, value);
@@ -262,8 +269,18 @@ impl Draft {
         self.table.get(key).and_then(Value::as_str) == Some(text)
     }
 
+    /// Somebody sets a key: whether the rule is on, or a limit that it was off for want of.
+    fn note(&mut self, key: &str) {
+        if key == "enabled" {
+            self.lacks_limit = false;
+        } else if self.lacks_limit && LIMIT_KEYS.contains(&key) {
+            self.table.remove("enabled");
+        }
+    }
+
     /// Sets a key by a flag. A rule has one limit: a new one takes the place of the old.
     fn set(&mut self, key: &str, value: &Value) {
+        self.note(key);
         if LIMIT_KEYS.contains(&key) {
             for other in LIMIT_KEYS {
                 self.table.remove(other);
@@ -742,6 +759,23 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(configured(&write_rules(&rules)), Ok(rules));
+    }
+
+    #[test]
+    fn a_rule_that_is_off_for_want_of_a_limit_is_on_once_it_has_one() {
+        let is_on = |rules: Result<Vec<Rule>, String>| {
+            let mut rules = rules.unwrap().into_iter();
+            rules.any(|rule| &*rule.name == "silence" && rule.enabled)
+        };
+        let set = |set: &[&str]| is_on(with(set).map_err(|e| e.to_string()));
+        assert!(!set(&[]) && !set(&["silence.severity=critical"]));
+        assert!(set(&["silence.silent_for=1h"]));
+        assert!(!set(&["silence.silent_for=1h", "silence.enabled=false"]));
+        assert!(!set(&["silence.enabled=false", "silence.silent_for=1h"]));
+        let rule = "[[rule]]\nname = \"silence\"\nsilent_for = \"1h\"\n";
+        assert!(is_on(configured(rule)));
+        assert!(!is_on(configured(&format!("{rule}enabled = false\n"))));
+        assert!(!is_on(configured("[[rule]]\nname = \"silence\"\n")));
     }
 
     #[test]
