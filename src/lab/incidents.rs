@@ -51,6 +51,8 @@ pub(super) fn read(path: &Path, rules: &[Rule], now: Time, zone: Zone) -> Result
         .map_err(|e| anyhow!("--labels: cannot read {name}: {}", reason(&e)))?;
     let mut incidents = Vec::new();
     for (n, line) in text
+        // Some editors put one before the text.
+        .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())

@@ -11,7 +11,7 @@ use crate::monitor::{
     Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, Time, UNIT, Unit,
 };
 use crate::parse::Zone;
-use crate::price::{PicoUsd, thousands};
+use crate::price::{PicoUsd, div_half_even, thousands};
 
 /// Says times as a clock on the wall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,12 +126,27 @@ pub fn amount(rule: &Rule, amount: Amount) -> String {
     };
     let whole = u64::try_from(amount / UNIT).unwrap_or(0);
     match metric.unit() {
-        Unit::Usd => format!("{}{per}", PicoUsd(amount)),
+        Unit::Usd if metric.is_mean() || rule.per_secs.is_some() => {
+            format!("{}{per}", pace(PicoUsd(amount)))
+        }
+        Unit::Usd => PicoUsd(amount).to_string(),
         Unit::Tokens => format!("{} tokens{per}", quantity(whole)),
         Unit::Requests => format!("{} requests{per}", count(whole)),
         Unit::Share => percent(amount),
         Unit::Seconds => duration(i64::try_from(amount / UNIT).unwrap_or(0)),
     }
+}
+
+/// Dollars of a minute or a response, which may be few: below ten cents with tenths of a cent, so that what is above a limit can be
+/// told from it.
+fn pace(amount: PicoUsd) -> String {
+    const CENT: i128 = PicoUsd::DOLLAR.0 / 100;
+    let tenths = div_half_even(amount.0, CENT / 10);
+    if tenths % 10 == 0 || !(10..100).contains(&tenths.abs()) {
+        return amount.to_string();
+    }
+    let sign = if tenths < 0 { "-" } else { "" };
+    format!("{sign}$0.{:03}", tenths.abs())
 }
 
 /// What a notice says in one line, without time, severity and rule.
@@ -568,6 +583,25 @@ mod tests {
             [UNIT / 200, UNIT * 62 / 100, UNIT].map(percent),
             ["0.5 %", "62 %", "100 %"]
         );
+    }
+
+    #[test]
+    fn a_few_cents_of_a_minute_or_a_response_show_tenths_of_a_cent() {
+        for (pico, text) in [
+            (34_149_000_000, "$0.034"),
+            (30_000_000_000, "$0.03"),
+            (30_040_000_000, "$0.03"),
+            (-34_149_000_000, "-$0.034"),
+            (99_400_000_000, "$0.099"),
+            (99_600_000_000, "$0.10"),
+            (126_500_000_000, "$0.13"),
+            (2_504_000_000_000, "$2.50"),
+            (9_960_000_000, "$0.01"),
+            (3_100_000_000, "$0.0031"),
+            (0, "$0.00"),
+        ] {
+            assert_eq!(pace(PicoUsd(pico)), text, "{pico}");
+        }
     }
 
     #[test]
