@@ -395,35 +395,17 @@ impl Curve {
                 tick += step;
             }
         }
-        for point in &self.points {
-            let (at_x, at_y) = (x(point.x), y(point.y));
+        let at: Vec<(i64, i64)> = self.points.iter().map(|p| (x(p.x), y(p.y))).collect();
+        for ((point, (at_x, at_y)), name) in self.points.iter().zip(&at).zip(self.names(&at)) {
             let class = if point.is_present {
                 "point present"
             } else {
                 "point"
             };
-            let name = if self.points.len() <= Self::NAMED || point.is_present {
-                // There is no room behind what lies at the right.
-                let (class, name_x) = if at_x > i64::midpoint(LEFT, RIGHT) {
-                    ("'name before'", at_x - 90)
-                } else {
-                    ("name", at_x + 90)
-                };
-                format!(
-                    "<text class={class} x={name_x} y={}>{}</text>",
-                    if point.is_present {
-                        at_y + 150
-                    } else {
-                        at_y - 50
-                    },
-                    escape(&point.name)
-                )
-            } else {
-                String::new()
-            };
+            let name = name.map(|name| name.draw(&point.name)).unwrap_or_default();
             let _ = write!(
                 svg,
-                "<g class='{class}'><title>{}: {}, {}</title><circle cx={at_x} cy={at_y} r=60 />{name}</g>",
+                "<g class='{class}'><title>{}: {}, {}</title><circle cx={at_x} cy={at_y} r={RADIUS} />{name}</g>",
                 escape(&point.name),
                 escape(&(self.write_x)(point.x)),
                 escape(&(self.write_y)(point.y)),
@@ -431,6 +413,96 @@ impl Curve {
         }
         svg.push_str("</svg></figure>");
         svg
+    }
+
+    /// Where each point's name stands, so that none covers another or a point. What finds no room has none; it is told where one
+    /// points at it.
+    fn names(&self, at: &[(i64, i64)]) -> Vec<Option<Name>> {
+        let mut taken: Vec<Name> = at.iter().map(|at| Name::dot(*at)).collect();
+        let mut names: Vec<Option<Name>> = at.iter().map(|_| None).collect();
+        let is_named = |point: &Point| point.is_present || self.points.len() <= Self::NAMED;
+        let (present, others): (Vec<usize>, Vec<usize>) =
+            (0..at.len()).partition(|n| self.points[*n].is_present);
+        for n in present.into_iter().chain(others) {
+            let point = &self.points[n];
+            let mut places = Name::places(at[n], &point.name).filter(|_| is_named(point));
+            let free = places.find(|name| !taken.iter().any(|other| other.covers(name)));
+            taken.extend(free);
+            names[n] = free;
+        }
+        names
+    }
+}
+
+/// Half of what a point is wide.
+const RADIUS: i64 = 60;
+
+/// The room that a name takes, and on which side of its point it stands.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    left: i64,
+    right: i64,
+    /// What its letters stand on.
+    base: i64,
+    is_before: bool,
+}
+
+impl Name {
+    const HEIGHT: i64 = 120;
+
+    /// No letter is much wider.
+    const LETTER: i64 = 75;
+
+    fn dot((x, y): (i64, i64)) -> Self {
+        Self {
+            left: x - RADIUS,
+            right: x + RADIUS,
+            base: y + RADIUS,
+            is_before: false,
+        }
+    }
+
+    /// Where the name of a point may stand, the best place first.
+    fn places((x, y): (i64, i64), name: &str) -> impl Iterator<Item = Self> {
+        let letters = i64::try_from(name.chars().count()).unwrap_or(i64::MAX / Self::LETTER);
+        let width = letters.saturating_mul(Self::LETTER);
+        // There is no room behind what lies at the right.
+        let is_right = x > i64::midpoint(LEFT, RIGHT);
+        let bases = [-50, 150, 40].map(|lower| y + lower);
+        let sides = [is_right, !is_right].into_iter();
+        let places = sides.flat_map(move |is_before| bases.map(|base| (is_before, base)));
+        let places = places.map(move |(is_before, base)| {
+            let (left, right) = if is_before {
+                ((x - 90).saturating_sub(width), x - 90)
+            } else {
+                (x + 90, (x + 90).saturating_add(width))
+            };
+            Self {
+                left,
+                right,
+                base,
+                is_before,
+            }
+        });
+        places.filter(|name| name.left >= 0 && name.right <= WIDTH)
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        let is_beside = self.right <= other.left || other.right <= self.left;
+        !is_beside && (self.base - other.base).abs() < Self::HEIGHT
+    }
+
+    fn draw(&self, name: &str) -> String {
+        let (class, x) = if self.is_before {
+            ("'name before'", self.right)
+        } else {
+            ("name", self.left)
+        };
+        format!(
+            "<text class={class} x={x} y={}>{}</text>",
+            self.base,
+            escape(name)
+        )
     }
 }
 
@@ -461,6 +533,52 @@ mod tests {
             steps(values.into_iter(), 9050),
             "M850 5H852M854 7H855V9H9900"
         );
+    }
+
+    #[test]
+    fn names_of_points_that_lie_together_cover_nothing() {
+        let write: fn(i128) -> String = |n| n.to_string();
+        let curve = |points: &[(i128, i128)]| Curve {
+            title: "",
+            points: points
+                .iter()
+                .enumerate()
+                .map(|(n, (x, y))| Point {
+                    name: format!("{n} and more"),
+                    x: *x,
+                    y: *y,
+                    is_present: n == 0,
+                })
+                .collect(),
+            write_x: write,
+            write_y: write,
+        };
+        for points in [
+            &[(0, 3_147), (0, 3_149), (2, 770), (7, 340), (190, 1_480)][..],
+            &[(5, 5); 16],
+        ] {
+            let at: Vec<(i64, i64)> = points
+                .iter()
+                .map(|(x, y)| {
+                    (
+                        i64::try_from(*x * 40).unwrap() + LEFT,
+                        i64::try_from(*y).unwrap(),
+                    )
+                })
+                .collect();
+            let names: Vec<Name> = curve(points).names(&at).into_iter().flatten().collect();
+            assert!(names.len() >= points.len().min(4), "{names:?}");
+            for (n, name) in names.iter().enumerate() {
+                assert!(
+                    !names[..n].iter().any(|other| other.covers(name)),
+                    "{names:?}"
+                );
+                assert!(
+                    !at.iter().any(|at| Name::dot(*at).covers(name)),
+                    "{names:?}"
+                );
+            }
+        }
     }
 
     #[test]
