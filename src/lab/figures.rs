@@ -62,17 +62,19 @@ pub(super) fn incidents(incidents: &[Incident], score: &Score) -> Vec<Vec<String
             (None, Some(_), _) => ("missed".to_owned(), seconds(judged.censored_ms)),
             _ => ("-".to_owned(), "-".to_owned()),
         };
-        let note = match judged.first {
-            None => "no affected record in the log".to_owned(),
-            Some(_) => clean(incident.note.as_deref().unwrap_or("")).into_owned(),
+        let why = match judged.first {
+            None => Some("outside of the log"),
+            Some(_) => judged.is_free.then_some("no affected record in the log"),
         };
+        let note = incident.note.as_deref().map(clean);
+        let note: Vec<&str> = why.into_iter().chain(note.as_deref()).collect();
         rows.push(vec![
             clean(&incident.id).into_owned(),
             by,
             after,
             judged.exposed.to_string(),
             (judged.whole - judged.exposed).to_string(),
-            note,
+            note.join("; "),
         ]);
     }
     rows
@@ -80,7 +82,7 @@ pub(super) fn incidents(incidents: &[Incident], score: &Score) -> Vec<Vec<String
 
 /// The sentences under the table of incidents.
 pub(super) fn verdict(score: &Score, span_ms: i64) -> Vec<String> {
-    let n = score.judged.len() as u64;
+    let n = score.in_log();
     let alarms = score.true_alarms + score.false_alarms;
     let rate = rate(score.false_alarms, span_ms);
     let per_day = rate.map_or_else(String::new, |rate| format!(", {rate} a day"));
@@ -94,6 +96,12 @@ pub(super) fn verdict(score: &Score, span_ms: i64) -> Vec<String> {
         count(alarms),
         percent(score.true_alarms, alarms),
     )];
+    let outside = score.judged.len() as u64 - n;
+    if outside > 0 {
+        let incidents = counted(outside, "incident");
+        let verb = if outside == 1 { "lies" } else { "lie" };
+        lines.push(format!("{incidents} {verb} outside of the log"));
+    }
     if let (Some((mean, median)), Some((all, _))) = (score.time_to_detect(), score.censored()) {
         lines.push(format!(
             "time to detect: mean {}, median {}; with misses at their full length, mean {}",
@@ -206,7 +214,7 @@ pub(super) fn sweep(
             let alarms = score.true_alarms + score.false_alarms;
             let median = score.time_to_detect();
             cells.extend([
-                percent(score.found(), score.judged.len() as u64),
+                percent(score.found(), score.in_log()),
                 percent(score.true_alarms, alarms),
                 median.map_or_else(|| "-".to_owned(), |(_, median)| seconds(median)),
                 per_day(score.false_alarms, span_ms),
@@ -321,6 +329,7 @@ pub(super) struct SweepObject<'a> {
 #[derive(Serialize)]
 struct ScoreObject<'a> {
     incidents: usize,
+    outside: u64,
     found: u64,
     true_alarms: u64,
     false_alarms: u64,
@@ -382,6 +391,7 @@ fn secs(ms: i64) -> f64 {
 fn score_object(score: &Score) -> ScoreObject<'static> {
     ScoreObject {
         incidents: score.judged.len(),
+        outside: score.judged.len() as u64 - score.in_log(),
         found: score.found(),
         true_alarms: score.true_alarms,
         false_alarms: score.false_alarms,
@@ -405,7 +415,7 @@ pub(super) fn incidents_object<'a>(
         .map(|(incident, judged)| IncidentObject {
             id: &incident.id,
             found_by: judged.by.as_deref(),
-            first_affected: judged.first.map(rfc3339),
+            first_affected: judged.first.filter(|_| !judged.is_free).map(rfc3339),
             seconds_to_detect: judged.told.map(|_| secs(judged.censored_ms)),
             exposed_usd: usd(judged.exposed),
             saved_usd: usd(judged.whole - judged.exposed),

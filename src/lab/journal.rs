@@ -88,6 +88,12 @@ impl Journal {
         (begin..end).zip(&self.0[begin..end])
     }
 
+    /// Its first and last moment.
+    pub(super) fn span(&self) -> Option<(Time, Time)> {
+        let first = self.0.first().map(|entry| entry.at);
+        first.zip(self.end())
+    }
+
     /// The last moment in it.
     pub(super) fn end(&self) -> Option<Time> {
         self.0.last().map(|entry| entry.at)

@@ -14,13 +14,15 @@ use crate::price::PicoUsd;
 /// What became of one incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Judged {
-    /// The first affected record; `None` if the log holds none.
+    /// The first affected record, or where it began if none cost anything; `None` if it lies outside of the log.
     pub(super) first: Option<Time>,
+    /// No record in it cost anything: nothing came, or errors alone, or its key is that of nobody.
+    pub(super) is_free: bool,
     /// The notice that found it.
     pub(super) told: Option<Time>,
     /// The rule of that notice.
     pub(super) by: Option<Arc<str>>,
-    /// From its first affected record to the notice, or if it was missed to its end, in milliseconds.
+    /// From then to the notice, or if it was missed to its end, in milliseconds.
     pub(super) censored_ms: i64,
     /// Dollars until something was done about it.
     pub(super) exposed: PicoUsd,
@@ -40,6 +42,11 @@ pub(super) struct Score {
 }
 
 impl Score {
+    /// Incidents that lie in the log.
+    pub(super) fn in_log(&self) -> u64 {
+        self.judged.iter().filter(|j| j.first.is_some()).count() as u64
+    }
+
     /// Incidents that were found.
     pub(super) fn found(&self) -> u64 {
         self.judged.iter().filter(|j| j.told.is_some()).count() as u64
@@ -122,9 +129,14 @@ fn judge_one(
         .map(|(_, entry)| (entry.at, dollars(entry, incident.is_about_cache)))
         .filter(|(_, dollars)| *dollars > PicoUsd::ZERO)
         .collect();
-    let Some(first) = affected.first().map(|(at, _)| *at) else {
+    let is_in_log = journal
+        .span()
+        .is_some_and(|(begin, end)| incident.start <= end && incident.end >= begin);
+    let began = is_in_log.then_some(incident.start);
+    let Some(first) = affected.first().map(|(at, _)| *at).or(began) else {
         return Judged {
             first: None,
+            is_free: true,
             told: None,
             by: None,
             censored_ms: 0,
@@ -153,6 +165,7 @@ fn judge_one(
     let told = finder.map(|told| told.first);
     Judged {
         first: Some(first),
+        is_free: affected.is_empty(),
         told,
         by: finder.map(|told| Arc::clone(&told.rule.name)),
         censored_ms: told.unwrap_or(incident.end).millis_since(first),
@@ -327,6 +340,24 @@ mod tests {
         assert_eq!(score.time_to_detect(), Some((20_000, 20_000)));
         assert_eq!(score.censored(), Some((55_000, 55_000)));
         assert_eq!(score.exposed(), PicoUsd(3 * PicoUsd::DOLLAR.0));
+    }
+
+    #[test]
+    fn what_costs_nothing_may_be_found_and_what_lies_outside_is_no_miss() {
+        let journal = journal(&[(100, 100), (5_000, 100)]);
+        let incidents = [
+            incident(1_000, 3_000),
+            incident(3_500, 4_000),
+            incident(0, 99),
+            incident(5_001, 9_000),
+        ];
+        let score = judge(&incidents, &told_at(&[(100, 1_600)]), &journal, 0);
+        assert_eq!((score.found(), score.in_log()), (1, 2));
+        assert_eq!(score.time_to_detect(), Some((600_000, 600_000)));
+        assert_eq!(score.censored(), Some((550_000, 550_000)));
+        assert_eq!(score.whole(), PicoUsd::ZERO);
+        let first: Vec<bool> = score.judged.iter().map(|j| j.first.is_some()).collect();
+        assert_eq!(first, [true, true, false, false]);
     }
 
     #[test]

@@ -198,9 +198,10 @@ fn total(notice: &Notice, exposed: PicoUsd) -> String {
 
 fn state(notice: &Notice, exposed: PicoUsd) -> String {
     let metric = notice.rule.metric;
-    let Some(held) = notice.value.or_else(|| notice.text.is_some().then_some(0)) else {
+    if notice.value.is_none() && notice.text.is_none() {
         return too_few(notice, exposed);
-    };
+    }
+    let held = notice.value.unwrap_or_default();
     let now = value(notice, held);
     let at_least = if notice.at_least && metric.unit() == Unit::Usd {
         "≥ "
