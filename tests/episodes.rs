@@ -315,6 +315,22 @@ fn a_retry_storm_is_told_once_and_ends_when_answers_come_again() {
 }
 
 #[test]
+fn what_looks_like_its_limit_is_said_to_be_above_it() {
+    let mut pipeline = Tale::new(&["cost-rate.above=0.05"]).pipeline;
+    for (second, input) in [(0, 9_999), (1, 11)] {
+        let call = Call {
+            at: TWO_O_CLOCK + second * SECOND,
+            id: format!("msg_{second}"),
+            input,
+            ..Call::default()
+        };
+        feed(&mut pipeline, "app.log", &[call.line()]);
+    }
+    let said: Vec<String> = pipeline.take_notices().iter().map(headline).collect();
+    assert_eq!(said, ["$0.05/min over 1m, just above its limit"]);
+}
+
+#[test]
 fn what_is_on_while_too_little_comes_to_tell_claims_no_value() {
     for (late, repeated, ended) in [
         (

@@ -3,6 +3,7 @@
 //! Shared by the terminal, the JSON and the hook, so that all say the same. Numbers are exact or say what they are.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use jiff::civil::Date;
@@ -212,6 +213,11 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
     let window = notice.window_secs.map(duration).unwrap_or_default();
     let below = matches!(notice.rule.limit, Limit::Below(_));
     let side = if below { "below" } else { "limit" };
+    let against = match held.cmp(&notice.limit) {
+        Ordering::Greater if now == limit => "just above its limit".to_owned(),
+        Ordering::Less if now == limit => "just below its limit".to_owned(),
+        _ => format!("{side} {limit}"),
+    };
     match metric {
         Metric::MissRun => {
             let n = if notice.reason == Reason::First {
@@ -223,7 +229,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
         }
         Metric::CacheMiss => {
             format!(
-                "{now} of the large prompts of {window} missed the cache, {side} {limit}: {exposed} paid again"
+                "{now} of the large prompts of {window} missed the cache, {against}: {exposed} paid again"
             )
         }
         Metric::Silence if held == 0 => {
@@ -236,23 +242,23 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
         }
         Metric::CostPerRequest | Metric::PromptPerRequest | Metric::OutputPerRequest => {
             let usual = usual(notice).unwrap_or_default();
-            format!("{at_least}{now} a response over {window}, {side} {limit}{usual}")
+            format!("{at_least}{now} a response over {window}, {against}{usual}")
         }
         Metric::CacheGain if held < 0 => format!(
             "caching cost {} more than it saved in {window}",
             PicoUsd(-held)
         ),
-        Metric::CacheGain => format!("caching saved {now} in {window}, {side} {limit}"),
+        Metric::CacheGain => format!("caching saved {now} in {window}, {against}"),
         Metric::Blind | Metric::Budget => notice
             .text
             .as_deref()
             .map(|text| clean(text).into_owned())
             .unwrap_or_default(),
         Metric::Errors => {
-            format!("{now} of the answers of {window} were API errors, {side} {limit}")
+            format!("{now} of the answers of {window} were API errors, {against}")
         }
         Metric::CacheWaste => {
-            format!("{now} paid again in {window} for what the cache had, {side} {limit}")
+            format!("{now} paid again in {window} for what the cache had, {against}")
         }
         Metric::Unpriced => format!(
             "no price for model \"{}\": its cost is missing from every sum; add it with --prices FILE",
@@ -269,7 +275,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
         | Metric::OutputTokens
         | Metric::Requests => {
             let usual = usual(notice).unwrap_or_default();
-            format!("{at_least}{now} over {window}, {side} {limit}{usual}")
+            format!("{at_least}{now} over {window}, {against}{usual}")
         }
     }
 }
