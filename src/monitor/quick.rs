@@ -211,14 +211,16 @@ impl Quick {
                 .iter()
                 .map(|(window, _)| &key.windows[*window])
         };
-        if !scale.is_under(key, limit) {
-            // One that has too few responses to decide is above it already, and decides as soon as another has fewer.
-            return (windows().filter_map(Window::next_expiry).min(), 0);
-        }
         // What comes until then is in all that is left by then, and all that is in a window that is empty now.
         let horizon = now + scale.ahead_secs;
         let above =
             |sums: &Sums| scale.part.read(sums) * scale.unit - limit * i128::from(sums.requests);
+        if !scale.is_under(key, limit) {
+            // One that has too few responses to decide is above it already, and decides as soon as another has fewer, or it has more.
+            let expiries = windows().filter_map(Window::next_expiry);
+            let room = windows().map(|window| -above(window.total())).min();
+            return (expiries.chain([horizon]).min(), room.unwrap_or(0));
+        }
         let any_empty = windows().any(Window::is_empty);
         let (mut next, mut room) = (None, if any_empty { 0 } else { Amount::MAX });
         for window in windows().filter(|window| !window.is_empty()) {
