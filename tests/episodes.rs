@@ -314,6 +314,33 @@ fn a_retry_storm_is_told_once_and_ends_when_answers_come_again() {
     assert!(tale.told[1].contains("errors resolved"), "{:?}", tale.told);
 }
 
+/// When two dear responses lie ten minutes back at most and the last minute is empty, what decides next is the minute, and the ten
+/// when it has fewer than three again.
+#[test]
+fn a_mean_over_ten_minutes_decides_as_soon_as_the_last_minute_has_too_few() {
+    let mut tale = Tale::new(&[
+        "request-cost.above=0.148",
+        "request-cost.window=[\"60s\", \"600s\"]",
+        "request-cost.min_requests=3",
+        "request-cost.for=\"0s\"",
+    ]);
+    for (second, input) in [
+        (30, 68_309),
+        (30, 8_723),
+        (109, 6_577),
+        (142, 7_537),
+        (157, 67_096),
+    ] {
+        tale.call(Call {
+            at: TWO_O_CLOCK + second * SECOND,
+            input,
+            ..Call::default()
+        });
+    }
+    tale.tick(175 * SECOND);
+    assert_eq!(tale.told, ["169s request-cost first"]);
+}
+
 #[test]
 fn what_looks_like_its_limit_is_said_to_be_above_it() {
     let mut pipeline = Tale::new(&["cost-rate.above=0.05"]).pipeline;
