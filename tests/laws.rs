@@ -129,6 +129,65 @@ fn unsteady(seed: u64) -> Vec<String> {
     (0..600).map(&mut call).collect()
 }
 
+/// Responses far enough apart that something leaves a window between two of them; some cost much more than others.
+fn spread(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut at = TWO_O_CLOCK;
+    let mut call = |n: usize| {
+        at += 1000 * i64::try_from(random.below(50)).unwrap();
+        // A few are late, and leave before what came before them.
+        let late = if random.chance(0.2) {
+            1000 * i64::try_from(random.below(59)).unwrap()
+        } else {
+            0
+        };
+        let input = if random.chance(0.2) { 60_000 } else { 3_000 };
+        Call {
+            at: at - late,
+            id: format!("msg_{n}"),
+            input: input + random.below(9_000),
+            ..Call::default()
+        }
+        .line()
+    };
+    (0..400).map(&mut call).collect()
+}
+
+/// The same of a few sessions whose prompts grow and shrink, and that lose what the cache has of them for a while, in part or whole.
+fn leaky(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut at = TWO_O_CLOCK;
+    let mut lost = false;
+    let sessions = 1 + random.below(4);
+    let mut cached = [0; 4];
+    let mut call = |n: usize| {
+        let pause = if random.chance(0.01) { 400 } else { 40 };
+        at += 1000 * i64::try_from(random.below(pause)).unwrap();
+        lost ^= random.chance(if lost { 0.06 } else { 0.01 });
+        let late = if random.chance(0.1) { 30_000 } else { 0 };
+        let session = usize::try_from(random.below(sessions)).unwrap();
+        let prompt = 8_000 + random.below(20_000);
+        let there = prompt.min(cached[session]);
+        let read = match random.below(4) {
+            _ if !lost => there,
+            0 => 0,
+            part => there * part / 5,
+        };
+        cached[session] = prompt;
+        Call {
+            at: at - late,
+            id: format!("msg_{n}"),
+            session: Some(["s-1", "s-2", "s-3", "s-4"][session]),
+            input: 40,
+            write_5m: prompt - read,
+            read,
+            ..Call::default()
+        }
+        .line()
+    };
+    (0..400).map(&mut call).collect()
+}
+
 /// One session that asks once a second, so that much comes between two looks at its rules; some of it late or without a price, and
 /// sometimes without a cache.
 fn dense(seed: u64) -> Vec<String> {
@@ -559,13 +618,15 @@ proptest! {
         }
     }
 
-    /// When a mean has to be looked at is worked out ahead. Another rule of the same key, which never fires, has it looked at each
-    /// time that anything leaves a window, be it one of the mean's or not: that tells nothing more, and nothing sooner.
+    /// When a mean has to be looked at is worked out ahead, and so is a share. Another rule of the same key, which never fires, has it
+    /// looked at each time that anything leaves a window, be it one of the mean's or not: that tells nothing more, and nothing sooner.
     #[test]
     fn a_mean_is_looked_at_as_often_as_it_takes(
         seed in any::<u64>(),
+        is_share in any::<bool>(),
         limit in 10_u32..400,
         min_requests in 1_u32..8,
+        min_waste in prop::sample::select(vec!["0", "0.05", "0.5"]),
         learned in any::<bool>(),
         windows in prop::sample::select(vec![vec![60, 600, 3600], vec![120], vec![60, 600]]),
         others in prop::sample::select(vec![vec![], vec![180, 300], vec![60, 120, 420, 600, 7200]]),
@@ -576,42 +637,40 @@ proptest! {
         };
         let looked_at = of_secs(windows.iter().chain(&others).copied().collect());
         let windows = of_secs(windows.into_iter().collect());
-        // Far enough apart that something leaves a window between two of them, and some cost much more than others.
-        let mut random = Random(seed);
-        let mut at = TWO_O_CLOCK;
-        let mut call = |n: usize| {
-            at += 1000 * i64::try_from(random.below(50)).unwrap();
-            // A few are late, and leave before what came before them.
-            let late = if random.chance(0.2) { 1000 * i64::try_from(random.below(59)).unwrap() } else { 0 };
-            let input = if random.chance(0.2) { 60_000 } else { 3_000 };
-            let id = format!("msg_{n}");
-            Call { at: at - late, id, input: input + random.below(9_000), ..Call::default() }.line()
-        };
-        let lines: Vec<String> = (0..400).map(&mut call).collect();
+        let lines = if is_share { leaky(seed) } else { spread(seed) };
+        let rule = if is_share { "cache-drop" } else { "request-cost" };
         let limit = if learned {
-            format!("request-cost.beyond_busy=0.{limit:03}")
+            format!("beyond_busy=0.{limit:03}")
         } else {
-            format!("request-cost.above=0.{limit:03}")
+            format!("above=0.{limit:03}")
         };
-        let mean = [
-            &limit,
-            &format!("request-cost.window={windows}"),
-            &format!("request-cost.min_requests={min_requests}"),
-            "request-cost.floor=0.001",
-            "request-cost.for=\"0s\"",
-            "request-cost.keep_firing=\"0s\"",
+        let fields = [
+            limit,
+            format!("window={windows}"),
+            format!("min_requests={min_requests}"),
+            "floor=0.001".to_owned(),
+            "for=\"0s\"".to_owned(),
+            "keep_firing=\"0s\"".to_owned(),
         ];
+        let mut mean: Vec<String> = fields.iter().map(|field| format!("{rule}.{field}")).collect();
+        if is_share {
+            mean.push(format!("{rule}.min_waste={min_waste}"));
+            // Nobody else speaks of it.
+            let others = ["cache-miss", "cache-break", "cache-waste"];
+            mean.extend(others.map(|other| format!("{other}.enabled=false")));
+        }
         let looks = [
             "errors.metric=requests",
             "errors.below=1",
             &format!("errors.window={looked_at}"),
         ];
-        let said = |set: &[&str]| {
-            let notices = told(&mut pipeline(set), &lines);
-            let of_mean = notices.into_iter().filter(|n| &*n.rule.name == "request-cost");
+        let said = |looks: &[&str]| {
+            let set: Vec<&str> = mean.iter().map(String::as_str).chain(looks.iter().copied()).collect();
+            let notices = told(&mut pipeline(&set), &lines);
+            let of_mean = notices.into_iter().filter(|n| &*n.rule.name == rule);
             of_mean.map(|n| (n.reason, n.episode, n.at, n.exposed, n.requests)).collect::<Vec<_>>()
         };
-        prop_assert_eq!(said(&mean), said(&[&mean[..], &looks].concat()));
+        prop_assert_eq!(said(&[]), said(&looks), "{}", rule);
     }
 
     /// What is on is looked at when it may end or be told again, and what comes in between is only added to it. Another rule, which
@@ -993,6 +1052,47 @@ fn a_window_that_was_empty_is_asked_when_it_fills() {
     let alone = told(&set);
     assert!(!alone.is_empty());
     assert_eq!(alone, told(&[&set[..], &looks].concat()));
+}
+
+/// A prompt that is mostly new takes of the room that a share has below its limit, though it misses nothing: what leaves the window
+/// lifts the share above it sooner.
+#[test]
+fn a_share_rises_sooner_by_what_is_new() {
+    let call = |second: i64, written: u64, read: u64| {
+        let call = Call {
+            at: TWO_O_CLOCK + 1000 * second,
+            id: format!("msg_{second}"),
+            session: Some("s-1"),
+            write_5m: written,
+            read,
+            ..Call::default()
+        };
+        call.line()
+    };
+    // 54 % of what the cache could have given is missed, and 59 % of all prompts are not read from it. The limit is 60 %.
+    let hits = (0..10).map(|n| call(2 * n, 0, 28_000));
+    let misses = (10..30).map(|n| call(2 * n, 15_000, 0));
+    let longer = call(60, 85_000, 15_000);
+    // Somebody else: the time goes on.
+    let later = Call {
+        at: TWO_O_CLOCK + 300_000,
+        ..Call::default()
+    };
+    let lines: Vec<String> = hits.chain(misses).chain([longer, later.line()]).collect();
+    let set = [
+        "cache-drop.above=0.6",
+        "cache-drop.window=\"2m\"",
+        "cache-drop.min_requests=1",
+        "cache-drop.min_waste=0",
+        "cache-miss.enabled=false",
+        "cache-break.enabled=false",
+        "cache-waste.enabled=false",
+    ];
+    let notices = told(&mut pipeline(&set), &lines);
+    let drops = notices.iter().filter(|n| &*n.rule.name == "cache-drop");
+    let first = drops.map(|n| n.at.secs() - TWO_O_CLOCK / 1000).next();
+    // The first response that was judged has left.
+    assert_eq!(first, Some(122));
 }
 
 /// That the cache is not in use is said with the response that makes it so, though most of those before it were not asked about: the

@@ -32,7 +32,8 @@ struct Scale {
     unit: Amount,
     /// Seconds that it is given per; of the whole window if none.
     per_secs: Option<i64>,
-    is_mean: bool,
+    /// What it is divided by, if it is a mean.
+    mean_of: Option<Whole>,
     /// Which windows, with their lengths in seconds.
     windows: Vec<(usize, i64)>,
     /// What leaves them is looked at so far ahead. Until then what comes now is in all of them.
@@ -72,7 +73,35 @@ enum Part {
     Output,
     Requests,
     Affected,
+    Unread,
     Errors,
+}
+
+/// What a mean is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// All responses.
+    Responses,
+    /// All tokens of prompts that the cache could have served: the mean is a share of them.
+    Prompts,
+}
+
+impl Whole {
+    const fn of(metric: Metric) -> Option<Self> {
+        match metric {
+            Metric::CacheMiss => Some(Self::Prompts),
+            _ if metric.is_mean() => Some(Self::Responses),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn read(self, sums: &Sums) -> i128 {
+        match self {
+            Self::Responses => sums.requests.into(),
+            Self::Prompts => sums.eligible_prompt.into(),
+        }
+    }
 }
 
 impl Part {
@@ -86,9 +115,9 @@ impl Part {
             Metric::PromptTokens | Metric::PromptPerRequest => (Self::Prompt, UNIT),
             Metric::OutputTokens | Metric::OutputPerRequest => (Self::Output, UNIT),
             Metric::Requests => (Self::Requests, UNIT),
+            Metric::CacheMiss => (Self::Unread, UNIT),
             Metric::Errors => (Self::Errors, UNIT),
-            Metric::CacheMiss
-            | Metric::Silence
+            Metric::Silence
             | Metric::Budget
             | Metric::Blind
             | Metric::MissRun
@@ -108,6 +137,7 @@ impl Part {
             Self::Output => sums.output.into(),
             Self::Requests => sums.requests.into(),
             Self::Affected => sums.affected.into(),
+            Self::Unread => (sums.eligible_prompt - sums.eligible_read).into(),
             Self::Errors => sums.errors.into(),
         }
     }
@@ -126,7 +156,7 @@ impl Part {
             Self::Requests => slack.requests = left,
             // A plain response adds nothing to these.
             Self::Waste | Self::Affected | Self::Errors => {}
-            Self::CacheGain => return None,
+            Self::CacheGain | Self::Unread => return None,
         }
         (left >= 0).then_some(slack)
     }
@@ -168,7 +198,7 @@ impl Quick {
         let Some(limit) = limit else {
             return Some(Slack::ENDLESS);
         };
-        let scale = self.scale.as_ref().filter(|scale| !scale.is_mean)?;
+        let scale = self.scale.as_ref().filter(|scale| scale.mean_of.is_none())?;
         let slacks = scale.windows.iter().map(|window| {
             let bound = scale.bound(*window, limit, 1, Amount::div_euclid);
             let total = key.windows[bound.window].total();
@@ -177,16 +207,17 @@ impl Quick {
         slacks.reduce(|a, b| Some(a?.min(b?))).flatten()
     }
 
-    /// The rule is about a mean, which may rise because of what leaves its windows.
+    /// The rule is about a mean, or a share, which may rise because of what leaves its windows.
     pub(super) fn is_of_mean(&self) -> bool {
-        self.scale.as_ref().is_some_and(|scale| scale.is_mean)
+        let scale = self.scale.as_ref();
+        scale.is_some_and(|scale| scale.mean_of.is_some())
     }
 
     /// How much a response that adds this takes of the room that there is below the limit for a mean.
     #[inline]
     pub(super) fn takes(&self, sums: &Sums, limit: Option<Amount>) -> Amount {
         match (&self.scale, limit) {
-            (Some(scale), Some(limit)) => scale.part.read(sums) * scale.unit - limit,
+            (Some(scale), Some(limit)) => scale.above(sums, limit),
             _ => 0,
         }
     }
@@ -199,8 +230,7 @@ impl Quick {
     }
 
     /// When a mean has to be looked at because of what leaves its windows, and how much room there will be until then for what
-    /// comes: a mean is above the limit where the sum is above so many times the limit as there are responses, and the room is
-    /// what it is below that at least.
+    /// comes: the room is what it is [below](Scale::above) its limit at least.
     pub(super) fn look_ahead(&self, key: &Key, limit: Amount, now: i64) -> (Option<i64>, Amount) {
         let Some(scale) = &self.scale else {
             return (None, 0);
@@ -213,8 +243,7 @@ impl Quick {
         };
         // What comes until then is in all that is left by then, and all that is in a window that is empty now.
         let horizon = now + scale.ahead_secs;
-        let above =
-            |sums: &Sums| scale.part.read(sums) * scale.unit - limit * i128::from(sums.requests);
+        let above = |sums: &Sums| scale.above(sums, limit);
         if !scale.is_under(key, limit) {
             // One that has too few responses to decide is above it already, and decides as soon as another has fewer, or it has more.
             let expiries = windows().filter_map(Window::next_expiry);
@@ -294,13 +323,19 @@ impl Bounds {
 }
 
 impl Quick {
+    /// What can be held against a number. The limit of a share is less than one of what it is a share of.
+    fn bounded(&self) -> Option<&Scale> {
+        let scale = self.scale.as_ref();
+        scale.filter(|scale| scale.mean_of != Some(Whole::Prompts))
+    }
+
     /// Within these bounds nothing is above a limit; without one nothing ever is. One of its windows is clear of it, if one is
     /// given. None if that cannot be told so simply.
     pub(super) fn within(&self, limit: Option<Amount>, clear: Option<usize>) -> Option<Bounds> {
         let Some(limit) = limit else {
             return Some(Bounds::default());
         };
-        let scale = self.scale.as_ref()?;
+        let scale = self.bounded()?;
         let mut bounds = Bounds::default();
         if scale.windows.len() > bounds.0.len() {
             return None;
@@ -318,19 +353,19 @@ impl Quick {
 
     /// Which of the windows of a key is that of a step.
     pub(super) fn window(&self, step: usize) -> Option<usize> {
-        let (window, _) = self.scale.as_ref()?.windows.get(step)?;
+        let (window, _) = self.bounded()?.windows.get(step)?;
         Some(*window)
     }
 
     /// What is above this bound is above the limit, by one of its windows. None if that cannot be told so simply.
     pub(super) fn above(&self, step: usize, limit: Amount) -> Option<Bound> {
-        let scale = self.scale.as_ref()?;
+        let scale = self.bounded()?;
         Some(scale.bound(*scale.windows.get(step)?, limit, 1, div_up))
     }
 
     /// What is above this bound is not clear of the limit. A sum that is not is clear.
     pub(super) fn unclear(&self, step: usize, limit: Amount) -> Option<Bound> {
-        let scale = self.scale.as_ref()?;
+        let scale = self.bounded()?;
         let mut bound = scale.bound(*scale.windows.get(step)?, limit * 4, 5, div_up);
         if !bound.is_mean {
             bound.most = (bound.most - 1).max(0);
@@ -353,7 +388,7 @@ impl Scale {
         div: impl Fn(Amount, Amount) -> Amount,
     ) -> Bound {
         let most = match self.per_secs {
-            Some(per) if !self.is_mean => {
+            Some(per) if self.mean_of.is_none() => {
                 let unit = i128::from(per) * self.unit;
                 div(limit * i128::from(secs), parts * unit)
             }
@@ -362,7 +397,7 @@ impl Scale {
         Bound {
             window,
             part: self.part,
-            is_mean: self.is_mean,
+            is_mean: self.mean_of.is_some(),
             most,
         }
     }
@@ -380,9 +415,17 @@ impl Scale {
             part,
             unit,
             per_secs: rule.per_secs,
-            is_mean: rule.metric.is_mean(),
+            mean_of: Whole::of(rule.metric),
             windows: rule.windows.iter().map(index).collect::<Option<_>>()?,
         })
+    }
+
+    /// How far sums are above a mean of this: above zero where the sum is above so many times the limit as there is to be the mean
+    /// of.
+    #[inline]
+    fn above(&self, sums: &Sums, limit: Amount) -> Amount {
+        let whole = self.mean_of.map_or(1, |whole| whole.read(sums));
+        self.part.read(sums) * self.unit - limit * whole
     }
 
     #[inline]
@@ -391,7 +434,7 @@ impl Scale {
             let total = key.windows[*window].total();
             let sum = self.part.read(total) * self.unit;
             match self.per_secs {
-                _ if self.is_mean => sum <= limit * i128::from(total.requests),
+                _ if self.mean_of.is_some() => self.above(total, limit) <= 0,
                 Some(per) => sum * i128::from(per) <= limit * i128::from(*secs),
                 None => sum <= limit,
             }
@@ -507,7 +550,7 @@ mod tests {
             part,
             unit,
             per_secs,
-            is_mean: metric.is_mean(),
+            mean_of: Whole::of(metric),
             windows: vec![(0, 600)],
             ahead_secs: 0,
         }

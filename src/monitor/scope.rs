@@ -113,6 +113,9 @@ impl Asked {
     pub(super) fn has_room(&self, key: &mut Key, sums: &Sums) -> bool {
         key.rooms.len() == self.means.len()
             && self.means.iter().zip(&mut key.rooms).all(|(slot, room)| {
+                if room.left == Room::ENDLESS {
+                    return true;
+                }
                 let limit = limit_at_least(&self.rules[*slot], key.baselines.get(*slot));
                 let taken = self.quick[*slot].takes(sums, limit);
                 room.left = room.left.saturating_sub(taken);
@@ -131,6 +134,9 @@ struct Room {
 }
 
 impl Room {
+    /// No plain response takes it.
+    const ENDLESS: Amount = Amount::MAX;
+
     fn holds(&self, now: i64) -> bool {
         self.left >= 0 && self.until.is_some_and(|until| until > now)
     }
@@ -684,7 +690,7 @@ impl Key {
         }
         at(self.next_sample());
         at(self.retry);
-        at(self.look_ahead(asked, now));
+        at(self.look_ahead(cache, asked, now));
         (next < i64::MAX).then_some(next)
     }
 
@@ -696,7 +702,7 @@ impl Key {
     }
 
     /// The second up to which no mean that is quiet comes above its limit because of what leaves its windows, as far as is known.
-    fn look_ahead(&mut self, asked: &Asked, now: i64) -> Option<i64> {
+    fn look_ahead(&mut self, cache: &CacheTracker, asked: &Asked, now: i64) -> Option<i64> {
         let mut next = None;
         let mut rooms = std::mem::take(&mut self.rooms);
         rooms.resize(asked.means.len(), Room::default());
@@ -705,8 +711,15 @@ impl Key {
                 *room = Room::default();
                 continue;
             }
-            if !room.holds(now) {
-                let limit = limit_at_least(&asked.rules[*slot], self.baselines.get(*slot));
+            let rule = &asked.rules[*slot];
+            if !may_come_by_itself(cache, self, rule, false) {
+                // It takes a miss that could have been avoided.
+                *room = Room {
+                    left: Room::ENDLESS,
+                    until: None,
+                };
+            } else if !room.holds(now) {
+                let limit = limit_at_least(rule, self.baselines.get(*slot));
                 let ahead = limit.map(|limit| asked.quick[*slot].look_ahead(self, limit, now));
                 let (until, left) = ahead.unwrap_or_default();
                 *room = Room { left, until };
