@@ -618,15 +618,17 @@ proptest! {
         }
     }
 
-    /// When a mean has to be looked at is worked out ahead, and so is a share. Another rule of the same key, which never fires, has it
-    /// looked at each time that anything leaves a window, be it one of the mean's or not: that tells nothing more, and nothing sooner.
+    /// When a mean has to be looked at is worked out ahead, and so it is of a share, and of waste. Another rule of the same key, which
+    /// never fires, has it looked at each time that anything leaves a window, be it one of the rule's or not: that tells nothing more,
+    /// and nothing sooner.
     #[test]
     fn a_mean_is_looked_at_as_often_as_it_takes(
         seed in any::<u64>(),
-        is_share in any::<bool>(),
+        rule in prop::sample::select(vec!["request-cost", "cache-drop", "cache-waste"]),
         limit in 10_u32..400,
         min_requests in 1_u32..8,
         min_waste in prop::sample::select(vec!["0", "0.05", "0.5"]),
+        share in 1_u32..60,
         learned in any::<bool>(),
         windows in prop::sample::select(vec![vec![60, 600, 3600], vec![120], vec![60, 600]]),
         others in prop::sample::select(vec![vec![], vec![180, 300], vec![60, 120, 420, 600, 7200]]),
@@ -637,9 +639,9 @@ proptest! {
         };
         let looked_at = of_secs(windows.iter().chain(&others).copied().collect());
         let windows = of_secs(windows.into_iter().collect());
-        let lines = if is_share { leaky(seed) } else { spread(seed) };
-        let rule = if is_share { "cache-drop" } else { "request-cost" };
-        let limit = if learned {
+        let is_of_cache = rule != "request-cost";
+        let lines = if is_of_cache { leaky(seed) } else { spread(seed) };
+        let limit = if learned && rule != "cache-waste" {
             format!("beyond_busy=0.{limit:03}")
         } else {
             format!("above=0.{limit:03}")
@@ -653,16 +655,21 @@ proptest! {
             "keep_firing=\"0s\"".to_owned(),
         ];
         let mut mean: Vec<String> = fields.iter().map(|field| format!("{rule}.{field}")).collect();
-        if is_share {
+        if is_of_cache {
             mean.push(format!("{rule}.min_waste={min_waste}"));
             // Nobody else speaks of it.
-            let others = ["cache-miss", "cache-break", "cache-waste"];
+            let others = ["cache-miss", "cache-drop", "cache-break", "cache-waste"];
+            let others = others.into_iter().filter(|other| *other != rule);
             mean.extend(others.map(|other| format!("{other}.enabled=false")));
+        }
+        if rule == "cache-waste" {
+            mean.push(format!("{rule}.share_of_cost=0.{share:02}"));
         }
         let looks = [
             "errors.metric=requests",
             "errors.below=1",
             &format!("errors.window={looked_at}"),
+            if rule == "cache-waste" { "errors.where={session=\"?*\"}" } else { "errors.by=[]" },
         ];
         let said = |looks: &[&str]| {
             let set: Vec<&str> = mean.iter().map(String::as_str).chain(looks.iter().copied()).collect();

@@ -686,6 +686,14 @@ impl Evaluator {
                 Some(key) if key.scheduled == Some(second) => key.scheduled = None,
                 _ => continue,
             }
+            if scope
+                .keys
+                .get(&id)
+                .is_some_and(|key| scope.is_over(key, second))
+            {
+                scope.keys.remove(&id);
+                continue;
+            }
             self.enter(second);
             let scope = &mut self.scopes[index];
             self.state.sample(scope, id, &mut self.tellers);

@@ -12,9 +12,6 @@ use super::rule::{Limit, Rule};
 use super::scope::Key;
 use super::window::{BUCKETS, Sums, Window};
 
-/// What will leave a window is looked at no further ahead.
-const AHEAD_SECS: i64 = 300;
-
 /// What a rule surely needs before it can fire.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Quick {
@@ -198,7 +195,10 @@ impl Quick {
         let Some(limit) = limit else {
             return Some(Slack::ENDLESS);
         };
-        let scale = self.scale.as_ref().filter(|scale| scale.mean_of.is_none())?;
+        let scale = self
+            .scale
+            .as_ref()
+            .filter(|scale| scale.mean_of.is_none())?;
         let slacks = scale.windows.iter().map(|window| {
             let bound = scale.bound(*window, limit, 1, Amount::div_euclid);
             let total = key.windows[bound.window].total();
@@ -215,11 +215,9 @@ impl Quick {
 
     /// How much a response that adds this takes of the room that there is below the limit for a mean.
     #[inline]
-    pub(super) fn takes(&self, sums: &Sums, limit: Option<Amount>) -> Amount {
-        match (&self.scale, limit) {
-            (Some(scale), Some(limit)) => scale.above(sums, limit),
-            _ => 0,
-        }
+    pub(super) fn takes(&self, sums: &Sums, limit: Amount) -> Amount {
+        let scale = self.scale.as_ref();
+        scale.map_or(0, |scale| scale.above(sums, limit))
     }
 
     /// When a sum that is above its limit will be clear of this one, if nothing comes: the second at which enough has left the
@@ -411,7 +409,7 @@ impl Scale {
         let index = |secs: &i64| Some((window_secs.iter().position(|known| known == secs)?, *secs));
         let shortest = rule.windows.first()?;
         Some(Self {
-            ahead_secs: (shortest - shortest / BUCKETS).min(AHEAD_SECS),
+            ahead_secs: shortest - shortest / BUCKETS,
             part,
             unit,
             per_secs: rule.per_secs,

@@ -62,20 +62,21 @@ pub(super) fn read(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &St
 }
 
 /// The rules that have to be read: those with something on, and those that may not stay quiet.
-#[inline]
-pub(super) fn due<'a>(
-    cache: &'a CacheTracker,
-    key: &'a Key,
-    asked: &'a Asked,
-    pooled: Option<&'a [Baseline]>,
-) -> impl Iterator<Item = usize> + 'a {
-    let is_due = move |slot: &usize| {
-        asked.own != Some(*slot)
-            && (!key.alerts[*slot].is_quiet()
-                || !(asked.quick[*slot].stays_quiet(cache, key)
-                    || asked.stays_quiet_as_learned(cache, key, pooled, *slot)))
-    };
-    (0..key.alerts.len()).filter(is_due)
+pub(super) fn due(
+    cache: &CacheTracker,
+    key: &Key,
+    asked: &Asked,
+    pooled: Option<&[Baseline]>,
+) -> Vec<usize> {
+    // Nearly always empty, and then it costs nothing.
+    let mut due = Vec::new();
+    for (slot, alert) in key.alerts.iter().enumerate() {
+        let is_judged = asked.own != Some(slot);
+        if is_judged && !(alert.is_quiet() && asked.stays_quiet(cache, key, pooled, slot)) {
+            due.push(slot);
+        }
+    }
+    due
 }
 
 /// Whether all rules of a key that is at rest surely stay quiet at this moment.
@@ -86,12 +87,8 @@ pub(super) fn stay_quiet(
     asked: &Asked,
     pooled: Option<&[Baseline]>,
 ) -> bool {
-    let mut quick = asked.quick.iter().enumerate();
-    quick.all(|(slot, quick)| {
-        asked.own == Some(slot)
-            || quick.stays_quiet(cache, key)
-            || asked.stays_quiet_as_learned(cache, key, pooled, slot)
-    })
+    let mut slots = 0..asked.quick.len();
+    slots.all(|slot| asked.own == Some(slot) || asked.stays_quiet(cache, key, pooled, slot))
 }
 
 impl Asked {
@@ -120,16 +117,22 @@ impl Asked {
     }
 
     /// Whether a rule that is quiet surely stays so at this moment, with what it has learned.
-    fn stays_quiet_as_learned(
+    #[inline]
+    fn stays_quiet(
         &self,
         cache: &CacheTracker,
         key: &Key,
         pooled: Option<&[Baseline]>,
         slot: usize,
     ) -> bool {
-        let (rule, quick) = (&self.rules[slot], &self.quick[slot]);
-        let baseline = pooled.unwrap_or(&key.baselines).get(slot);
-        stays_quiet_as_learned(cache, key, rule, quick, baseline, pooled.is_some())
+        let quick = &self.quick[slot];
+        quick.stays_quiet(cache, key) || {
+            let (rule, baseline) = (
+                &self.rules[slot],
+                pooled.unwrap_or(&key.baselines).get(slot),
+            );
+            stays_quiet_as_learned(cache, key, rule, quick, baseline, pooled.is_some())
+        }
     }
 }
 
@@ -160,16 +163,25 @@ fn stays_quiet(
     if is_under_least(cache, key, rule, is_pooled) {
         return true;
     }
-    // Over what its limit may be at least, as the traffic of a large service always is: it takes what has been learned.
-    if !rule.limit.learns() {
+    // Over what its limit may be at least, as the traffic of a large service always is: it takes what has been learned, or what
+    // all else has cost.
+    let is_of_cost = rule.share_of_cost > 0;
+    if !is_of_cost && !rule.limit.learns() {
         return false;
     }
-    match limit_at_least(rule, baseline) {
-        None => true,
-        Some(limit) => {
-            let (_, value) = key.value(rule, None);
-            value.is_none_or(|value| !value.is_above(limit))
-        }
+    let (step, value) = key.value(rule, None);
+    let limit = if is_of_cost {
+        let secs = rule.windows.get(step);
+        let total = secs.and_then(|secs| key.window(*secs)).map(Window::total);
+        let usual = baseline.map(Baseline::usual).unwrap_or_default();
+        rule.limit_now(usual, total.map_or(PicoUsd::ZERO, |total| total.cost))
+    } else {
+        limit_at_least(rule, baseline)
+    };
+    match (value, limit) {
+        (Some(value), Some(limit)) => !value.is_above(limit),
+        // Without a value nothing fires, nor while it learns.
+        _ => true,
     }
 }
 
@@ -225,7 +237,8 @@ pub(super) fn may_come_by_itself(
             false
         }
         Metric::CacheMiss => total.waste >= rule.min_waste && total.affected >= MIN_AFFECTED,
-        Metric::CacheWaste => total.waste > PicoUsd::ZERO,
+        // It only falls. So does what all else costs, and with it a limit that is a share of that.
+        Metric::CacheWaste => total.waste > waste_without_effect(rule),
         Metric::Errors => total.errors > 0,
         // What came before the first large prompt is no matter: from then on the cache may fall out of use.
         Metric::NoCache => total.large > 0,
@@ -249,6 +262,14 @@ pub(super) fn may_come_by_itself(
         | Metric::PromptPerRequest
         | Metric::OutputPerRequest => true,
     }
+}
+
+/// So much waste in the longest window of a rule about it is above the limit for none of its windows.
+pub(super) fn waste_without_effect(rule: &Rule) -> PicoUsd {
+    let least = least_limit(rule).unwrap_or(0);
+    let in_window =
+        |secs: &i64| least * i128::from(*secs) / i128::from(rule.per_secs.unwrap_or(*secs));
+    PicoUsd(rule.windows.iter().map(in_window).min().unwrap_or(0).max(0))
 }
 
 /// What the limit of a rule that fires from above is never lower than.

@@ -14,7 +14,7 @@ use super::cache::{CacheTracker, Miss};
 use super::calm::Calm;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
-use super::reading::{limit_at_least, may_come_by_itself};
+use super::reading::{limit_at_least, may_come_by_itself, waste_without_effect};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
 use super::window::{BUCKETS, Sums, Window, signed};
@@ -71,8 +71,8 @@ pub(super) struct Soon {
     secs: i64,
     /// What is learned samples its minute before that.
     is_sampled: bool,
-    /// All rules are about waste, and the keys are kept: it changes nothing at all.
-    is_of_waste: bool,
+    /// All rules are about waste, and the keys are kept: up to so much of it, it changes nothing at all.
+    of_waste: Option<PicoUsd>,
 }
 
 impl Soon {
@@ -81,7 +81,7 @@ impl Soon {
     #[inline]
     pub(super) fn sees_to(self, key: &Key, now: i64) -> bool {
         let Some(second) = key.scheduled else {
-            return self.is_of_waste && !key.has_waste();
+            return self.of_waste.is_some_and(|most| key.waste() <= most);
         };
         let is_before_sample = || second <= sampled_at(now.div_euclid(60));
         second > now
@@ -113,32 +113,40 @@ impl Asked {
     pub(super) fn has_room(&self, key: &mut Key, sums: &Sums) -> bool {
         key.rooms.len() == self.means.len()
             && self.means.iter().zip(&mut key.rooms).all(|(slot, room)| {
-                if room.left == Room::ENDLESS {
-                    return true;
+                if !room.is_endless() {
+                    let taken = self.quick[*slot].takes(sums, room.limit);
+                    room.left = room.left.saturating_sub(taken);
                 }
-                let limit = limit_at_least(&self.rules[*slot], key.baselines.get(*slot));
-                let taken = self.quick[*slot].takes(sums, limit);
-                room.left = room.left.saturating_sub(taken);
                 room.left >= 0
             })
     }
 }
 
 /// How far a mean is from its limit.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Room {
     /// At least so far, whatever leaves its windows.
     left: Amount,
+    /// From this limit.
+    limit: Amount,
     /// It holds up to this second; if none, only for now.
     until: Option<i64>,
 }
 
 impl Room {
     /// No plain response takes it.
-    const ENDLESS: Amount = Amount::MAX;
+    const ENDLESS: Self = Self {
+        left: Amount::MAX,
+        limit: Amount::MAX,
+        until: None,
+    };
 
-    fn holds(&self, now: i64) -> bool {
-        self.left >= 0 && self.until.is_some_and(|until| until > now)
+    const fn is_endless(&self) -> bool {
+        self.limit == Amount::MAX
+    }
+
+    fn holds(&self, limit: Amount, now: i64) -> bool {
+        self.limit == limit && self.left >= 0 && self.until.is_some_and(|until| until > now)
     }
 }
 
@@ -278,6 +286,8 @@ impl Scope {
         let is_of_runs = |rule: &Arc<Rule>| rule.metric == Metric::MissRun;
         let is_of_waste = |rule: &Arc<Rule>| rule.metric == Metric::CacheWaste;
         let is_of_waste = self.own.is_none() && rules.iter().all(is_of_waste);
+        let is_kept = is_of_waste && !self.learns && !self.forgets();
+        let without_effect = rules.iter().map(|rule| waste_without_effect(rule)).min();
         let secs = if rules.iter().all(is_of_runs) {
             // A run goes on or ends with what comes, and is forgotten the later the more comes.
             i64::MAX
@@ -289,7 +299,7 @@ impl Scope {
         self.soon = Soon {
             secs,
             is_sampled: self.learns,
-            is_of_waste: is_of_waste && !self.learns && !self.forgets(),
+            of_waste: without_effect.filter(|_| is_kept),
         };
     }
 
@@ -406,6 +416,12 @@ impl Scope {
             rule.metric == Metric::CacheMiss || rule.metric.is_announcement() || rule.limit.learns()
         };
         !self.by.is_empty() && (self.pooled.is_some() || !self.rules.iter().any(remembers))
+    }
+
+    /// It may be forgotten, and to look at it once more would tell nothing: of what has no window any more nothing is too much.
+    pub(super) fn is_over(&self, key: &Key, now: i64) -> bool {
+        let is_of_little = |rule: &Arc<Rule>| matches!(rule.limit, Limit::Below(_));
+        self.may_forget(key, now) && !self.rules.iter().any(is_of_little)
     }
 
     /// Nothing can be learned from this key any more.
@@ -614,10 +630,10 @@ impl Key {
         self.held.is_empty() && self.alerts.iter().all(Alert::is_quiet)
     }
 
-    /// What its longest window holds was in part paid again.
-    fn has_waste(&self) -> bool {
+    /// How much of what its longest window holds was paid again.
+    fn waste(&self) -> PicoUsd {
         let longest = self.windows.last().map(Window::total);
-        longest.is_some_and(|total| total.waste > PicoUsd::ZERO)
+        longest.map_or(PicoUsd::ZERO, |total| total.waste)
     }
 
     /// The second at which it is silent, if nothing comes.
@@ -705,25 +721,26 @@ impl Key {
     fn look_ahead(&mut self, cache: &CacheTracker, asked: &Asked, now: i64) -> Option<i64> {
         let mut next = None;
         let mut rooms = std::mem::take(&mut self.rooms);
-        rooms.resize(asked.means.len(), Room::default());
+        rooms.resize(asked.means.len(), Room::ENDLESS);
         for (slot, room) in asked.means.iter().zip(&mut rooms) {
-            if !self.alerts[*slot].is_quiet() {
-                *room = Room::default();
-                continue;
-            }
-            let rule = &asked.rules[*slot];
-            if !may_come_by_itself(cache, self, rule, false) {
-                // It takes a miss that could have been avoided.
-                *room = Room {
-                    left: Room::ENDLESS,
+            let (rule, is_quiet) = (&asked.rules[*slot], self.alerts[*slot].is_quiet());
+            // Otherwise it takes a miss that could have been avoided.
+            let may_come = !is_quiet || may_come_by_itself(cache, self, rule, false);
+            let limit = || limit_at_least(rule, self.baselines.get(*slot));
+            *room = match may_come.then(limit).flatten() {
+                // It cannot fire before it learns more.
+                None => Room::ENDLESS,
+                Some(limit) if !is_quiet => Room {
+                    left: 0,
+                    limit,
                     until: None,
-                };
-            } else if !room.holds(now) {
-                let limit = limit_at_least(rule, self.baselines.get(*slot));
-                let ahead = limit.map(|limit| asked.quick[*slot].look_ahead(self, limit, now));
-                let (until, left) = ahead.unwrap_or_default();
-                *room = Room { left, until };
-            }
+                },
+                Some(limit) if room.holds(limit, now) => *room,
+                Some(limit) => {
+                    let (until, left) = asked.quick[*slot].look_ahead(self, limit, now);
+                    Room { left, limit, until }
+                }
+            };
             next = [next, room.until].into_iter().flatten().min();
         }
         self.rooms = rooms;

@@ -357,7 +357,6 @@ impl State {
                     self.watches.open(n);
                 }
             }
-            key.forget_rooms();
         }
     }
 
@@ -375,9 +374,7 @@ impl State {
         };
         key.advance(self.now);
         key.calm = Calm::default();
-        // Nearly always empty, and then it costs nothing.
-        let due: Vec<usize> =
-            due(&self.cache, key, &scope.asked, scope.pooled.as_deref()).collect();
+        let due = due(&self.cache, key, &scope.asked, scope.pooled.as_deref());
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
         let is_settled = |slot: &usize| {
             let place = Place {
