@@ -300,6 +300,66 @@ fn a_log_whose_format_changes_is_told() {
     assert_eq!(watch.end().0, Some(0));
 }
 
+/// A log of which each response came so many seconds ago when it is written.
+fn a_log_that_is_late(args: &[&str], seconds: i64) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, &lines(1));
+    let mut watch = hasty(home.path(), &[args, &["app.log"]].concat());
+    watch.expect("watching");
+    // Half a minute, in haste.
+    let begun = Instant::now();
+    let mut n = 0;
+    while n < 25 || begun.elapsed() < Duration::from_millis(100) {
+        append(&log, &cents(-seconds - n % 7, 1));
+        watch.signal("-USR1");
+        watch.expect("\"event\":\"status\"");
+        n += 1;
+    }
+    let alert = watch.expect("WARNING  blind");
+    assert_eq!(watch.end().0, Some(0));
+    alert
+}
+
+#[test]
+fn a_log_whose_times_are_of_another_zone_is_told() {
+    let alert = a_log_that_is_late(&[], 5 * 3600 + 1800);
+    assert!(
+        alert.contains("the times in app.log lie 5h 30m back, and rules with shorter windows do not see its responses"),
+        "{alert}"
+    );
+    assert!(alert.contains("--assume-tz"), "{alert}");
+}
+
+#[test]
+fn a_log_whose_responses_come_late_is_told_and_how_to_wait_for_them() {
+    let alert = a_log_that_is_late(&[], 302);
+    assert!(
+        alert.contains("responses in app.log came 5m 02s to 5m 0")
+            && alert.contains("--lateness 7m"),
+        "{alert}"
+    );
+}
+
+#[test]
+fn a_log_whose_times_are_still_to_come_counts_as_it_comes() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, &lines(1));
+    let mut watch = hasty(home.path(), &["--timezone", "UTC", "app.log"]);
+    watch.expect("watching");
+    for _ in 0..6 {
+        append(&log, &cents(3600, 50));
+    }
+    watch.expect("CRITICAL cost-rate");
+    watch.expect("app.log: its times are ahead of this clock, such as ");
+    let (code, seen) = watch.end();
+    assert_eq!(code, Some(0));
+    let said = |what: &str| seen.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(said("are ahead of"), 1, "{seen:?}");
+    assert_eq!(said("6 responses, $3.00"), 1, "{seen:?}");
+}
+
 #[test]
 fn a_log_that_holds_other_things_too_is_not_blind() {
     let home = tempfile::tempdir().unwrap();

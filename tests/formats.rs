@@ -29,7 +29,7 @@ fn read_with(line: &str, options: &ParseOptions) -> (Vec<String>, Verdict) {
                     format!("{:.3}", jiff::Timestamp::from_millisecond(time.0).unwrap())
                 }
                 Stamp::Undated => "undated".to_owned(),
-                Stamp::Impossible => "impossible".to_owned(),
+                Stamp::Impossible(_) => "impossible".to_owned(),
             };
             let t = usage.tokens;
             found.push(format!(

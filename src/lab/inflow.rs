@@ -168,7 +168,7 @@ impl MadeUpTimes {
                 .or_insert(self.start - interval);
             match *stamp {
                 Stamp::At(time) => *last = time.0,
-                Stamp::Undated | Stamp::Impossible => {
+                Stamp::Undated | Stamp::Impossible(_) => {
                     *last += interval;
                     *stamp = Stamp::At(Time(*last));
                 }

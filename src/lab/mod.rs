@@ -188,12 +188,22 @@ fn conclude(
     if !timeless {
         return Ok(Exit::Clean);
     }
-    let responses = match totals.records {
-        1 => "the response names no time".to_owned(),
-        n => format!("none of the {} responses names a time", count(n)),
+    let responses = match (totals.records, totals.bad_time) {
+        (1, 0) => "the response names no time".to_owned(),
+        (1, _) => "the response names a time that cannot be".to_owned(),
+        (n, 0) => format!("none of the {} responses names a time", count(n)),
+        (n, _) => format!(
+            "none of the {} responses names a time that can be",
+            count(n)
+        ),
+    };
+    let way_out = if totals.bad_time > 0 {
+        "say which zone they are of with --assume-tz, name another place with --time-field /where/it/stands"
+    } else {
+        "name its place with --time-field /where/it/stands"
     };
     sinks.printer.line(&format!(
-        "{responses}, so no rule could be tried; name its place with --time-field /where/it/stands, or make times up with --assume-interval 1s"
+        "{responses}, so no rule could be tried; {way_out}, or make times up with --assume-interval 1s"
     ));
     Ok(Exit::NoTimes)
 }

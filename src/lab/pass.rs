@@ -12,7 +12,7 @@ use super::lanes::{self, Lanes};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{Evaluator, Rule, Time};
-use crate::pipeline::{Intake, Pipeline, Seen};
+use crate::pipeline::{Intake, Lags, Pipeline, Seen};
 use crate::run::give;
 use crate::sink::{Progress, Sinks};
 use crate::source::{HistoryFile, SplitStats, reason};
@@ -105,6 +105,8 @@ pub(super) fn pass(
         pipeline: Pipeline {
             intake,
             evaluator: judging.evaluator,
+            // What lies in files was not watched.
+            lags: Lags::beyond(i64::MAX),
         },
         episodes: judging.episodes,
         journal,

@@ -209,12 +209,8 @@ impl Report<'_> {
                 "no time, so they are in the totals only (--time-field, --assume-interval 1s)",
             ),
             (
-                totals.bad_time,
-                "an impossible time, so they are in the totals only",
-            ),
-            (
                 totals.too_late,
-                "too late for any window, so they are in the totals only",
+                "so late that rules with short windows did not see them",
             ),
             (totals.priority, "priority tier, valued at standard rates"),
             (
@@ -241,6 +237,13 @@ impl Report<'_> {
             .filter(|(n, _)| *n > 0)
             .map(|(n, text)| format!("{} of {all}: {text}", count(*n)))
             .collect();
+        if let Some(time) = totals.last_bad_time {
+            lines.push(format!(
+                "{} of {all}: a time that cannot be, such as {}, so they are in the totals only (--assume-tz names the zone of times that name none)",
+                count(totals.bad_time),
+                self.style.clock.full(time)
+            ));
+        }
         if totals.errors > 0 {
             let answers = totals.errors + totals.records;
             lines.push(format!(
@@ -438,7 +441,10 @@ impl Report<'_> {
         writeln!(f)?;
         if rows.len() == 1 {
             if self.totals.span.is_none() {
-                return writeln!(f, "no rule could be tried: no response has a time");
+                return writeln!(
+                    f,
+                    "no rule could be tried: no response has a time that can be"
+                );
             }
             let n = rules.iter().filter(|rule| is_tried(rule)).count();
             return writeln!(f, "no alert: none of the {n} rules fired");

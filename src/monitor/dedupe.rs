@@ -225,7 +225,7 @@ impl Dedupe {
         }
         let first = match record.stamp {
             Stamp::At(time) => time,
-            Stamp::Undated | Stamp::Impossible => Time(i64::MIN),
+            Stamp::Undated | Stamp::Impossible(_) => Time(i64::MIN),
         };
         let whose = self.labels.number(&record.labels);
         self.recent.insert(
@@ -396,7 +396,7 @@ impl Dedupe {
         Sighting::Grown(Box::new(Growth {
             first: match record.stamp {
                 Stamp::At(time) => Some(time),
-                Stamp::Undated | Stamp::Impossible => None,
+                Stamp::Undated | Stamp::Impossible(_) => None,
             },
             labels: Arc::clone(&record.labels),
             tokens: output(more),

@@ -559,13 +559,13 @@ impl Evaluator {
             sums: Sums::of_record(record, miss, unread),
             spoken: Spoken::default(),
         };
-        let mut held = false;
+        let mut held = true;
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             if scope.filter.matches(&record.labels) {
-                held |= state.arrive(index, scope, &mut arrival, &mut self.tellers);
+                held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
             }
         }
-        if !held && !self.scopes.is_empty() {
+        if !held {
             state.totals.too_late += 1;
         }
     }

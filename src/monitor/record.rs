@@ -59,8 +59,8 @@ pub enum Stamp {
     At(Time),
     /// The line names no time.
     Undated,
-    /// The only time that the line names lies before 2023 or in the future.
-    Impossible,
+    /// The only time that the line names, which lies before 2023 or in the future.
+    Impossible(Time),
 }
 
 /// Token counts of one response, or a sum of them. The four prompt kinds are disjoint.

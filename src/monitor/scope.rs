@@ -507,11 +507,11 @@ impl Key {
         }
     }
 
-    /// Adds to all windows; false if none of them holds that second any more.
+    /// Adds to all windows; false if one of them does not hold that second any more.
     pub(super) fn add(&mut self, second: i64, sums: &Sums) -> bool {
-        let mut held = self.windows.is_empty();
+        let mut held = true;
         for window in &mut self.windows {
-            held |= window.add(second, sums);
+            held &= window.add(second, sums);
         }
         held
     }

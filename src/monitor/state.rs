@@ -188,7 +188,7 @@ impl State {
             .min();
     }
 
-    /// Takes a record into the windows of its key. False if no window holds its moment any more.
+    /// Takes a record into the windows of its key. False if one of them does not hold its moment any more.
     pub(super) fn arrive(
         &mut self,
         index: usize,

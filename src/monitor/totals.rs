@@ -99,9 +99,11 @@ pub struct Totals {
     pub undated: u64,
     /// Responses whose only time is impossible.
     pub bad_time: u64,
+    /// The last of these times.
+    pub last_bad_time: Option<Time>,
     /// Responses that came later than the lateness allows.
     pub late: u64,
-    /// Those that no window held any more.
+    /// Those that a window of one of the rules did not hold any more.
     pub too_late: u64,
     /// Responses from before the history that was asked for; in no other sum.
     pub old: u64,
@@ -179,14 +181,17 @@ impl Totals {
     pub fn count(&mut self, record: &UsageRecord) {
         let at = match record.stamp {
             Stamp::At(time) => Some(time),
-            Stamp::Undated | Stamp::Impossible => None,
+            Stamp::Undated | Stamp::Impossible(_) => None,
         };
         if !self.covers(at) {
             return;
         }
         self.records += 1;
         self.undated += u64::from(record.stamp == Stamp::Undated);
-        self.bad_time += u64::from(record.stamp == Stamp::Impossible);
+        if let Stamp::Impossible(time) = record.stamp {
+            self.bad_time += 1;
+            self.last_bad_time = Some(time);
+        }
         self.unpriced += u64::from(record.cost.is_none() || record.caveats.extra_unpriced);
         self.batch += u64::from(record.batch);
         self.count_caveats(&record.caveats);
@@ -215,7 +220,7 @@ impl Totals {
     pub fn count_error(&mut self, error: &ErrorRecord) {
         let at = match error.stamp {
             Stamp::At(time) => Some(time),
-            Stamp::Undated | Stamp::Impossible => None,
+            Stamp::Undated | Stamp::Impossible(_) => None,
         };
         self.errors += u64::from(self.covers(at));
     }

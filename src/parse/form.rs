@@ -195,7 +195,7 @@ impl Form {
             if role == Role::Time {
                 match clock.read(value)? {
                     stamp @ Stamp::At(_) => usage.stamp = stamp,
-                    Stamp::Undated | Stamp::Impossible => return None,
+                    Stamp::Undated | Stamp::Impossible(_) => return None,
                 }
                 continue;
             }

@@ -133,16 +133,14 @@ impl Clock<'_> {
             if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
                 return self.number(text).map(Stamp::At);
             }
-            let time = self.date(text)?;
-            return Some(self.possible(time).map_or(Stamp::Impossible, Stamp::At));
+            return Some(self.stamp(self.date(text)?));
         }
         self.number(json).map(Stamp::At)
     }
 
     /// Reads a date that stands as plain text.
     pub(super) fn read_text(&self, text: &str) -> Option<Stamp> {
-        let time = self.date(text.trim())?;
-        Some(self.possible(time).map_or(Stamp::Impossible, Stamp::At))
+        Some(self.stamp(self.date(text.trim())?))
     }
 
     /// The same clock with times that name no zone in UTC.
@@ -151,6 +149,11 @@ impl Clock<'_> {
             zone: Zone::UTC,
             ..self
         }
+    }
+
+    fn stamp(&self, time: Time) -> Stamp {
+        self.possible(time)
+            .map_or(Stamp::Impossible(time), Stamp::At)
     }
 
     /// A time that is up to a minute ahead of the clock is taken as now.
@@ -363,14 +366,23 @@ mod tests {
         ] {
             assert_eq!(read(json), None, "{json}");
         }
-        assert_eq!(read(r#""2019-01-01T00:00:00Z""#), Some(Stamp::Impossible));
-        assert_eq!(read(r#""2031-01-01T00:00:00Z""#), Some(Stamp::Impossible));
+        assert!(matches!(
+            read(r#""2019-01-01T00:00:00Z""#),
+            Some(Stamp::Impossible(_))
+        ));
+        assert!(matches!(
+            read(r#""2031-01-01T00:00:00Z""#),
+            Some(Stamp::Impossible(_))
+        ));
     }
 
     #[test]
     fn up_to_a_minute_ahead_of_the_clock_is_now() {
         assert_eq!(read(r#""2026-11-23T10:02:39Z""#), Some(Stamp::At(NOW)));
-        assert_eq!(read(r#""2026-11-23T10:02:41Z""#), Some(Stamp::Impossible));
+        assert!(matches!(
+            read(r#""2026-11-23T10:02:41Z""#),
+            Some(Stamp::Impossible(_))
+        ));
     }
 
     #[test]

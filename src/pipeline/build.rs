@@ -91,7 +91,7 @@ impl Builder<'_> {
         let resolved = self.resolve(name);
         let at = match usage.stamp {
             Stamp::At(time) => Some(time),
-            Stamp::Undated | Stamp::Impossible => None,
+            Stamp::Undated | Stamp::Impossible(_) => None,
         };
         let (tokens, quote, assumed_5m) = self.quote(usage, &resolved, at);
         let free = usage.not_billed.then_some(PicoUsd::ZERO);

@@ -4,9 +4,11 @@
 
 mod build;
 mod intake;
+mod lag;
 mod silent;
 
 pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts};
+pub use lag::{Lags, LateSource};
 pub use silent::Silent;
 
 use std::sync::Arc;
@@ -41,7 +43,7 @@ impl Event {
     pub fn time(&self) -> Option<Time> {
         match self.stamp()? {
             Stamp::At(time) => Some(time),
-            Stamp::Undated | Stamp::Impossible => None,
+            Stamp::Undated | Stamp::Impossible(_) => None,
         }
     }
 
@@ -78,9 +80,11 @@ pub struct Pipeline {
     pub intake: Intake,
     /// Judges records.
     pub evaluator: Evaluator,
+    /// Knows of the lines that came while somebody watched how far their times are off.
+    pub lags: Lags,
 }
 
-/// What is done with a record that has no time of its own.
+/// What is done with a record that has no time of its own, or one that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undated {
     /// It enters totals only.
@@ -92,17 +96,34 @@ pub enum Undated {
 impl Pipeline {
     /// A pipeline that has read nothing and tells nothing yet.
     pub fn new(options: ParseOptions, prices: PriceTable, settings: Settings) -> Self {
+        let too_late = too_late_after(&settings);
         Self {
             intake: Intake::new(options, prices),
             evaluator: Evaluator::new(settings),
+            lags: Lags::beyond(too_late),
         }
     }
 
     /// Reads a line and evaluates what is in it. Records older than `oldest` are counted as old and left out.
     pub fn line(&mut self, line: Line<'_>, now: Time, undated: Undated, oldest: Option<Time>) {
-        let evaluator = &mut self.evaluator;
-        self.intake
-            .line(line, now, |event| feed(evaluator, event, undated, oldest));
+        let Self {
+            intake,
+            evaluator,
+            lags,
+        } = self;
+        let source = &line.source.name;
+        intake.line(line, now, |event| {
+            let stamp = event.stamp();
+            let Some(seen) = see(evaluator.dedupe(), event, undated, oldest) else {
+                return;
+            };
+            if let (Undated::Arrived(now), Some(stamp)) = (undated, stamp)
+                && seen.is_new_now()
+            {
+                lags.note(source, stamp, now);
+            }
+            seen.feed(evaluator);
+        });
     }
 
     /// Gives an event to the evaluator.
@@ -164,6 +185,11 @@ impl Seen {
         }
     }
 
+    /// A response that was not counted before, and was answered when it was asked for: batches may take a day.
+    fn is_new_now(&self) -> bool {
+        matches!(self, Self::Record(record, Sighting::New) if !record.batch)
+    }
+
     /// Gives it to an evaluator.
     pub fn feed(&self, evaluator: &mut Evaluator) {
         match self {
@@ -190,7 +216,9 @@ pub fn see(
             (Stamp::At(time), _) if oldest.is_some_and(|oldest| time < oldest) => {
                 return matches!(event, Event::Record(_)).then_some(Seen::Old);
             }
-            (Stamp::Undated, Undated::Arrived(now)) => *stamp = Stamp::At(now),
+            (Stamp::Undated | Stamp::Impossible(_), Undated::Arrived(now)) => {
+                *stamp = Stamp::At(now);
+            }
             _ => {}
         }
     }
@@ -203,6 +231,14 @@ pub fn see(
         Event::Error(error) => dedupe.sight_error(&error).then_some(Seen::Error(error)),
         Event::Run(report) => Some(Seen::Run(report)),
     }
+}
+
+/// Seconds after which a response comes too late for a window of one of the rules.
+fn too_late_after(settings: &Settings) -> i64 {
+    let rules = settings.rules.iter();
+    let rules = rules.filter(|rule| rule.enabled && rule.metric.is_windowed());
+    let shortest = rules.filter_map(|rule| rule.windows.first()).min();
+    shortest.map_or(i64::MAX, |shortest| shortest + settings.lateness_secs)
 }
 
 fn feed(evaluator: &mut Evaluator, event: Event, undated: Undated, oldest: Option<Time>) {

@@ -447,6 +447,8 @@ impl<'a> Tail<'a> {
         let now = Instant::now();
         let wall = self.clocks.wall();
         let undated = self.undated(now, wall);
+        let is_current = self.live && !self.watchdog.is_behind();
+        self.pipeline.lags.watch(is_current);
         let Self {
             pipeline,
             sinks,
@@ -507,6 +509,7 @@ impl<'a> Tail<'a> {
     /// The machine slept, or its clock was put right. Windows and alerts go with a clock: what was seen a minute ago was so,
     /// whatever the time was said to be.
     fn note_jump(&mut self, jump: Jump) {
+        self.pipeline.lags.forget();
         let text = match jump {
             Jump::Slept(slept) => {
                 let secs = i64::try_from(slept.as_secs()).unwrap_or(0);

@@ -1,8 +1,7 @@
-//! Finds the blind spots of a running `tail`: logs that are gone or say nothing any more, reading that falls behind, records
-//! that come too late, a state that cannot be written. What becomes of them is the evaluator's business.
+//! Finds the blind spots of a running `tail`: logs that are gone or say nothing any more, reading that falls behind, responses that
+//! come too late, a state that cannot be written. What becomes of them is the evaluator's business.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::Tail;
 use crate::config::write_duration;
 use crate::monitor::{BlindSpot, Time};
-use crate::sink::count;
+use crate::pipeline::LateSource;
+use crate::sink::{count, duration};
 use crate::source::Input;
 
 /// A named log may be gone for so long: rotation takes less.
@@ -25,9 +25,8 @@ const UNWRITTEN_FOR: Duration = Duration::from_mins(1);
 /// A log that gave records may say nothing for so long, if it grows by so much.
 const DRY_MS: i64 = 600_000;
 
-/// Of the records of so many minutes at least so many are judged.
-const LATE_MINUTES: usize = 10;
-const LATE_RECORDS: u64 = 20;
+/// Responses that come too late have to come in over so long.
+const LATE_MS: i64 = 30_000;
 
 /// How often file systems are asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -42,8 +41,15 @@ pub(super) struct Watchdog {
     unwritten_since: Option<Instant>,
     /// Logs that say nothing any more.
     dry: HashSet<Arc<str>>,
-    /// Minute, and responses and those too late up to then.
-    minutes: VecDeque<(i64, u64, u64)>,
+    /// Logs whose responses come too late.
+    late: HashSet<Arc<str>>,
+}
+
+impl Watchdog {
+    /// There was more to read than one turn takes.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.behind_since.is_some()
+    }
 }
 
 fn spot(kind: &str, source: &str) -> BlindSpot {
@@ -51,6 +57,28 @@ fn spot(kind: &str, source: &str) -> BlindSpot {
         kind: kind.to_owned(),
         source: Arc::from(source),
     }
+}
+
+/// What is wrong with such a log, and what to do.
+fn in_words(late: &LateSource) -> String {
+    let source = &late.source;
+    if let Some(zone) = late.zone_ms() {
+        return format!(
+            "the times in {source} lie {} back, and rules with shorter windows do not see its responses: are they of another zone? if they name none, --assume-tz does; else its clock or ours is wrong",
+            duration(zone / 1000)
+        );
+    }
+    let (least, most) = late.lag_ms;
+    // A minute more than the latest so far.
+    let wait = (most / 60_000 + 2) * 60;
+    format!(
+        "{} of the last {} responses in {source} came {} to {} after their time, and rules with shorter windows do not see them: --lateness {} waits for them, and alerts come so much later",
+        count(late.late),
+        count(late.responses),
+        duration(least / 1000),
+        duration(most / 1000),
+        write_duration(wait)
+    )
 }
 
 impl Tail<'_> {
@@ -74,6 +102,7 @@ impl Tail<'_> {
         self.look_for_behind(now);
         self.look_for_dry(wall);
         self.look_for_late(wall);
+        self.say_impossible(wall);
         self.look_for_unwritten(now);
         self.look_for_broken_hook();
         self.pipeline.evaluator.step_blind(wall);
@@ -152,31 +181,36 @@ impl Tail<'_> {
         }
     }
 
+    /// Logs whose responses come so long after their time that rules do not see them.
     fn look_for_late(&mut self, wall: Time) {
-        let totals = self.pipeline.evaluator.totals();
-        let (records, too_late) = (totals.records, totals.too_late);
-        let minutes = &mut self.watchdog.minutes;
-        if minutes
-            .back()
-            .is_none_or(|(minute, ..)| *minute != wall.minute())
-        {
-            minutes.push_back((wall.minute(), records, too_late));
+        let evaluator = &mut self.pipeline.evaluator;
+        let over = LATE_MS / i64::from(self.options.haste);
+        let late = self.pipeline.lags.late_sources(wall, over);
+        let now_late: HashSet<Arc<str>> =
+            late.iter().map(|late| Arc::clone(&late.source)).collect();
+        for source in self.watchdog.late.difference(&now_late) {
+            evaluator.set_blind(&spot("late", source), None);
         }
-        while minutes.len() > LATE_MINUTES + 1 {
-            minutes.pop_front();
+        self.watchdog.late = now_late;
+        for late in late {
+            evaluator.set_blind(&spot("late", &late.source), Some(in_words(&late)));
         }
-        let (_, records_before, late_before) = minutes.front().copied().unwrap_or_default();
-        let records = records.saturating_sub(records_before);
-        let too_late = too_late.saturating_sub(late_before);
-        let is_late = records >= LATE_RECORDS && too_late * 2 > records;
-        let text = is_late.then(|| {
-            format!(
-                "{} of the last {} responses came too late for any window: raise --lateness, or --assume-tz if their clock is hours off",
-                count(too_late),
-                count(records)
-            )
-        });
-        self.pipeline.evaluator.set_blind(&spot("late", ""), text);
+    }
+
+    /// Says once of a log that its times cannot be.
+    fn say_impossible(&mut self, wall: Time) {
+        let zone = self.options.output.stderr.clock;
+        for (source, time) in self.pipeline.lags.take_impossible() {
+            let fault = if time > wall {
+                "are ahead of this clock"
+            } else {
+                "cannot be"
+            };
+            let time = zone.full(time);
+            self.sinks.printer.line(&format!(
+                "{source}: its times {fault}, such as {time}; its responses count from their arrival (--assume-tz names the zone of times that name none)"
+            ));
+        }
     }
 
     fn look_for_broken_hook(&mut self) {
