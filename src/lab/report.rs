@@ -441,10 +441,12 @@ impl Report<'_> {
         writeln!(f)?;
         if rows.len() == 1 {
             if self.totals.span.is_none() {
-                return writeln!(
-                    f,
-                    "no rule could be tried: no response has a time that can be"
-                );
+                let can_be = if self.totals.bad_time > 0 {
+                    " that can be"
+                } else {
+                    ""
+                };
+                return writeln!(f, "no rule could be tried: no response has a time{can_be}");
             }
             let n = rules.iter().filter(|rule| is_tried(rule)).count();
             return writeln!(f, "no alert: none of the {n} rules fired");

@@ -386,6 +386,13 @@ impl<'a> Tail<'a> {
                 "{n} of these responses name no time and are in these totals only; new ones count from their arrival (--time-field names a place for it)"
             ));
         }
+        if let Some(time) = totals.last_bad_time {
+            let n = count(totals.bad_time);
+            let time = self.options.output.stderr.clock.full(time);
+            self.sinks.printer.line(&format!(
+                "{n} of these responses name a time that cannot be, such as {time}, and are in these totals only; new ones count from their arrival (--assume-tz names the zone of times that name none)"
+            ));
+        }
         self.say_lines(&totals);
     }
 
