@@ -32,7 +32,7 @@ use anyhow::{Result, bail};
 use crate::config::{Options, Span};
 use crate::monitor::{Rule, Time};
 use crate::run::{Exit, summary_fields};
-use crate::sink::{Files, Mode, Outlet, Sinks, Summary, count};
+use crate::sink::{Files, Mode, Outlet, Sinks, Summary, SummaryFields, count};
 use crate::source::Input;
 use chart::Curve;
 use figures::Tried;
@@ -134,7 +134,10 @@ fn conclude(
     let (n_files, stats) = (*n_files, *stats);
     let totals = pipeline.evaluator.totals();
     let counts = pipeline.intake.counts();
-    let fields = summary_fields(Files::Count(n_files), counts, stats);
+    let fields = SummaryFields {
+        longest_gap: found.passed.timeline.longest_gap(),
+        ..summary_fields(Files::Count(n_files), counts, stats)
+    };
     let time_span = totals.span.unwrap_or_default();
     let (findings, curve) = if totals.records > 0 {
         findings(span, found, time_span, sinks)?

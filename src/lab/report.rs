@@ -232,11 +232,16 @@ impl Report<'_> {
             ),
         ];
         let all = counted(totals.records, "response");
-        let mut lines: Vec<String> = known
-            .iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, text)| format!("{} of {all}: {text}", count(*n)))
-            .collect();
+        let mut lines = Vec::new();
+        if let Some((from, to)) = self.timeline.longest_gap() {
+            let length = duration(to.millis_since(from) / 1000);
+            let from = self.style.clock.full(from);
+            lines.push(format!(
+                "longest gap: {length} without a response, from {from} on"
+            ));
+        }
+        let known = known.iter().filter(|(n, _)| *n > 0);
+        lines.extend(known.map(|(n, text)| format!("{} of {all}: {text}", count(*n))));
         if let Some(time) = totals.last_bad_time {
             lines.push(format!(
                 "{} of {all}: a time that cannot be, such as {}, so they are in the totals only (--assume-tz names the zone of times that name none)",

@@ -20,6 +20,9 @@ const WIDTHS: [i64; 10] = [
     10, 60, 300, 900, 3600, 10_800, 21_600, 86_400, 604_800, 2_419_200,
 ];
 
+/// Pauses shorter than this are no gaps in a log.
+const GAP_MS: i64 = 3_600_000;
+
 /// The sums of a stretch of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bin {
@@ -63,6 +66,9 @@ pub(super) struct Timeline {
     days: BTreeMap<Date, Bin>,
     /// What came last, as long as it is of one bin and one day.
     latest: Option<Latest>,
+    /// The last response in order of time, and the longest stretch without one before it.
+    last: Option<Time>,
+    longest_gap: Option<(Time, Time)>,
 }
 
 /// Responses that came after each other, of one bin and one day.
@@ -88,6 +94,8 @@ impl Timeline {
             limits: BTreeMap::new(),
             days: BTreeMap::new(),
             latest: None,
+            last: None,
+            longest_gap: None,
         }
     }
 
@@ -100,16 +108,17 @@ impl Timeline {
             return;
         }
         match (sighting, record.stamp) {
-            (Sighting::New, Stamp::At(at)) => self.add(
-                at,
-                &Bin {
+            (Sighting::New, Stamp::At(at)) => {
+                self.note_gap(at);
+                let sums = Bin {
                     requests: 1,
                     unpriced: u64::from(record.cost.is_none()),
                     cost: record.cost.unwrap_or_default(),
                     waste,
                     tokens: record.all_tokens(),
-                },
-            ),
+                };
+                self.add(at, &sums);
+            }
             (Sighting::Grown(growth), _) => {
                 if let Some(at) = growth.first {
                     let mut tokens = growth.tokens;
@@ -128,6 +137,21 @@ impl Timeline {
             }
             _ => {}
         }
+    }
+
+    fn note_gap(&mut self, at: Time) {
+        let last = *self.last.get_or_insert(at);
+        if at <= last {
+            return;
+        }
+        let length = |(from, to): (Time, Time)| to.millis_since(from);
+        if self
+            .longest_gap
+            .is_none_or(|gap| length(gap) < length((last, at)))
+        {
+            self.longest_gap = Some((last, at));
+        }
+        self.last = Some(at);
     }
 
     fn add(&mut self, at: Time, sums: &Bin) {
@@ -244,6 +268,12 @@ impl Timeline {
         (at(self.first), at(self.first + n))
     }
 
+    /// The longest stretch without a response, if it is one that tells: from an hour on.
+    pub(super) fn longest_gap(&self) -> Option<(Time, Time)> {
+        let tells = |(from, to): &(Time, Time)| to.millis_since(*from) >= GAP_MS;
+        self.longest_gap.filter(tells)
+    }
+
     /// The sums of each day that had traffic.
     pub(super) fn days(&self) -> &BTreeMap<Date, Bin> {
         &self.days
@@ -293,6 +323,22 @@ mod tests {
             prop_assert_eq!(timeline.days().values().map(|day| day.requests).sum::<u64>(), all);
             prop_assert!(adds.iter().all(|(ms, _)| (first.0..end.0).contains(&(start + ms * scale))));
         }
+    }
+
+    #[test]
+    fn the_longest_gap_is_told_from_an_hour_on() {
+        let minutes = |n: i64| Time(n * 60_000);
+        let mut timeline = timeline();
+        for n in [0, 59, 100] {
+            timeline.note_gap(minutes(n));
+        }
+        assert_eq!(timeline.longest_gap(), None);
+        // One comes late: it neither ends a gap nor begins one.
+        for n in [160, 120, 219, 300] {
+            timeline.note_gap(minutes(n));
+        }
+        let gap = (minutes(219), minutes(300));
+        assert_eq!(timeline.longest_gap(), Some(gap));
     }
 
     #[test]

@@ -785,6 +785,7 @@ pub(crate) fn summary_fields(
         state_age_secs: None,
         state_pending: None,
         state_error: None,
+        longest_gap: None,
     }
 }
 

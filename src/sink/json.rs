@@ -330,6 +330,8 @@ pub struct SummaryFields {
 
     /// Lines that were too long and skipped.
     pub oversize_lines: u64,
+    /// From when to when no response came for longest, if a replay found that it was an hour or more.
+    pub longest_gap: Option<(Time, Time)>,
 }
 
 /// The totals of a replay, or those of a `tail` so far.
@@ -346,6 +348,8 @@ struct SummaryObject<'a> {
     schema: u32,
     event: &'static str,
     span: Option<[String; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longest_gap: Option<[String; 2]>,
     files: &'a Files,
     bytes: u64,
     nul_bytes: u64,
@@ -486,6 +490,10 @@ impl<'a> Summary<'a> {
             span: totals
                 .span
                 .map(|(first, last)| [rfc3339(first), rfc3339(last)]),
+            longest_gap: self
+                .fields
+                .longest_gap
+                .map(|(from, to)| [rfc3339(from), rfc3339(to)]),
             files: &self.fields.files,
             bytes: self.fields.bytes,
             nul_bytes: self.fields.nul_bytes,
