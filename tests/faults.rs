@@ -736,6 +736,43 @@ fn t43_what_began_and_ended_while_nothing_watched_pages_nobody() {
     }
 }
 
+/// When they came is not known: they are no burst of the moment at which we look again.
+#[test]
+fn raw_responses_that_came_while_nothing_watched_are_in_the_totals_only() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    let raw = |n: u32| {
+        format!(
+            "{{\"id\":\"msg_{n}\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-opus-4-7\",\"content\":[],\"usage\":{{\"input_tokens\":100000,\"output_tokens\":0}}}}\n"
+        )
+    };
+    let tail = || {
+        let mut command = program(home.path());
+        command.args(["tail", "--state", "state", "app.log"]);
+        Watch::start(command)
+    };
+    append(&log, &raw(0));
+    let mut watch = tail();
+    watch.expect("watching 1 file");
+    append(&log, &raw(1));
+    assert_eq!(watch.end().0, Some(0));
+    append(&log, &(2..42).map(raw).collect::<String>());
+    let mut watch = tail();
+    watch.expect("watching 1 file on from where we were");
+    watch.expect("came meanwhile and say not when, so they are in the totals only");
+    let (code, seen) = watch.end();
+    assert_eq!(code, Some(0));
+    assert!(
+        !seen.iter().any(|line| line.contains("cost-rate")),
+        "{seen:?}"
+    );
+    assert!(
+        seen.iter()
+            .any(|line| line.contains("42 responses, $21.00")),
+        "{seen:?}"
+    );
+}
+
 #[test]
 fn an_alert_that_ended_while_nothing_watched_is_resolved_at_the_next_start() {
     let hook = "echo \"$CLAUDE_TOKMON_REASON $CLAUDE_TOKMON_EPISODE\" >> told";

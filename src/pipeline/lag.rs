@@ -41,7 +41,7 @@ struct Place {
     minutes: VecDeque<Minute>,
     /// Responses whose time cannot be: how many, and the last of these times.
     impossible: Option<(u64, Time)>,
-    /// That was asked for.
+    /// These were given out.
     is_said: bool,
 }
 

@@ -137,6 +137,7 @@ pub fn tail(options: Options) -> Result<Exit> {
     let before = tail.recall();
     if let Some(files) = before.files {
         tail.go_back_with_the_clock();
+        tail.timeless = timeless(tail.pipeline.evaluator.totals());
         let mut source = follower(Vec::new());
         source.resume(files, Instant::now());
         tail.say_resumed(source.n_files());
@@ -171,6 +172,8 @@ struct Tail<'a> {
     pulse: Pulse,
     /// What was said once and need not be said again.
     said: Said,
+    /// Responses without a time that can be, up to when we looked away.
+    timeless: u64,
     /// A first response is waited for.
     expecting: bool,
     /// The source is a pipe, which tells by its records when it has caught up.
@@ -211,6 +214,7 @@ impl<'a> Tail<'a> {
             clocks: Clocks::new(Reading::now()),
             pulse,
             said: Said::default(),
+            timeless: 0,
             expecting: false,
             pipe: false,
             last_line: now,
@@ -359,6 +363,18 @@ impl<'a> Tail<'a> {
         }
     }
 
+    /// Says how many responses were written while nobody watched, and nobody knows when.
+    fn say_timeless(&mut self) {
+        let n = timeless(self.pipeline.evaluator.totals()).saturating_sub(self.timeless);
+        if n == 0 || self.pipe || self.options.output.quiet {
+            return;
+        }
+        let responses = counted(n, "response");
+        self.sinks.printer.line(&format!(
+            "{responses} came meanwhile and say not when, so they are in the totals only (--time-field names a place for it)"
+        ));
+    }
+
     fn say_start(&mut self, files: usize) {
         // What is remembered across restarts is added up across them too.
         let totals = if self.keeper.is_some() {
@@ -478,6 +494,7 @@ impl<'a> Tail<'a> {
         self.note_progress(progress == Progress::More, now);
         if !self.live && self.has_caught_up(now, wall, progress) {
             self.go_live();
+            self.say_timeless();
         }
         if progress != Progress::More {
             self.pipeline.expire(wall, Some(self.oldest));
@@ -509,6 +526,7 @@ impl<'a> Tail<'a> {
     /// Looks at everything, in silence, and only then says what is so.
     fn catch_up(&mut self, source: &mut impl Source) {
         self.live = false;
+        self.timeless = timeless(self.pipeline.evaluator.totals());
         self.pipeline.evaluator.mute();
         source.look_again();
     }
@@ -547,8 +565,9 @@ impl<'a> Tail<'a> {
 
     /// A record without a time that came while we watched happened when it came.
     fn undated(&self, now: Instant, wall: Time) -> Undated {
-        let backlog = self.pipe && !self.live && now.duration_since(self.started) < PIPE_BACKLOG;
-        if backlog {
+        let was_there = !self.live;
+        let is_backlog = !self.pipe || now.duration_since(self.started) < PIPE_BACKLOG;
+        if was_there && is_backlog {
             Undated::TotalsOnly
         } else {
             Undated::Arrived(wall)
@@ -787,6 +806,11 @@ pub(crate) fn summary_fields(
         state_error: None,
         longest_gap: None,
     }
+}
+
+/// Responses that name no time, or one that cannot be.
+const fn timeless(totals: &Totals) -> u64 {
+    totals.undated + totals.bad_time
 }
 
 /// `10,337 responses, ≥ $615.05 at list price`.
