@@ -222,7 +222,7 @@ pub struct LogArgs {
     #[command(flatten)]
     pub read: ReadArgs,
 
-    /// How late records may come [default: 2s]
+    /// How late records may come [default: 2s; tail waits as long as they take, up to 1m]
     #[arg(long, value_name = "TIME")]
     pub lateness: Option<String>,
 

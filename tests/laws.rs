@@ -442,6 +442,37 @@ proptest! {
         prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed));
     }
 
+    /// The same where all responses come equally long after their time, up to a minute, once a few of them have shown it.
+    #[test]
+    fn replay_says_what_tail_said_of_a_log_that_lags(seed in any::<u64>(), delay_secs in 0_i64..59) {
+        let begun = TWO_O_CLOCK - 300_000;
+        let first = (0..8).map(|n| {
+            let call = Call { at: begun + 10_000 * n, id: format!("first_{n}"), input: 10, ..Call::default() };
+            (call.at, call.line())
+        });
+        let traffic: Vec<(i64, String)> = first.chain(traffic(seed, 200)).collect();
+        let (_, replayed) = replayed(&lines_of(&traffic));
+        let mut random = Random(!seed);
+        let mut pipeline = pipeline(&LIVELY);
+        pipeline.evaluator.go_live();
+        pipeline.lags.watch(true);
+        let source = SourceInfo::file(Path::new("app.log"));
+        let mut wall = begun;
+        for (number, (at, line)) in traffic.iter().enumerate() {
+            let lag = delay_secs * 1000 + i64::try_from(random.below(1_000)).unwrap();
+            let arrival = (at + lag).max(wall);
+            let lateness = pipeline.lags.delay_secs().max(2);
+            while wall < arrival {
+                wall = (wall + 1 + i64::try_from(random.below(700)).unwrap()).min(arrival);
+                pipeline.tick(Time(wall).plus_secs(-lateness));
+            }
+            let line = Line { source: &source, offset: 0, number: number as u64 + 1, bytes: line.as_bytes() };
+            pipeline.line(line, Time(wall), Undated::Arrived(Time(wall)), None);
+        }
+        pipeline.evaluator.stop();
+        prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed));
+    }
+
     /// Law 11: limits that one evaluator stands for, and that it says have led to the same, have led to the same.
     #[test]
     fn limits_that_are_kept_together_say_the_same(

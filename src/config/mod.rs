@@ -53,6 +53,8 @@ pub struct Options {
     pub prices: PriceTable,
     /// Rules and bounds.
     pub settings: Settings,
+    /// Somebody has said how late responses may come.
+    pub is_lateness_said: bool,
     /// History that is read silently, in seconds.
     pub backfill_secs: i64,
     /// How changes of files are noticed.
@@ -250,6 +252,7 @@ impl Options {
             expect_within_secs: None,
             haste: 1,
             settings,
+            is_lateness_said: log.lateness.is_some(),
             output: self::output(output)?,
         })
     }

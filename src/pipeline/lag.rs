@@ -10,18 +10,30 @@ use rustc_hash::FxHashMap;
 
 use crate::monitor::{Stamp, Time};
 
-/// What is known is of so many minutes.
+/// What is known of late responses is of so many minutes.
 const MINUTES: i64 = 10;
 
-/// Fewer responses than this tell nothing, unless all of them lie as far back as zones lie apart.
+/// How long responses take to come is known of so many minutes that had any.
+const DELAY_MINUTES: usize = 10;
+
+/// Fewer responses than this tell nothing of what comes too late, unless all of them lie as far back as zones lie apart.
 const ENOUGH: u64 = 20;
-const ENOUGH_OF_A_ZONE: u64 = 5;
+const A_FEW: u64 = 5;
 
 /// Zones lie apart by multiples of this.
 const ZONE_STEP_MS: i64 = 15 * 60_000;
 
 /// Responses are written so soon after their time that they all seem to lie back equally far.
 const WRITTEN_WITHIN_MS: i64 = 2 * 60_000;
+
+/// What comes later than this tells of the past, and not of how long responses take to come.
+const PAST_MS: i64 = 5 * 60_000;
+
+/// Ticks wait no longer than this for responses.
+const MOST_DELAY_SECS: usize = 60;
+
+/// How many of the responses of a minute came within which whole second after their time; the last stands for all beyond.
+type Delays = [u32; MOST_DELAY_SECS + 1];
 
 /// The responses of a minute that came too late.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,6 +86,8 @@ impl LateSource {
 #[derive(Debug)]
 pub struct Lags {
     places: FxHashMap<Arc<str>, Place>,
+    /// Minute by minute, of all sources: ticks are of all of them.
+    delays: VecDeque<(i64, Delays)>,
     /// What comes later than this, in milliseconds, is too late.
     most_ms: i64,
     /// What is read has been written just now.
@@ -85,6 +99,7 @@ impl Lags {
     pub fn beyond(secs: i64) -> Self {
         Self {
             places: FxHashMap::default(),
+            delays: VecDeque::new(),
             most_ms: secs.saturating_mul(1000),
             is_current: false,
         }
@@ -126,6 +141,9 @@ impl Lags {
             }
             Stamp::Undated => return,
         };
+        if lag <= PAST_MS {
+            note_delay(&mut self.delays, now, lag);
+        }
         if lag <= self.most_ms {
             return;
         }
@@ -137,6 +155,21 @@ impl Lags {
         minute.lags = (least.min(lag), most.max(lag));
         minute.came.1 = now.0;
         minute.late += 1;
+    }
+
+    /// How many seconds after their time nine of ten responses of the last ten minutes with any came, a minute at most. Ticks that
+    /// follow the clock by less leave them behind: a window of a minute would hold half of what comes half a minute late.
+    pub fn delay_secs(&self) -> i64 {
+        let within = |secs: usize| -> u64 {
+            let counts = self.delays.iter().flat_map(|(_, delays)| &delays[..=secs]);
+            counts.map(|n| u64::from(*n)).sum()
+        };
+        let all = within(MOST_DELAY_SECS);
+        if all < A_FEW {
+            return 0;
+        }
+        let secs = (0..MOST_DELAY_SECS).find(|secs| within(*secs) * 10 >= all * 9);
+        i64::try_from(secs.unwrap_or(MOST_DELAY_SECS)).unwrap_or(0)
     }
 
     /// The sources of which more than half of the responses of the last ten minutes came too late, those over so many milliseconds
@@ -162,7 +195,7 @@ impl Lags {
     pub fn take_impossible(&mut self) -> Vec<(Arc<str>, Time)> {
         let mut impossible = Vec::new();
         for (source, place) in &mut self.places {
-            let enough = place.impossible.filter(|(n, _)| *n >= ENOUGH_OF_A_ZONE);
+            let enough = place.impossible.filter(|(n, _)| *n >= A_FEW);
             if let Some((_, time)) = enough.filter(|_| !place.is_said) {
                 place.is_said = true;
                 impossible.push((Arc::clone(source), time));
@@ -173,9 +206,25 @@ impl Lags {
 
     /// Somebody has set a clock, or slept: what was known says nothing any more.
     pub fn forget(&mut self) {
+        self.delays.clear();
         for place in self.places.values_mut() {
             place.minutes.clear();
         }
+    }
+}
+
+fn note_delay(delays: &mut VecDeque<(i64, Delays)>, now: Time, lag_ms: i64) {
+    let minute = now.minute();
+    if delays.back().is_none_or(|(last, _)| *last != minute) {
+        delays.push_back((minute, [0; MOST_DELAY_SECS + 1]));
+        if delays.len() > DELAY_MINUTES {
+            delays.pop_front();
+        }
+    }
+    // What comes within a second needs a whole one.
+    let secs = usize::try_from((lag_ms + 999).div_euclid(1000)).unwrap_or(0);
+    if let Some((_, delays)) = delays.back_mut() {
+        delays[secs.min(MOST_DELAY_SECS)] += 1;
     }
 }
 
@@ -191,7 +240,7 @@ fn late_source(source: &Arc<str>, minutes: &VecDeque<Minute>, over_ms: i64) -> O
         }),
     };
     let enough = if late.zone_ms().is_some() {
-        ENOUGH_OF_A_ZONE
+        A_FEW
     } else {
         ENOUGH
     };
@@ -262,6 +311,31 @@ mod tests {
         assert_eq!(late[0].lag_ms, (90 * HOUR_MS - 19 * 60_000, 90 * HOUR_MS));
         assert!(seen.late_sources(now.plus_secs(700), 30_000).is_empty());
         assert!(seen.places.is_empty());
+    }
+
+    #[test]
+    fn a_delay_is_that_of_nine_in_ten_and_a_minute_at_most() {
+        let secs = |lags_ms: &[i64]| {
+            let (seen, _) = lags(1, lags_ms);
+            seen.delay_secs()
+        };
+        assert_eq!(secs(&[30_000; 4]), 0);
+        assert_eq!(secs(&[30_000; 5]), 30);
+        assert_eq!(secs(&[29_001; 50]), 30);
+        assert_eq!(secs(&[90_000; 50]), 60);
+        // A clock that is ahead by a little; what tells of the past.
+        assert_eq!(secs(&[-200; 50]), 0);
+        assert_eq!(secs(&[HOUR_MS; 50]), 0);
+        let mut mixed = vec![400; 45];
+        mixed.extend([40_000; 5]);
+        assert_eq!(secs(&mixed), 1);
+        mixed.push(40_000);
+        assert_eq!(secs(&mixed), 40);
+        // Ten minutes that had responses.
+        let mut quicker = vec![30_000; 60];
+        quicker.extend([500; 11]);
+        let (seen, _) = lags(60, &quicker);
+        assert_eq!(seen.delay_secs(), 1);
     }
 
     #[test]

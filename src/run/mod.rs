@@ -172,6 +172,8 @@ struct Tail<'a> {
     pulse: Pulse,
     /// What was said once and need not be said again.
     said: Said,
+    /// How many seconds after their time responses come these days.
+    delay_secs: i64,
     /// Responses without a time that can be, up to when we looked away.
     timeless: u64,
     /// A first response is waited for.
@@ -214,6 +216,7 @@ impl<'a> Tail<'a> {
             clocks: Clocks::new(Reading::now()),
             pulse,
             said: Said::default(),
+            delay_secs: 0,
             timeless: 0,
             expecting: false,
             pipe: false,
@@ -311,11 +314,15 @@ impl<'a> Tail<'a> {
     }
 
     /// The wall clock less the lateness: what ticks follow. It is read once a turn, so that no tick comes before a jump of it
-    /// was noticed.
+    /// was noticed. Unless somebody has said how late responses may come, they come as late as they do.
     fn engine_time(&self) -> Time {
-        self.clocks
-            .wall()
-            .plus_secs(-self.options.settings.lateness_secs)
+        let said = self.options.settings.lateness_secs;
+        let lateness = if self.options.is_lateness_said {
+            said
+        } else {
+            said.max(self.delay_secs)
+        };
+        self.clocks.wall().plus_secs(-lateness)
     }
 
     fn tell(&mut self) {

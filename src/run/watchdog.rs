@@ -184,6 +184,7 @@ impl Tail<'_> {
     /// Logs whose responses come so long after their time that rules do not see them.
     fn look_for_late(&mut self, wall: Time) {
         let evaluator = &mut self.pipeline.evaluator;
+        self.delay_secs = self.pipeline.lags.delay_secs();
         let over = LATE_MS / i64::from(self.options.haste);
         let late = self.pipeline.lags.late_sources(wall, over);
         let now_late: HashSet<Arc<str>> =
