@@ -76,15 +76,17 @@ pub fn counted(n: u64, what: &str) -> String {
 
 /// A large number in short: `300`, `45.2k`, `1.31M`.
 pub fn quantity(n: u64) -> String {
+    const MILLION: u64 = 1_000_000;
+    const GIGA: u64 = 1000 * MILLION;
+    const TERA: u64 = 1000 * GIGA;
+    let hundredths =
+        |unit: u64, name: &str| format!("{}.{:02}{name}", n / unit, n % unit * 100 / unit);
     match n {
         0..10_000 => count(n),
         10_000..1_000_000 => format!("{}.{}k", n / 1000, n % 1000 / 100),
-        1_000_000..1_000_000_000 => format!("{}.{:02}M", n / 1_000_000, n % 1_000_000 / 10_000),
-        _ => format!(
-            "{}.{:02}G",
-            n / 1_000_000_000,
-            n % 1_000_000_000 / 10_000_000
-        ),
+        MILLION..GIGA => hundredths(MILLION, "M"),
+        GIGA..TERA => hundredths(GIGA, "G"),
+        _ => hundredths(TERA, "T"),
     }
 }
 
@@ -579,8 +581,16 @@ mod tests {
     #[test]
     fn numbers_are_short_and_times_are_plain() {
         assert_eq!(
-            [999, 45_230, 1_310_000].map(quantity),
-            ["999", "45.2k", "1.31M"]
+            [
+                999,
+                45_230,
+                1_310_000,
+                999_999_999,
+                14_290_000_000,
+                20_050_000_000_000
+            ]
+            .map(quantity),
+            ["999", "45.2k", "1.31M", "999.99M", "14.29G", "20.05T"]
         );
         assert_eq!(
             [36, 60, 730, 3600, 11_100, 187_200].map(duration),
