@@ -424,12 +424,26 @@ fn section(html: &mut String, finding: &Finding) {
 }
 
 fn table(html: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let holds_words = |column: usize| {
+        let mut cells = rows.iter().skip(1).filter_map(|row| row.get(column));
+        cells.any(|cell| cell.starts_with(char::is_alphabetic))
+    };
+    let classes: Vec<&str> = (0..columns)
+        .map(|column| {
+            if holds_words(column) {
+                " class=rule"
+            } else {
+                ""
+            }
+        })
+        .collect();
     html.push_str("<div class=scroll><table>");
     for (i, row) in rows.iter().enumerate() {
         html.push_str("<tr>");
         let cell = if i == 0 { "th" } else { "td" };
-        for text in row {
-            let _ = write!(html, "<{cell}>{}", escape(text));
+        for (class, text) in classes.iter().zip(row) {
+            let _ = write!(html, "<{cell}{class}>{}", escape(text));
         }
     }
     html.push_str("</table></div>");
