@@ -184,17 +184,28 @@ fn packed_files_that_follow_each_other_need_few_descriptors() {
     assert_eq!(summary["records"], whole.last().unwrap()["records"]);
 }
 
-/// Somebody may watch what comes through a pipe.
+/// Somebody may watch what comes through a pipe: it is judged before more of it comes.
 #[test]
-fn what_a_pipe_says_is_told_before_it_ends() {
+fn what_comes_through_a_pipe_can_be_watched() {
     let home = tempfile::tempdir().unwrap();
     let mut command = program(home.path());
-    command.args(["replay", "-"]).stdin(Stdio::piped());
-    command.stdout(Stdio::null());
+    command
+        .args(["replay", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
     let mut watch = Watch::start(command);
-    let mut stdin = watch.child.stdin.take().unwrap();
-    stdin.write_all(&fs::read(fixture()).unwrap()).unwrap();
-    watch.expect("CRITICAL cache-break");
-    drop(stdin);
+    let mut pipe = watch.child.stdin.take().unwrap();
+    for (n, id) in (0..).zip(["msg_1", "msg_2"]) {
+        // The second one shows that nothing comes before the first any more.
+        let call = Call {
+            at: TWO_O_CLOCK + n * 1_200_000,
+            id: id.to_owned(),
+            input: 900_000,
+            ..Call::default()
+        };
+        writeln!(pipe, "{}", call.line()).unwrap();
+    }
+    watch.expect("CRITICAL cost-rate");
+    drop(pipe);
     assert_eq!(watch.wait().0, Some(0));
 }

@@ -10,7 +10,7 @@ use crate::config::{Options, Span};
 use crate::monitor::{Dedupe, Stamp, Time};
 use crate::parse::Zone;
 use crate::pipeline::{Digest, Event, Intake, IntakeAhead, Seen, Undated, see};
-use crate::source::{Decode, Finished, HistoryFile, Input, Line, SourceInfo, merge};
+use crate::source::{Decode, Finished, HistoryFile, Line, SourceInfo, merge};
 
 /// So much is handed over at once by whoever reads to whoever judges.
 const BATCH: usize = 512;
@@ -18,8 +18,8 @@ const BATCH: usize = 512;
 /// So much is told from copies at once, and brought near at once to be judged.
 const AT_ONCE: usize = 32;
 
-/// So much may wait there.
-const WAITING: usize = 6 * BATCH;
+/// So many of these may wait there.
+const WAITING: usize = 6;
 
 /// What was read, and told from what was read before.
 type Batch = Vec<(Option<Time>, Option<Seen>)>;
@@ -37,8 +37,6 @@ pub(super) struct Inflow {
     /// What is to be told from copies.
     events: Vec<(Option<Time>, Event)>,
     batch: Batch,
-    /// A batch is as large as this.
-    full: usize,
     seen: SyncSender<Batch>,
     /// Batches that were judged: whoever judges has other things to do than to give memory back.
     judged: Receiver<Batch>,
@@ -79,14 +77,7 @@ impl Inflow {
     ) -> (Self, Batches) {
         let midnight = jiff::civil::Time::midnight();
         let start = options.prices.as_of.to_datetime(midnight);
-        // Somebody may watch what comes through a pipe.
-        let is_live = |input: &Input| matches!(input, Input::Stdin | Input::Pipe(_));
-        let full = if options.inputs.iter().any(is_live) {
-            1
-        } else {
-            BATCH
-        };
-        let (sender, seen) = sync_channel(WAITING / full);
+        let (sender, seen) = sync_channel(WAITING);
         let (judged, used) = channel();
         let inflow = Self {
             intake,
@@ -103,7 +94,6 @@ impl Inflow {
             },
             events: Vec::new(),
             batch: Vec::new(),
-            full,
             seen: sender,
             judged: used,
         };
@@ -130,7 +120,7 @@ impl Inflow {
             let seen = see(&mut self.dedupe, event, Undated::TotalsOnly, self.oldest);
             self.batch.push((time, seen));
         }
-        if self.batch.len() >= self.full {
+        if self.batch.len() >= BATCH {
             self.flush();
         }
     }
@@ -141,7 +131,7 @@ impl Inflow {
             empty = judged;
             empty.clear();
         }
-        empty.reserve(self.full);
+        empty.reserve(BATCH);
         let batch = std::mem::replace(&mut self.batch, empty);
         // It can only be gone if it panicked, which ends the program.
         let _ = self.seen.send(batch);
@@ -225,8 +215,16 @@ impl Decode for Inflow {
             return;
         }
         self.events.push((time, event));
-        if self.events.len() >= AT_ONCE.min(self.full) {
+        if self.events.len() >= AT_ONCE {
             self.tell_apart();
+        }
+    }
+
+    fn pause(&mut self) {
+        // Somebody may watch what comes through a pipe.
+        self.tell_apart();
+        if !self.batch.is_empty() {
+            self.flush();
         }
     }
 }

@@ -75,6 +75,9 @@ pub trait Decode {
 
     /// Takes an item in the order of the merge.
     fn take(&mut self, time: Option<i64>, item: Self::Item);
+
+    /// The next items may be long in coming: a pipe is read. Nothing by default.
+    fn pause(&mut self) {}
 }
 
 /// A file to be read from its beginning.
@@ -601,6 +604,9 @@ impl<D: Decode> Stream<D> {
 
     /// Reads the next bytes in order.
     fn read_on(&mut self, decoder: &mut D, buffer: &mut [u8]) {
+        if matches!(self.file.input, FileInput::Stream(_)) {
+            decoder.pause();
+        }
         let n = match self.read(buffer) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return,
