@@ -1,7 +1,8 @@
-//! How far the times of responses lie from the moment at which they were read, source by source.
+//! How far the times of responses lie from the moment at which they were read.
 //!
 //! A log whose times are of another zone, or whose lines come long after what they tell of, is read without a fault while rules
-//! see nothing of it. Knows neither rules nor clocks; what is made of it is for others to say.
+//! see nothing of it; of one whose responses take a while to come they see less than there is. Knows neither rules nor clocks; what
+//! is made of it is for others to say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -72,7 +72,7 @@ fn in_words(late: &LateSource) -> String {
     // A minute more than the latest so far.
     let wait = (most / 60_000 + 2) * 60;
     format!(
-        "{} of the last {} responses in {source} came {} to {} after their time, and rules with shorter windows do not see them: --lateness {} waits for them, and alerts come so much later",
+        "{} of the last {} responses in {source} came {} to {} after their time, and rules with shorter windows do not see them: --lateness {} waits for them; what ends is told so much later then",
         count(late.late),
         count(late.responses),
         duration(least / 1000),
