@@ -300,6 +300,25 @@ fn a_log_whose_format_changes_is_told() {
     assert_eq!(watch.end().0, Some(0));
 }
 
+/// Nobody waits for the end of a `tail` to learn that it has understood nothing.
+#[test]
+fn logs_that_have_never_given_a_response_are_said_once() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, "");
+    let mut watch = hasty(home.path(), &["app.log"]);
+    watch.expect("watching");
+    append(&log, &"{\"llm\":{\"prompt_tokens_v2\":5}}\n".repeat(50));
+    let said =
+        "no usage record in 50 lines; if there are some, name their place with --usage-field";
+    watch.expect(said);
+    append(&log, &lines(1));
+    let (code, seen) = watch.end();
+    assert_eq!(code, Some(0));
+    let times = seen.iter().filter(|line| line.contains("no usage record"));
+    assert_eq!(times.count(), 1, "{seen:?}");
+}
+
 #[test]
 fn a_hook_that_fails_again_and_again_is_told() {
     let home = tempfile::tempdir().unwrap();

@@ -272,6 +272,11 @@ impl Intake {
         place.drought.go_on(&digest.drought);
     }
 
+    /// Any source has given a response, as far as is remembered.
+    pub fn has_given(&self) -> bool {
+        self.places.values().any(|place| place.drought.has_given)
+    }
+
     /// Sources that have grown by much without a response, and those that did and have given one since.
     pub fn dry_sources(&self) -> Vec<DrySource> {
         let much = |place: &&Place| {

@@ -186,6 +186,7 @@ struct Tail<'a> {
 /// What is said once in a run.
 #[derive(Default)]
 struct Said {
+    no_usage: bool,
     forgetting: bool,
     reused_id: bool,
     folding: bool,
@@ -640,26 +641,33 @@ impl<'a> Tail<'a> {
         self.sinks.printer.line(&text);
     }
 
+    /// Says that no line held a response, and what to do.
+    fn say_no_usage(&mut self, counts: &LineCounts) {
+        self.said.no_usage = true;
+        let way_out = match &self.options.parse.usage_field {
+            Some(pointer) => format!("--usage-field {pointer} leads nowhere in them"),
+            None => {
+                "if there are some, name their place with --usage-field /where/it/stands".to_owned()
+            }
+        };
+        self.sinks.printer.line(&format!(
+            "no usage record in {} lines; {way_out}",
+            count(counts.lines)
+        ));
+        for (reason, n) in &counts.skipped {
+            self.sinks.printer.line(&format!(
+                "not counted, {} of them: {}",
+                count(*n),
+                reason.describe()
+            ));
+        }
+    }
+
     /// Says what is wrong with the lines read since it was last asked: none of them a response, or some not readable.
     fn say_lines(&mut self, totals: &Totals) {
         let counts = self.pipeline.intake.take_counts();
         if totals.records == 0 && totals.old == 0 && counts.lines > 0 {
-            let way_out = match &self.options.parse.usage_field {
-                Some(pointer) => format!("--usage-field {pointer} leads nowhere in them"),
-                None => "if there are some, name their place with --usage-field /where/it/stands"
-                    .to_owned(),
-            };
-            self.sinks.printer.line(&format!(
-                "no usage record in {} lines; {way_out}",
-                count(counts.lines)
-            ));
-            for (reason, n) in &counts.skipped {
-                self.sinks.printer.line(&format!(
-                    "not counted, {} of them: {}",
-                    count(*n),
-                    reason.describe()
-                ));
-            }
+            self.say_no_usage(&counts);
         }
         if let Some(first) = counts.bad_shown.first() {
             self.sinks.printer.line(&format!(

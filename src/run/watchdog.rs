@@ -156,6 +156,11 @@ impl Tail<'_> {
     fn look_for_dry(&mut self, wall: Time) {
         let after = DRY_MS / i64::from(self.options.haste);
         let mut dry = self.pipeline.intake.dry_sources();
+        // Of logs that are followed one may be another's. If none has ever given anything, it is no alert, but no secret.
+        if !dry.is_empty() && !self.said.no_usage && !self.pipeline.intake.has_given() {
+            let counts = self.pipeline.intake.counts().clone();
+            self.say_no_usage(&counts);
+        }
         dry.retain(|dry| dry.is_suspicious && wall.millis_since(dry.since) >= after);
         let now_dry: HashSet<Arc<str>> = dry.iter().map(|dry| Arc::clone(&dry.source)).collect();
         for source in self.watchdog.dry.difference(&now_dry) {
