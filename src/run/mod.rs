@@ -187,6 +187,7 @@ struct Tail<'a> {
 #[derive(Default)]
 struct Said {
     no_usage: bool,
+    oversize: bool,
     forgetting: bool,
     reused_id: bool,
     folding: bool,
@@ -512,7 +513,7 @@ impl<'a> Tail<'a> {
             self.say_doubts();
         }
         if self.live {
-            self.look_for_blind_spots(now, wall);
+            self.look_for_blind_spots(now, wall, source);
         }
         self.sinks.refresh(wall);
         self.tell();
@@ -639,6 +640,17 @@ impl<'a> Tail<'a> {
             Note::Polling { dir, reason } => no_events(dir, *reason),
         };
         self.sinks.printer.line(&text);
+    }
+
+    /// Says once that a line was too long to be read.
+    fn say_oversize(&mut self, source: &impl Source) {
+        if !self.said.oversize && source.stats().oversize_lines > 0 {
+            self.said.oversize = true;
+            let mib = MAX_LINE_BYTES >> 20;
+            self.sinks.printer.line(&format!(
+                "skipped: a line over {mib} MiB; what it may have cost is in no sum, and more of them are said at the end"
+            ));
+        }
     }
 
     /// Says that no line held a response, and what to do.

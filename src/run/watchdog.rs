@@ -11,7 +11,7 @@ use crate::config::write_duration;
 use crate::monitor::{BlindSpot, Time};
 use crate::pipeline::LateSource;
 use crate::sink::{count, duration};
-use crate::source::Input;
+use crate::source::{Input, Source};
 
 /// A named log may be gone for so long: rotation takes less.
 const GONE_FOR: Duration = Duration::from_mins(1);
@@ -89,7 +89,7 @@ impl Tail<'_> {
     }
 
     /// Looks for blind spots, once a second.
-    pub(super) fn look_for_blind_spots(&mut self, now: Instant, wall: Time) {
+    pub(super) fn look_for_blind_spots(&mut self, now: Instant, wall: Time, source: &impl Source) {
         if self
             .watchdog
             .last
@@ -105,6 +105,7 @@ impl Tail<'_> {
         self.say_impossible(wall);
         self.look_for_unwritten(now);
         self.look_for_broken_hook();
+        self.say_oversize(source);
         self.pipeline.evaluator.step_blind(wall);
     }
 
