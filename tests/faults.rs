@@ -390,7 +390,8 @@ fn a_log_that_is_late(args: &[&str], seconds: i64) -> String {
         watch.expect("\"event\":\"status\"");
         n += 1;
     }
-    let alert = watch.expect("WARNING  blind");
+    let seen = told(&watch.seen, "WARNING  blind").pop();
+    let alert = seen.unwrap_or_else(|| watch.expect("WARNING  blind"));
     assert_eq!(watch.end().0, Some(0));
     alert
 }
@@ -403,6 +404,38 @@ fn a_log_whose_times_are_of_another_zone_is_told() {
         "{alert}"
     );
     assert!(alert.contains("--assume-tz"), "{alert}");
+}
+
+/// It is never young, and never quiet for long: what tells it from a log of the past is that its times go no faster than the clock.
+#[test]
+fn a_pipe_whose_times_are_of_another_zone_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = program(home.path());
+    command
+        .args(["tail", "-"])
+        .env("CLAUDE_TOKMON_TEST_HASTE", "600")
+        .stdin(std::process::Stdio::piped());
+    let mut watch = Watch::start(command);
+    watch.expect("watching");
+    let mut pipe = watch.child.stdin.take().unwrap();
+    // One a second: it wakes for a line, and says how it stands with its next tick.
+    for _ in 0..20 {
+        if !told(&watch.seen, "blind").is_empty() {
+            break;
+        }
+        pipe.write_all(cents(-7200, 1).as_bytes()).unwrap();
+        watch.signal("-USR1");
+        watch.expect("\"event\":\"status\"");
+    }
+    let alerts = told(&watch.seen, "blind");
+    let expected = "the times in standard input lie 2h back";
+    assert!(
+        alerts.iter().any(|alert| alert.contains(expected)),
+        "{:?}",
+        watch.seen
+    );
+    drop(pipe);
+    assert_eq!(watch.wait().0, Some(0));
 }
 
 #[test]

@@ -51,7 +51,8 @@ const YOUNG_MS: i64 = 60_000;
 /// A pipe that is quiet for so long has caught up.
 const PIPE_QUIET: Duration = Duration::from_secs(2);
 
-/// Records without a time that come on a pipe later than this after the start are new.
+/// Records without a time that come on a pipe later than this after the start are new. Of those that have one it takes so long to
+/// see how fast they come.
 const PIPE_BACKLOG: Duration = Duration::from_secs(10);
 
 /// How long hooks may go on after the end, when their input ended and when we were asked to end.
@@ -180,6 +181,8 @@ struct Tail<'a> {
     expecting: bool,
     /// The source is a pipe, which tells by its records when it has caught up.
     pipe: bool,
+    /// When it was looked at last how fast the times of its records go, and the last of them then.
+    pace: Option<(Instant, Time)>,
     last_line: Instant,
 }
 
@@ -222,6 +225,7 @@ impl<'a> Tail<'a> {
             timeless: 0,
             expecting: false,
             pipe: false,
+            pace: None,
             last_line: now,
         })
     }
@@ -562,14 +566,29 @@ impl<'a> Tail<'a> {
         }
     }
 
-    /// Files have caught up at their end; a pipe when its records are young or it is quiet.
-    fn has_caught_up(&self, now: Instant, wall: Time, progress: Progress) -> bool {
+    /// Files have caught up at their end; a pipe when its records are young, when it is quiet, or when their times go no faster than
+    /// the clock: those of another zone never grow young.
+    fn has_caught_up(&mut self, now: Instant, wall: Time, progress: Progress) -> bool {
         if !self.pipe {
             return progress != Progress::More;
         }
-        let young = wall.millis_since(self.pipeline.evaluator.now()) < YOUNG_MS;
+        let last = self.pipeline.evaluator.now();
+        let young = wall.millis_since(last) < YOUNG_MS;
         let quiet = now.duration_since(self.last_line.max(self.started)) >= PIPE_QUIET;
-        young || quiet || progress == Progress::Ended
+        young || quiet || progress == Progress::Ended || self.keeps_pace(now, last)
+    }
+
+    /// The times of records on a pipe have gone no faster than the clock for a while.
+    fn keeps_pace(&mut self, now: Instant, last: Time) -> bool {
+        let (since, then) = *self.pace.get_or_insert((now, last));
+        let took = now.duration_since(since);
+        if took < PIPE_BACKLOG / self.options.haste {
+            return false;
+        }
+        self.pace = Some((now, last));
+        let passed =
+            u64::try_from(last.millis_since(then)).map_or(Duration::MAX, Duration::from_millis);
+        passed <= 2 * took
     }
 
     /// A record without a time that came while we watched happened when it came.

@@ -59,9 +59,18 @@ fn spot(kind: &str, source: &str) -> BlindSpot {
     }
 }
 
+/// What a source is called in a sentence.
+fn called(source: &str) -> &str {
+    if source == "-" {
+        "standard input"
+    } else {
+        source
+    }
+}
+
 /// What is wrong with such a log, and what to do.
 fn in_words(late: &LateSource) -> String {
-    let source = &late.source;
+    let source = called(&late.source);
     if let Some(zone) = late.zone_ms() {
         return format!(
             "the times in {source} lie {} back, and rules with shorter windows do not see its responses: are they of another zone? if they name none, --assume-tz does; else its clock or ours is wrong",
@@ -178,7 +187,7 @@ impl Tail<'_> {
                 };
                 format!(
                     "{} gave responses before and none in its last {} lines; {way_out}",
-                    dry.source,
+                    called(&dry.source),
                     count(dry.lines)
                 )
             };
@@ -213,7 +222,7 @@ impl Tail<'_> {
             } else {
                 "cannot be"
             };
-            let time = zone.full(time);
+            let (source, time) = (called(&source), zone.full(time));
             self.sinks.printer.line(&format!(
                 "{source}: its times {fault}, such as {time}; its responses count from their arrival (--assume-tz names the zone of times that name none)"
             ));
