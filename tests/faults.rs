@@ -439,6 +439,16 @@ fn a_pipe_whose_times_are_of_another_zone_is_told() {
 }
 
 #[test]
+fn a_log_whose_clock_is_far_off_is_told() {
+    let alert = a_log_that_is_late(&[], 30 * 86_400 + 100);
+    assert!(
+        alert.contains("responses in app.log came 30d to 30d after their time")
+            && alert.contains("is the clock right that stamps them"),
+        "{alert}"
+    );
+}
+
+#[test]
 fn a_log_whose_responses_come_late_is_told_and_how_to_wait_for_them() {
     let alert = a_log_that_is_late(&[], 302);
     assert!(

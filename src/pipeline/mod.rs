@@ -185,9 +185,14 @@ impl Seen {
         }
     }
 
-    /// A response that was not counted before, and was answered when it was asked for: batches may take a day.
+    /// A response that was not counted before, and was answered when it was asked for: batches may take a day. One that is too old
+    /// to be counted may be a clock that is far off.
     fn is_new_now(&self) -> bool {
-        matches!(self, Self::Record(record, Sighting::New) if !record.batch)
+        match self {
+            Self::Record(record, Sighting::New) => !record.batch,
+            Self::Old => true,
+            Self::Record(..) | Self::Compacted(_) | Self::Error(_) | Self::Run(_) => false,
+        }
     }
 
     /// Gives it to an evaluator.

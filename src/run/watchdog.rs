@@ -28,6 +28,9 @@ const DRY_MS: i64 = 600_000;
 /// Responses that come too late have to come in over so long.
 const LATE_MS: i64 = 30_000;
 
+/// Nobody waits for responses for so long.
+const LONG_MS: i64 = 3_600_000;
+
 /// How often file systems are asked.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -78,15 +81,19 @@ fn in_words(late: &LateSource) -> String {
         );
     }
     let (least, most) = late.lag_ms;
-    // A minute more than the latest so far.
-    let wait = (most / 60_000 + 2) * 60;
+    let way_out = if most < LONG_MS {
+        // A minute more than the latest so far.
+        let wait = write_duration((most / 60_000 + 2) * 60);
+        format!("--lateness {wait} waits for them; what ends is told so much later then")
+    } else {
+        "is the clock right that stamps them, and the place that their time is read from (--time-field)?".to_owned()
+    };
     format!(
-        "{} of the last {} responses in {source} came {} to {} after their time, and rules with shorter windows do not see them: --lateness {} waits for them; what ends is told so much later then",
+        "{} of the last {} responses in {source} came {} to {} after their time, and rules with shorter windows do not see them: {way_out}",
         count(late.late),
         count(late.responses),
         duration(least / 1000),
         duration(most / 1000),
-        write_duration(wait)
     )
 }
 
