@@ -11,7 +11,7 @@ use super::table::{self, row};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Tokens, Totals};
-use crate::pipeline::LineCounts;
+use crate::pipeline::{LineCounts, ONE_A_LINE};
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, counted, duration, quantity};
 use crate::source::{MAX_LINE_BYTES, SplitStats};
@@ -70,6 +70,10 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
     } else if span.since.is_some() || span.until.is_some() {
         lines.push(format!(
             "NO DATA: no usage record in the span, in {files_and_lines}"
+        ));
+    } else if counts.none_is_an_object() {
+        lines.push(format!(
+            "NO DATA: no usage record in {files_and_lines}; {ONE_A_LINE}"
         ));
     } else if let Some(pointer) = &options.parse.usage_field {
         lines.push(format!(

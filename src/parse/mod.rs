@@ -252,7 +252,7 @@ impl Reader {
             // The end of a stream of events, or what a program says besides.
             Verdict::NoUsage
         } else {
-            bad(1, "not a JSON object".to_owned(), 0)
+            bad(1, NO_OBJECT.to_owned(), 0)
         }
     }
 
@@ -426,11 +426,21 @@ fn bad(column: usize, reason: String, items: u32) -> Verdict {
     }
 }
 
+/// What is wrong with a line that is no JSON object.
+const NO_OBJECT: &str = "not a JSON object";
+const CUT_OFF: &str = "the JSON object is cut off";
+const NO_JSON: &str = "not valid JSON";
+
 /// The kind of a JSON error. The library's own message may quote the text.
 fn kind_of(error: &serde_json::Error) -> &'static str {
     match error.classify() {
-        serde_json::error::Category::Eof => "the JSON object is cut off",
-        serde_json::error::Category::Data => "not a JSON object",
-        serde_json::error::Category::Io | serde_json::error::Category::Syntax => "not valid JSON",
+        serde_json::error::Category::Eof => CUT_OFF,
+        serde_json::error::Category::Data => NO_OBJECT,
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax => NO_JSON,
     }
+}
+
+/// Whether what is wrong with a [bad](Verdict::Bad) line is that it is no whole JSON object.
+pub fn is_no_object(reason: &str) -> bool {
+    [NO_OBJECT, CUT_OFF, NO_JSON].contains(&reason)
 }

@@ -11,7 +11,8 @@ use super::Event;
 use super::build::{Builder, Known};
 use crate::monitor::{Stamp, Time};
 use crate::parse::{
-    Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, parse_alone, parse_line,
+    Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, is_no_object, parse_alone,
+    parse_line,
 };
 use crate::price::PriceTable;
 use crate::source::{Glance, Line, SourceInfo};
@@ -420,7 +421,16 @@ impl Glance for IntakeAhead {
     }
 }
 
+/// What is to be done where no line holds a whole object.
+pub const ONE_A_LINE: &str = "one whole JSON object must stand on each line (jq -c . FILE makes one of an object that is spread over several)";
+
 impl LineCounts {
+    /// There are lines, and none is a whole JSON object, as far as the first ones tell.
+    pub fn none_is_an_object(&self) -> bool {
+        let mut shown = self.bad_shown.iter();
+        self.lines > 0 && self.bad == self.lines && shown.all(|bad| is_no_object(&bad.reason))
+    }
+
     /// Adds the counts of other lines, of which none is bad.
     fn add(&mut self, other: &Self) {
         self.lines += other.lines;

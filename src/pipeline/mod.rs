@@ -7,7 +7,7 @@ mod intake;
 mod lag;
 mod silent;
 
-pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts};
+pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts, ONE_A_LINE};
 pub use lag::{Lags, LateSource};
 pub use silent::Silent;
 
