@@ -312,7 +312,8 @@ fn logs_that_have_never_given_a_response_are_said_once() {
     let said =
         "no usage record in 50 lines; if there are some, name their place with --usage-field";
     watch.expect(said);
-    append(&log, &lines(1));
+    append(&log, &cents(0, 250));
+    watch.expect("CRITICAL cost-rate");
     let (code, seen) = watch.end();
     assert_eq!(code, Some(0));
     let times = seen.iter().filter(|line| line.contains("no usage record"));
@@ -375,11 +376,11 @@ fn reading_that_stays_behind_is_told() {
 }
 
 /// A log of which each response came so many seconds ago when it is written.
-fn a_log_that_is_late(args: &[&str], seconds: i64) -> String {
+fn a_log_that_is_late(seconds: i64) -> String {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
     append(&log, &lines(1));
-    let mut watch = hasty(home.path(), &[args, &["app.log"]].concat());
+    let mut watch = hasty(home.path(), &["app.log"]);
     watch.expect("watching");
     // Half a minute, in haste.
     let begun = Instant::now();
@@ -398,7 +399,7 @@ fn a_log_that_is_late(args: &[&str], seconds: i64) -> String {
 
 #[test]
 fn a_log_whose_times_are_of_another_zone_is_told() {
-    let alert = a_log_that_is_late(&[], 5 * 3600 + 1800);
+    let alert = a_log_that_is_late(5 * 3600 + 1800);
     assert!(
         alert.contains("the times in app.log lie 5h 30m back, and rules with shorter windows do not see its responses"),
         "{alert}"
@@ -440,7 +441,7 @@ fn a_pipe_whose_times_are_of_another_zone_is_told() {
 
 #[test]
 fn a_log_whose_clock_is_far_off_is_told() {
-    let alert = a_log_that_is_late(&[], 30 * 86_400 + 100);
+    let alert = a_log_that_is_late(30 * 86_400 + 100);
     assert!(
         alert.contains("responses in app.log came 30d to 30d after their time")
             && alert.contains("is the clock right that stamps them"),
@@ -450,7 +451,7 @@ fn a_log_whose_clock_is_far_off_is_told() {
 
 #[test]
 fn a_log_whose_responses_come_late_is_told_and_how_to_wait_for_them() {
-    let alert = a_log_that_is_late(&[], 302);
+    let alert = a_log_that_is_late(302);
     assert!(
         alert.contains("responses in app.log came 5m ") && alert.contains("--lateness 7m"),
         "{alert}"
@@ -461,9 +462,10 @@ fn a_log_whose_responses_come_late_is_told_and_how_to_wait_for_them() {
 fn a_log_whose_times_are_still_to_come_counts_as_it_comes() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
-    append(&log, &lines(1));
+    append(&log, &cents(7200, 1));
     let mut watch = hasty(home.path(), &["--timezone", "UTC", "app.log"]);
     watch.expect("watching");
+    watch.expect("1 of these responses name a time that cannot be, such as ");
     for _ in 0..6 {
         append(&log, &cents(3600, 50));
     }

@@ -209,3 +209,45 @@ fn what_comes_through_a_pipe_can_be_watched() {
     drop(pipe);
     assert_eq!(watch.wait().0, Some(0));
 }
+
+/// What a log does not hold, and what rules did not see of it, is said before anything else.
+#[test]
+fn coverage_names_gaps_and_times_that_are_of_no_use() {
+    let home = tempfile::tempdir().unwrap();
+    let minutes = [0, 5, 95, 120, 131, 100];
+    let call = |(n, minute): (usize, &i64)| {
+        let call = Call {
+            at: TWO_O_CLOCK + minute * 60_000,
+            id: format!("msg_{n}"),
+            input: 10,
+            ..Call::default()
+        };
+        call.line()
+    };
+    // The last but one comes half an hour late, more than is put in order again; the last was before anybody wrote a log.
+    let mut lines: Vec<String> = minutes.iter().enumerate().map(call).collect();
+    lines.push(
+        lines[0]
+            .replace("msg_0", "msg_9")
+            .replace("\"2026-", "\"2019-"),
+    );
+    append(&home.path().join("app.log"), &lines);
+    let (objects, code) = replay(home.path(), &["app.log"]);
+    assert_eq!(code, 0);
+    let summary = objects.last().unwrap();
+    let gap = ["2026-11-23T02:05:00.000Z", "2026-11-23T03:35:00.000Z"];
+    assert_eq!(summary["longest_gap"], serde_json::json!(gap));
+    assert_eq!(summary["too_late"], 1, "{summary}");
+    assert_eq!(summary["bad_time"], 1, "{summary}");
+    let output = program(home.path())
+        .args(["replay", "--timezone", "UTC", "app.log"])
+        .output();
+    let report = String::from_utf8(output.unwrap().stdout).unwrap();
+    for line in [
+        "longest gap: 1h 30m without a response, from 2026-11-23 02:05:00 on",
+        "1 of 7 responses: so late that rules with short windows did not see them",
+        "1 of 7 responses: a time that cannot be, such as 2019-11-23 02:00:00, so they are in the totals only",
+    ] {
+        assert!(report.contains(line), "{line:?} is not in {report}");
+    }
+}

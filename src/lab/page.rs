@@ -432,7 +432,7 @@ fn table(html: &mut String, rows: &[Vec<String>]) {
     let classes: Vec<&str> = (0..columns)
         .map(|column| {
             if holds_words(column) {
-                " class=rule"
+                " class=left"
             } else {
                 ""
             }

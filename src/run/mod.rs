@@ -661,17 +661,6 @@ impl<'a> Tail<'a> {
         self.sinks.printer.line(&text);
     }
 
-    /// Says once that a line was too long to be read.
-    fn say_oversize(&mut self, source: &impl Source) {
-        if !self.said.oversize && source.stats().oversize_lines > 0 {
-            self.said.oversize = true;
-            let mib = MAX_LINE_BYTES >> 20;
-            self.sinks.printer.line(&format!(
-                "skipped: a line over {mib} MiB; what it may have cost is in no sum, and more of them are said at the end"
-            ));
-        }
-    }
-
     /// Says that no line held a response, and what to do.
     fn say_no_usage(&mut self, counts: &LineCounts) {
         self.said.no_usage = true;

@@ -1,5 +1,5 @@
 //! Finds the blind spots of a running `tail`: logs that are gone or say nothing any more, reading that falls behind, responses that
-//! come too late, a state that cannot be written. What becomes of them is the evaluator's business.
+//! come too late, a state that cannot be written. What becomes of them is the evaluator's business; what is no alert is said once.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::config::write_duration;
 use crate::monitor::{BlindSpot, Time};
 use crate::pipeline::LateSource;
 use crate::sink::{count, duration};
-use crate::source::{Input, Source};
+use crate::source::{Input, MAX_LINE_BYTES, Source};
 
 /// A named log may be gone for so long: rotation takes less.
 const GONE_FOR: Duration = Duration::from_mins(1);
@@ -232,6 +232,17 @@ impl Tail<'_> {
             let (source, time) = (called(&source), zone.full(time));
             self.sinks.printer.line(&format!(
                 "{source}: its times {fault}, such as {time}; its responses count from their arrival (--assume-tz names the zone of times that name none)"
+            ));
+        }
+    }
+
+    /// Says once that a line was too long to be read.
+    fn say_oversize(&mut self, source: &impl Source) {
+        if !self.said.oversize && source.stats().oversize_lines > 0 {
+            self.said.oversize = true;
+            let mib = MAX_LINE_BYTES >> 20;
+            self.sinks.printer.line(&format!(
+                "skipped: a line over {mib} MiB; what it may have cost is in no sum, and more of them are said at the end"
             ));
         }
     }
