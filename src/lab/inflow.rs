@@ -114,7 +114,9 @@ impl Inflow {
 
     /// Tells what has come from copies.
     fn tell_apart(&mut self) {
-        let records = self.events.iter().filter_map(|(_, event)| event.record());
+        let is_old = |time: &Option<Time>| time.is_some_and(|time| Some(time) < self.oldest);
+        let told_apart = self.events.iter().filter(|(time, _)| !is_old(time));
+        let records = told_apart.filter_map(|(_, event)| event.record());
         self.dedupe.expect(records);
         for (time, event) in self.events.drain(..) {
             let seen = see(&mut self.dedupe, event, Undated::TotalsOnly, self.oldest);

@@ -26,6 +26,13 @@ const MAX_USES: u32 = 100;
 /// What is kept of a response of the last hour.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Recent {
+    /// It is recent for an hour from then on.
+    at: Time,
+    id: ResponseId,
+    /// Its other identity.
+    alias: Option<ResponseId>,
+    /// Its own id without the prompt counts.
+    bare: Option<u64>,
     /// `i64::MIN` if it had no time.
     first: Time,
     /// Pico-dollars; `i64::MIN` if it has no price. A single response costs less than the nine million dollars that fit.
@@ -82,6 +89,9 @@ struct Output(u64);
 const UNDERSTATED: u64 = 1 << 63;
 
 impl Output {
+    /// Its place is made, but the response has not been counted.
+    const EXPECTED: Self = Self(u64::MAX);
+
     fn of(record: &UsageRecord) -> Self {
         Self::new(record.tokens.output, record.caveats.output_understated)
     }
@@ -143,14 +153,48 @@ pub enum Sighting {
     Grown(Box<Growth>),
 }
 
-/// What is remembered for the sake of a response while it is recent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Ageing {
-    at: Time,
-    id: ResponseId,
-    alias: Option<ResponseId>,
-    bare: Option<u64>,
-    whose: u64,
+/// The responses of the last hour, in the order of coming.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Queue {
+    responses: VecDeque<Recent>,
+    /// How many have left.
+    left: u64,
+    /// The number of each. What is kept of it would fit here too, but then each response were written to a far place in pieces, and
+    /// whatever comes next had to wait for them.
+    numbers: FxHashMap<ResponseId, u64>,
+}
+
+impl Queue {
+    fn push(&mut self, recent: Recent) {
+        let number = self.left + self.responses.len() as u64;
+        self.numbers.insert(recent.id, number);
+        self.responses.push_back(recent);
+    }
+
+    fn get_mut(&mut self, id: ResponseId) -> Option<&mut Recent> {
+        let number = self.numbers.get(&id)?.checked_sub(self.left)?;
+        self.responses.get_mut(usize::try_from(number).ok()?)
+    }
+
+    fn oldest(&self) -> Option<&Recent> {
+        self.responses.front()
+    }
+
+    /// Takes the oldest out.
+    fn pop(&mut self) -> Option<Recent> {
+        let oldest = self.responses.pop_front()?;
+        // It may have been forgotten, and come again.
+        if self.numbers.get(&oldest.id) == Some(&self.left) {
+            self.numbers.remove(&oldest.id);
+        }
+        self.left += 1;
+        Some(oldest)
+    }
+
+    /// It is not known any more.
+    fn forget(&mut self, id: ResponseId) {
+        self.numbers.remove(&id);
+    }
 }
 
 /// The responses counted so far.
@@ -159,13 +203,12 @@ pub struct Dedupe {
     /// All of them: 16 bytes each, because there may be millions.
     known: FxHashMap<ResponseId, Output>,
     /// What else is kept of those of the last hour.
-    recent: FxHashMap<ResponseId, Recent>,
+    recent: Queue,
     labels: RecentLabels,
     /// Other identities of recent responses.
     aliases: FxHashMap<ResponseId, ResponseId>,
     /// How many recent responses share an id.
     uses: FxHashMap<u64, u32>,
-    ageing: VecDeque<Ageing>,
     newest: Time,
     /// All identities in the order of coming, with the minute; only where memory is bounded.
     order: VecDeque<(ResponseId, i64)>,
@@ -181,11 +224,10 @@ impl Dedupe {
     pub fn new(max: Option<usize>) -> Self {
         Self {
             known: FxHashMap::default(),
-            recent: FxHashMap::default(),
+            recent: Queue::default(),
             labels: RecentLabels::default(),
             aliases: FxHashMap::default(),
             uses: FxHashMap::default(),
-            ageing: VecDeque::new(),
             newest: Time(i64::MIN),
             order: VecDeque::new(),
             max,
@@ -204,12 +246,17 @@ impl Dedupe {
         self.reused_id
     }
 
-    /// These responses are [sighted](Self::sight) next. Where millions are known, each of them lies somewhere else in memory:
-    /// looked for one after another they are waited for together.
-    pub fn expect<'a>(&self, records: impl Iterator<Item = &'a UsageRecord>) {
+    /// These responses are [sighted](Self::sight) next, all of them. Where millions are known, each of them lies somewhere else in
+    /// memory: when all are looked for, and then places made for all, they are waited for together.
+    pub fn expect<'a>(&mut self, records: impl Iterator<Item = &'a UsageRecord> + Clone) {
         let ids = records.filter_map(|record| record.id);
-        let known = ids.filter(|identity| self.known.contains_key(&identity.id));
+        let known = ids
+            .clone()
+            .filter(|identity| self.known.contains_key(&identity.id));
         std::hint::black_box(known.count());
+        for identity in ids {
+            self.known.entry(identity.id).or_insert(Output::EXPECTED);
+        }
     }
 
     /// Tells a new response from a copy, and remembers it.
@@ -227,16 +274,6 @@ impl Dedupe {
             Stamp::At(time) => time,
             Stamp::Undated | Stamp::Impossible(_) => Time(i64::MIN),
         };
-        let whose = self.labels.number(&record.labels);
-        self.recent.insert(
-            identity.id,
-            Recent {
-                first,
-                cost: compact(record.cost),
-                whose,
-                has_extra: !record.extra.is_empty(),
-            },
-        );
         if let Some(request) = identity.request {
             self.aliases.insert(request, identity.id);
         }
@@ -246,14 +283,16 @@ impl Dedupe {
             self.reused_id |= *uses > MAX_USES;
         }
         self.newest = self.newest.max(first);
-        self.ageing.push_back(Ageing {
+        self.recent.push(Recent {
             at: first.max(self.newest),
             id: identity.id,
             alias: identity.request,
             bare: identity.bare,
-            whose,
+            first,
+            cost: compact(record.cost),
+            whose: self.labels.number(&record.labels),
+            has_extra: !record.extra.is_empty(),
         });
-        // It lies far away: nothing before should have to wait for it.
         self.known.insert(identity.id, Output::of(record));
         self.age();
         self.remember(identity.id);
@@ -277,7 +316,8 @@ impl Dedupe {
     /// The identity under which a response was counted. Two responses with ids of their own are two, even if their request ids
     /// are the same.
     fn find(&self, id: ResponseId, request: Option<ResponseId>) -> Option<ResponseId> {
-        let counted = |id: &ResponseId| self.known.contains_key(id);
+        let is_counted = |output: &Output| *output != Output::EXPECTED;
+        let counted = |id: &ResponseId| self.known.get(id).is_some_and(is_counted);
         if counted(&id) {
             return Some(id);
         }
@@ -287,17 +327,11 @@ impl Dedupe {
 
     /// Forgets what is kept only of what is recent.
     fn age(&mut self) {
-        while self
-            .ageing
-            .front()
-            .is_some_and(|oldest| self.newest.0.saturating_sub(oldest.at.0) > RECENT_MS)
+        let newest = self.newest.0;
+        let is_old = |oldest: &Recent| newest.saturating_sub(oldest.at.0) > RECENT_MS;
+        while self.recent.oldest().is_some_and(is_old)
+            && let Some(Recent { alias, bare, .. }) = self.recent.pop()
         {
-            let Some(Ageing {
-                id, alias, bare, ..
-            }) = self.ageing.pop_front()
-            else {
-                break;
-            };
             if let Some(alias) = alias {
                 self.aliases.remove(&alias);
             }
@@ -309,9 +343,8 @@ impl Dedupe {
                     self.uses.remove(&bare);
                 }
             }
-            self.recent.remove(&id);
         }
-        if let Some(oldest) = self.ageing.front() {
+        if let Some(oldest) = self.recent.oldest() {
             self.labels.forget_before(oldest.whose);
         }
     }
@@ -332,7 +365,7 @@ impl Dedupe {
                 break;
             }
             self.forgotten += u64::from(!expired);
-            self.recent.remove(&oldest);
+            self.recent.forget(oldest);
             self.known.remove(&oldest);
             self.order.pop_front();
         }
@@ -340,7 +373,7 @@ impl Dedupe {
 
     fn grow(&mut self, id: ResponseId, record: &UsageRecord) -> Sighting {
         let now = Output::of(record);
-        let Some(recent) = self.recent.get_mut(&id) else {
+        let Some(recent) = self.recent.get_mut(id) else {
             return self.grow_old(id, record);
         };
         let before = recent.cost;
@@ -487,7 +520,7 @@ mod tests {
         assert_eq!(dedupe.sight(&record(0, 1, None, 5)), Sighting::New);
         assert_eq!(grown(dedupe.sight(&record(0, 1, None, 8))), (3, Some(21)));
         assert_eq!(dedupe.sight(&record(2 * HOUR, 2, None, 1)), Sighting::New);
-        assert!(dedupe.recent.len() == 1 && dedupe.known.len() == 2);
+        assert!(dedupe.recent.responses.len() == 1 && dedupe.known.len() == 2);
         assert_eq!(dedupe.sight(&record(0, 1, None, 8)), Sighting::Copy);
         assert_eq!(grown(dedupe.sight(&record(0, 1, None, 9))), (1, Some(7)));
         assert_eq!(dedupe.sight(&record(0, 1, None, 9)), Sighting::Copy);
@@ -526,9 +559,13 @@ mod tests {
         for n in 0..30 {
             dedupe.sight(&record(n * HOUR, n.cast_unsigned() + 100, None, 1));
         }
-        assert!(dedupe.known.len() == 10 && dedupe.recent.len() <= 2);
+        assert!(dedupe.known.len() == 10 && dedupe.recent.numbers.len() <= 2);
         assert_eq!(dedupe.forgotten(), 20);
-        assert!(dedupe.aliases.is_empty() && dedupe.ageing.len() <= 2 && dedupe.uses.len() == 1);
+        assert!(
+            dedupe.aliases.is_empty()
+                && dedupe.recent.responses.len() <= 2
+                && dedupe.uses.len() == 1
+        );
         // After seven days forgetting is no loss.
         dedupe.sight(&record(30 * HOUR + 8 * 24 * HOUR, 500, None, 1));
         assert_eq!((dedupe.order.len(), dedupe.forgotten()), (1, 20));
