@@ -289,17 +289,17 @@ fn read_any(bytes: &[u8]) {
     for line in bytes.split(|b| *b == b'\n') {
         let options = ParseOptions::default();
         reader.line(line, &options, clock(), &mut spare, &mut |item| {
-            check(&item);
+            check(item);
         });
     }
-    reader.finish(&mut |item| check(&item));
+    reader.finish(&mut |item| check(item));
 }
 
 /// What a line comes to, with what is kept from the lines before.
 fn read_after(line: &[u8], spare: &mut Spare) -> (Verdict, Vec<Item>) {
     let mut reader = Reader::default();
     let mut items = Vec::new();
-    let mut emit = |item| items.push(item);
+    let mut emit = |item: &Item| items.push(item.clone());
     let verdict = reader.line(line, &ParseOptions::default(), clock(), spare, &mut emit);
     reader.finish(&mut emit);
     (verdict, items)

@@ -120,7 +120,7 @@ impl Decode for ModelNames<'_> {
             clock,
             &mut self.spare,
             &mut |item| {
-                Self::note(seen, &item);
+                Self::note(seen, item);
             },
         );
     }
@@ -128,7 +128,7 @@ impl Decode for ModelNames<'_> {
     fn end(&mut self, source: &SourceInfo, _out: &mut Vec<(Option<i64>, ())>) {
         let seen = &mut self.seen;
         if let Some(mut reader) = self.readers.remove(&source.name) {
-            reader.finish(&mut |item| Self::note(seen, &item));
+            reader.finish(&mut |item| Self::note(seen, item));
         }
     }
 

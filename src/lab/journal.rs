@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::monitor::{Labels, Sighting, Stamp, Time, Tokens, UsageRecord};
+use crate::monitor::{Labels, Stamp, Time, Tokens, UsageRecord};
 use crate::pipeline::Seen;
 use crate::price::PicoUsd;
 
@@ -47,21 +47,20 @@ fn pico(cost: PicoUsd) -> i64 {
 impl Journal {
     /// Notes what was seen; `waste` is what was paid again, and for how many tokens.
     pub(super) fn note(&mut self, seen: &Seen, waste: (PicoUsd, u64)) {
-        let Seen::Record(record, sighting) = seen else {
-            return;
-        };
-        if record.batch {
-            return;
-        }
-        match (sighting, record.stamp) {
-            (Sighting::New, Stamp::At(at)) => self.0.push(Entry {
-                at,
-                cost: pico(record.cost.unwrap_or_default()),
-                waste: pico(waste.0),
-                read: pico(read_cost(record, waste.1)),
-                labels: Arc::clone(&record.labels),
-            }),
-            (Sighting::Grown(growth), _) => {
+        match seen {
+            Seen::New(record) if !record.batch => {
+                if let Stamp::At(at) = record.stamp {
+                    self.0.push(Entry {
+                        at,
+                        cost: pico(record.cost.unwrap_or_default()),
+                        waste: pico(waste.0),
+                        read: pico(read_cost(record, waste.1)),
+                        labels: Arc::clone(&record.labels),
+                    });
+                }
+            }
+            Seen::Grown(grown) if !grown.0.batch => {
+                let growth = &grown.1;
                 if let (Some(at), Some(cost)) = (growth.first, growth.cost) {
                     self.0.push(Entry {
                         at,

@@ -255,7 +255,7 @@ fn costs(told: &Told) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::{Notice, Reason, Rule, Sighting, UsageRecord};
+    use crate::monitor::{Notice, Reason, Rule, UsageRecord};
     use crate::pipeline::Seen;
     use proptest::prelude::*;
 
@@ -271,7 +271,7 @@ mod tests {
     fn journal(records: &[(i64, i64)]) -> Journal {
         let mut journal = Journal::default();
         for (secs, cents) in records {
-            let seen = Seen::Record(Box::new(record(*secs, *cents)), Sighting::New);
+            let seen = Seen::New(Box::new(record(*secs, *cents)));
             journal.note(&seen, (PicoUsd::ZERO, 0));
         }
         journal.finish();

@@ -138,7 +138,7 @@ mod tests {
         for (minute, cents) in minutes {
             let mut record = super::super::journal::tests::record(Time(START + minute * 60_000));
             record.cost = Some(crate::price::PicoUsd(cents * 10_000_000_000));
-            let seen = Seen::Record(Box::new(record), crate::monitor::Sighting::New);
+            let seen = Seen::New(Box::new(record));
             timeline.note(&seen, crate::price::PicoUsd::ZERO);
         }
         timeline.finish();

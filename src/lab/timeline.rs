@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use jiff::civil::Date;
 
-use crate::monitor::{Amount, Sighting, Stamp, Time, Tokens};
+use crate::monitor::{Amount, Stamp, Time, Tokens};
 use crate::pipeline::Seen;
 use crate::price::PicoUsd;
 use crate::sink::Clock;
@@ -101,38 +101,33 @@ impl Timeline {
 
     /// Adds what was seen; `waste` is what of it was paid again. Batch results and responses without a time lie nowhere in time.
     pub(super) fn note(&mut self, seen: &Seen, waste: PicoUsd) {
-        let Seen::Record(record, sighting) = seen else {
-            return;
-        };
-        if record.batch {
-            return;
-        }
-        match (sighting, record.stamp) {
-            (Sighting::New, Stamp::At(at)) => {
-                self.note_gap(at);
-                let sums = Bin {
-                    requests: 1,
-                    unpriced: u64::from(record.cost.is_none()),
-                    cost: record.cost.unwrap_or_default(),
-                    waste,
-                    tokens: record.all_tokens(),
-                };
-                self.add(at, &sums);
+        match seen {
+            Seen::New(record) if !record.batch => {
+                if let Stamp::At(at) = record.stamp {
+                    self.note_gap(at);
+                    let sums = Bin {
+                        requests: 1,
+                        unpriced: u64::from(record.cost.is_none()),
+                        cost: record.cost.unwrap_or_default(),
+                        waste,
+                        tokens: record.all_tokens(),
+                    };
+                    self.add(at, &sums);
+                }
             }
-            (Sighting::Grown(growth), _) => {
+            Seen::Grown(grown) if !grown.0.batch => {
+                let growth = &grown.1;
                 if let Some(at) = growth.first {
                     let mut tokens = growth.tokens;
                     for extra in &growth.extra {
                         tokens.add(&extra.tokens);
                     }
-                    self.add(
-                        at,
-                        &Bin {
-                            cost: growth.cost.unwrap_or_default(),
-                            tokens,
-                            ..Bin::default()
-                        },
-                    );
+                    let sums = Bin {
+                        cost: growth.cost.unwrap_or_default(),
+                        tokens,
+                        ..Bin::default()
+                    };
+                    self.add(at, &sums);
                 }
             }
             _ => {}

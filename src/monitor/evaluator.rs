@@ -397,8 +397,20 @@ impl Evaluator {
 
     /// Takes in a record: counts it once, moves the time on, and evaluates the rules that it touches.
     pub fn observe(&mut self, record: &UsageRecord) -> Counted {
-        let sighting = self.state.dedupe.sight(record);
-        self.observe_seen(record, &sighting)
+        match self.state.dedupe.sight(record) {
+            Sighting::New => {
+                self.observe_new(record);
+                Counted::New
+            }
+            Sighting::Copy => {
+                self.observe_copy(record);
+                Counted::Copy
+            }
+            Sighting::Grown(growth) => {
+                self.observe_grown(record, &growth);
+                Counted::Grown
+            }
+        }
     }
 
     /// What tells new responses from copies.
@@ -422,73 +434,67 @@ impl Evaluator {
         self.state.last_waste
     }
 
-    /// Takes in a record that somebody has told from a copy already, as many evaluators of one log need only one to do.
-    pub fn observe_seen(&mut self, record: &UsageRecord, sighting: &Sighting) -> Counted {
+    /// Takes in a record that is no copy. As many evaluators of one log need only one to tell them apart, somebody else may have.
+    pub fn observe_new(&mut self, record: &UsageRecord) {
         let state = &mut self.state;
         state.last_waste = (PicoUsd::ZERO, 0);
-        let mut given_back = Change::default();
-        let change = match sighting {
-            Sighting::New => {
-                state.totals.count(record);
-                state.ledger.count(record)
-            }
-            Sighting::Copy => {
-                state.totals.count_copy(None);
-                None
-            }
-            Sighting::Grown(growth) => {
-                // What a report had taken off is given back before the response itself is.
-                if let Some(change) = state.ledger.grow(growth) {
-                    state.totals.reconcile(&change);
-                    given_back = change;
-                }
-                state.totals.count_copy(Some(growth));
-                None
-            }
+        state.totals.count(record);
+        if let Some(change) = state.ledger.count(record) {
+            state.totals.reconcile(&change);
+            self.spend_residuals(&change);
+        }
+        self.state.note_forgotten();
+        let Stamp::At(at) = record.stamp else {
+            return;
         };
-        if let Some(change) = &change {
+        self.advance(at);
+        self.judge(record, at);
+        self.spend(&Spent {
+            at,
+            cost: record.cost,
+            labels: &record.labels,
+            is_new: true,
+        });
+    }
+
+    /// Takes in a copy of a record that was counted, which adds nothing.
+    pub fn observe_copy(&mut self, record: &UsageRecord) {
+        let state = &mut self.state;
+        state.last_waste = (PicoUsd::ZERO, 0);
+        state.totals.count_copy(None);
+        state.note_forgotten();
+        if let Stamp::At(at) = record.stamp {
+            state.cache.observe_copy(record, at);
+        }
+    }
+
+    /// Takes in what a copy adds to a record that was counted.
+    pub fn observe_grown(&mut self, record: &UsageRecord, growth: &Growth) {
+        let state = &mut self.state;
+        state.last_waste = (PicoUsd::ZERO, 0);
+        // What a report had taken off is given back before the response itself is.
+        let given_back = state.ledger.grow(growth);
+        if let Some(change) = &given_back {
             state.totals.reconcile(change);
         }
-        self.spend_residuals(&given_back);
-        self.spend_residuals(&change.unwrap_or_default());
+        state.totals.count_copy(Some(growth));
+        if let Some(change) = &given_back {
+            self.spend_residuals(change);
+        }
         let state = &mut self.state;
         state.note_forgotten();
         let Stamp::At(at) = record.stamp else {
-            return match sighting {
-                Sighting::New => Counted::New,
-                Sighting::Copy => Counted::Copy,
-                Sighting::Grown(_) => Counted::Grown,
-            };
+            return;
         };
-        match sighting {
-            Sighting::New => {
-                self.advance(at);
-                self.observe_new(record, at);
-                self.spend(&Spent {
-                    at,
-                    cost: record.cost,
-                    labels: &record.labels,
-                    is_new: true,
-                });
-                Counted::New
-            }
-            Sighting::Copy => {
-                self.state.cache.observe_copy(record, at);
-                Counted::Copy
-            }
-            Sighting::Grown(growth) => {
-                self.state.cache.observe_copy(record, at);
-                self.grow(growth, record.batch);
-                if let Some(first) = growth.first {
-                    self.spend(&Spent {
-                        at: first,
-                        cost: growth.cost,
-                        labels: &growth.labels,
-                        is_new: false,
-                    });
-                }
-                Counted::Grown
-            }
+        state.cache.observe_copy(record, at);
+        self.grow(growth, record.batch);
+        if let Some(first) = growth.first {
+            self.spend(&Spent {
+                at: first,
+                cost: growth.cost,
+                labels: &growth.labels,
+                is_new: false,
+            });
         }
     }
 
@@ -531,7 +537,8 @@ impl Evaluator {
         }
     }
 
-    fn observe_new(&mut self, record: &UsageRecord, at: Time) {
+    /// Evaluates the rules that a new record touches.
+    fn judge(&mut self, record: &UsageRecord, at: Time) {
         let state = &mut self.state;
         if at.0 < state.now.0 - state.lateness_ms && !record.batch {
             state.totals.late += 1;

@@ -43,8 +43,8 @@ struct Piece {
 struct Form {
     pieces: Vec<Piece>,
     end: Box<[u8]>,
-    /// What is the same in all of them.
-    usage: Usage,
+    /// The response of the line that was read last: what is the same in all of them, and the rest, which is written over.
+    item: Item,
 }
 
 /// The forms of the last lines.
@@ -64,7 +64,7 @@ impl Forms {
         text: &str,
         options: &ParseOptions,
         clock: Clock<'_>,
-    ) -> Option<Usage> {
+    ) -> Option<&Item> {
         if self.known.is_empty() || !looks_everywhere(options) {
             return None;
         }
@@ -72,19 +72,21 @@ impl Forms {
             self.vain = self.vain.saturating_sub(text.len() / VAIN);
             return None;
         }
-        for (at, form) in self.known.iter().enumerate() {
+        let mut fits = None;
+        for (at, form) in self.known.iter_mut().enumerate() {
             let mut scanner = Scanner::new(text);
-            if let Some(usage) = form.read(&mut scanner, clock) {
-                self.misfits = 0;
-                self.vain = self.vain.saturating_sub(text.len());
-                if at > 0 {
-                    self.known.swap(at, at - 1);
-                }
-                return Some(usage);
+            if form.read(&mut scanner, clock).is_some() {
+                fits = Some(at);
+                break;
             }
             self.vain += scanner.position();
         }
-        None
+        let at = fits?;
+        self.misfits = 0;
+        self.vain = self.vain.saturating_sub(text.len());
+        let front = at.saturating_sub(1);
+        self.known.swap(at, front);
+        Some(&self.known.get(front)?.item)
     }
 
     /// Learns from a line with a response that fits none of them, unless none has fitted for long.
@@ -125,7 +127,7 @@ impl Form {
             notes: Some(&notes),
             ..*context
         };
-        let Found::Item(Item::Usage(mut usage)) = find(&object, &context) else {
+        let Found::Item(Item::Usage(usage)) = find(&object, &context) else {
             return None;
         };
         // What the start of a request and the content of a refusal say is not in the roles.
@@ -155,20 +157,16 @@ impl Form {
         if !roles.is_empty() {
             return None;
         }
-        for role in pieces.iter().filter_map(|piece| piece.role) {
-            if let Some(name) = name_in(&mut usage, role) {
-                *name = None;
-            }
-        }
         let form = Self {
             pieces,
             end: text.get(begin..)?.as_bytes().into(),
-            usage: *usage,
+            item: Item::Usage(usage),
         };
         Some(form)
     }
 
-    fn read(&self, scanner: &mut Scanner<'_>, clock: Clock<'_>) -> Option<Usage> {
+    /// Reads a line, if it fits.
+    fn read(&mut self, scanner: &mut Scanner<'_>, clock: Clock<'_>) -> Option<()> {
         let mut named = Named::default();
         let mut texts = [None; MAX_TEXTS];
         let mut n = 0;
@@ -190,7 +188,9 @@ impl Form {
         if !scanner.is_at_end() {
             return None;
         }
-        let mut usage = self.usage.clone();
+        let Item::Usage(usage) = &mut self.item else {
+            return None;
+        };
         for (role, value) in texts.into_iter().flatten() {
             if role == Role::Time {
                 match clock.read(value)? {
@@ -204,14 +204,16 @@ impl Form {
             if text.is_empty() || is_odd(role, text) {
                 return None;
             }
-            if let Some(name) = name_in(&mut usage, role) {
-                *name = Some(text.to_owned());
+            if let Some(name) = name_in(usage, role) {
+                let name = name.get_or_insert_default();
+                name.clear();
+                name.push_str(text);
             }
         }
         let web_search = usage.tokens.web_search;
         (usage.tokens, usage.assumed_5m) = named.tokens();
         usage.tokens.web_search = web_search;
-        Some(usage)
+        Some(())
     }
 }
 
@@ -251,7 +253,8 @@ mod tests {
     fn read(line: &str, spare: &mut Spare) -> (Verdict, Vec<Item>) {
         let mut items = Vec::new();
         let options = ParseOptions::default();
-        let alone = parse_alone(line.as_bytes(), &options, NOW, spare, &mut items);
+        let mut emit = |item: &Item| items.push(item.clone());
+        let alone = parse_alone(line.as_bytes(), &options, NOW, spare, &mut emit);
         if let Some(verdict) = alone {
             return (verdict, items);
         }
@@ -261,7 +264,7 @@ mod tests {
             ambiguous: None,
             zone: options.zone,
         };
-        let mut emit = |item| items.push(item);
+        let mut emit = |item: &Item| items.push(item.clone());
         let verdict = Reader::default().line(line.as_bytes(), &options, clock, spare, &mut emit);
         (verdict, items)
     }
@@ -419,7 +422,7 @@ mod tests {
             ..ParseOptions::default()
         };
         let mut items = Vec::new();
-        let mut emit = |item| items.push(item);
+        let mut emit = |item: &Item| items.push(item.clone());
         Reader::default().line(line.as_bytes(), &options, clock, spare, &mut emit);
         items
     }

@@ -158,7 +158,7 @@ pub enum Verdict {
     /// Nothing but white space.
     Blank,
     /// It held responses (how many) or other items.
-    Items(u32),
+    Items(usize),
     /// A part of something: an event of a stream, a piece of a line that was split.
     Part,
     /// Valid JSON without a response.
@@ -172,6 +172,6 @@ pub enum Verdict {
         /// What is wrong, without any text of the line.
         reason: String,
         /// Responses that were read before the fault.
-        items: u32,
+        items: usize,
     },
 }

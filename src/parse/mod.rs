@@ -86,7 +86,7 @@ pub fn parse_line(
     line: &[u8],
     options: &ParseOptions,
     clock: Clock<'_>,
-    mut emit: impl FnMut(Item),
+    mut emit: impl FnMut(&Item),
 ) -> Verdict {
     let mut reader = Reader::default();
     let verdict = reader.line(line, options, clock, &mut Spare::default(), &mut emit);
@@ -109,7 +109,7 @@ pub fn parse_alone(
     options: &ParseOptions,
     now: Time,
     spare: &mut Spare,
-    out: &mut Vec<Item>,
+    emit: &mut dyn FnMut(&Item),
 ) -> Option<Verdict> {
     let text = simdutf8::basic::from_utf8(line).ok()?.trim();
     if text.is_empty() {
@@ -122,11 +122,11 @@ pub fn parse_alone(
         zone: options.zone,
         ambiguous: Some(&ambiguous),
     };
-    if let Some(usage) = spare.forms.read(text, options, clock) {
+    if let Some(item) = spare.forms.read(text, options, clock) {
         if ambiguous.get() {
             return None;
         }
-        out.push(Item::Usage(Box::new(usage)));
+        emit(item);
         return Some(Verdict::Items(1));
     }
     // What was not understood by a form says nothing of the line.
@@ -152,7 +152,7 @@ pub fn parse_alone(
     }
     match found {
         Found::Item(item) => {
-            out.push(item);
+            emit(&item);
             Some(Verdict::Items(1))
         }
         Found::Nothing => Some(Verdict::NoUsage),
@@ -173,15 +173,15 @@ impl Reader {
         options: &ParseOptions,
         clock: Clock<'_>,
         spare: &mut Spare,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) -> Verdict {
         let Ok(text) = simdutf8::basic::from_utf8(line) else {
             let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
             return bad(valid + 1, "invalid UTF-8".to_owned(), 0);
         };
         let whole = text.trim();
-        if let Some(usage) = spare.forms.read(whole, options, clock) {
-            emit(Item::Usage(Box::new(usage)));
+        if let Some(item) = spare.forms.read(whole, options, clock) {
+            emit(item);
             return Verdict::Items(1);
         }
         let context = Context {
@@ -203,13 +203,13 @@ impl Reader {
     }
 
     /// The file has ended: streams that were cut are handed over. Gives how many split lines have no end.
-    pub fn finish(&mut self, emit: &mut dyn FnMut(Item)) -> usize {
+    pub fn finish(&mut self, emit: &mut dyn FnMut(&Item)) -> usize {
         self.streams.finish(emit);
         self.fragments.clear()
     }
 
     /// Hands over the streams that were not heard of for long.
-    pub fn expire(&mut self, now: Time, emit: &mut dyn FnMut(Item)) {
+    pub fn expire(&mut self, now: Time, emit: &mut dyn FnMut(&Item)) {
         self.streams.expire(now, emit);
     }
 
@@ -218,7 +218,7 @@ impl Reader {
         text: &str,
         context: &Context<'_>,
         envelopes: u8,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) -> Verdict {
         if text.trim().is_empty() {
             return Verdict::Blank;
@@ -262,7 +262,7 @@ impl Reader {
         text: &str,
         context: &Context<'_>,
         envelopes: u8,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) -> Verdict {
         let begin = text.trim_start();
         if begin.starts_with('{') || envelope::open(begin) != envelope::plain(begin) {
@@ -278,7 +278,7 @@ impl Reader {
         text: &str,
         offset: usize,
         context: &Context<'_>,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) -> Verdict {
         let mut outcome = Outcome::default();
         let mut objects = serde_json::Deserializer::from_str(text).into_iter::<Object>();
@@ -331,7 +331,7 @@ impl Reader {
         &mut self,
         elements: &[&RawValue],
         context: &Context<'_>,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) -> Verdict {
         let mut outcome = Outcome::default();
         for element in elements {
@@ -346,11 +346,17 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, found: Found, now: Time, outcome: &mut Outcome, emit: &mut dyn FnMut(Item)) {
+    fn take(
+        &mut self,
+        found: Found,
+        now: Time,
+        outcome: &mut Outcome,
+        emit: &mut dyn FnMut(&Item),
+    ) {
         match found {
             Found::Item(item) => {
                 outcome.items += 1;
-                emit(item);
+                emit(&item);
             }
             Found::Several(all) => {
                 for found in all {
@@ -379,7 +385,7 @@ impl Reader {
 /// What the objects of a line came to.
 #[derive(Default)]
 struct Outcome {
-    items: u32,
+    items: usize,
     parts: u32,
     skipped: Option<Skipped>,
     fault: Option<Fault>,
@@ -418,7 +424,7 @@ pub fn is_complete(bytes: &[u8]) -> bool {
         && objects.all(|object| object.is_ok())
 }
 
-fn bad(column: usize, reason: String, items: u32) -> Verdict {
+fn bad(column: usize, reason: String, items: usize) -> Verdict {
     Verdict::Bad {
         column,
         reason,

@@ -77,7 +77,7 @@ impl Streams {
     }
 
     /// Takes an event. False if it belongs to no stream that is known.
-    pub(super) fn apply(&mut self, event: Event, now: Time, emit: &mut dyn FnMut(Item)) -> bool {
+    pub(super) fn apply(&mut self, event: Event, now: Time, emit: &mut dyn FnMut(&Item)) -> bool {
         let Event { key, kind } = event;
         match kind {
             Kind::Start(usage) => {
@@ -115,7 +115,7 @@ impl Streams {
         key: Option<u64>,
         usage: Box<Usage>,
         now: Time,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) {
         let same = |open: &Open| {
             open.key == key
@@ -150,7 +150,7 @@ impl Streams {
         key: Option<u64>,
         progress: Progress,
         now: Time,
-        emit: &mut dyn FnMut(Item),
+        emit: &mut dyn FnMut(&Item),
     ) -> bool {
         let about = |open: &Open| {
             let delta = progress.usage.as_ref();
@@ -182,7 +182,7 @@ impl Streams {
         self.0.iter().rposition(|open| open.key == key)
     }
 
-    fn end(&mut self, at: usize, emit: &mut dyn FnMut(Item)) {
+    fn end(&mut self, at: usize, emit: &mut dyn FnMut(&Item)) {
         let Open {
             mut usage,
             has_delta,
@@ -190,22 +190,22 @@ impl Streams {
             ..
         } = self.0.remove(at);
         usage.output_understated = !has_delta || doubtful;
-        emit(Item::Usage(usage));
+        emit(&Item::Usage(usage));
     }
 
-    fn give_up(&mut self, which: impl Fn(&Open) -> bool, emit: &mut dyn FnMut(Item)) {
+    fn give_up(&mut self, which: impl Fn(&Open) -> bool, emit: &mut dyn FnMut(&Item)) {
         while let Some(at) = self.0.iter().position(&which) {
             self.end(at, emit);
         }
     }
 
     /// Gives up streams that were not heard of for long.
-    pub(super) fn expire(&mut self, now: Time, emit: &mut dyn FnMut(Item)) {
+    pub(super) fn expire(&mut self, now: Time, emit: &mut dyn FnMut(&Item)) {
         self.give_up(|open| now.millis_since(open.heard) > MAX_SILENCE_MS, emit);
     }
 
     /// Gives up all streams: their file has ended.
-    pub(super) fn finish(&mut self, emit: &mut dyn FnMut(Item)) {
+    pub(super) fn finish(&mut self, emit: &mut dyn FnMut(&Item)) {
         self.give_up(|_| true, emit);
     }
 }

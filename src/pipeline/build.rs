@@ -70,15 +70,15 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    pub(super) fn event(&mut self, item: Item) -> Event {
+    pub(super) fn event(&mut self, item: &Item) -> Event {
         match item {
-            Item::Usage(usage) => Event::Record(Box::new(self.record(&usage))),
-            Item::Error(error) => Event::Error(self.error(&error)),
-            Item::Run(run) => Event::Run(self.run(&run)),
+            Item::Usage(usage) => Event::Record(Box::write(Box::new_uninit(), self.record(usage))),
+            Item::Error(error) => Event::Error(Box::new(self.error(error))),
+            Item::Run(run) => Event::Run(Box::new(self.run(run))),
             Item::CompactBoundary { session, agent } => {
                 let names = Names {
-                    session,
-                    agent,
+                    session: session.clone(),
+                    agent: agent.clone(),
                     ..Names::default()
                 };
                 Event::Compacted(self.labels_of(NO_MODEL, &names, false))

@@ -255,7 +255,6 @@ impl Intake {
             prices: Arc::clone(&self.prices),
             known: Known::ahead(),
             now,
-            items: Vec::new(),
             spare: Spare::default(),
             digest: Digest::default(),
         }
@@ -377,7 +376,6 @@ pub struct IntakeAhead {
     prices: Arc<PriceTable>,
     known: Known,
     now: Time,
-    items: Vec<Item>,
     spare: Spare,
     digest: Digest,
 }
@@ -394,20 +392,20 @@ impl Glance for IntakeAhead {
     type Digest = Digest;
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<(Option<i64>, Event)>) -> bool {
-        let (spare, items) = (&mut self.spare, &mut self.items);
-        let verdict = parse_alone(line.bytes, &self.options, self.now, spare, items);
-        let Some(verdict) = verdict else {
-            return false;
-        };
         let mut build = Builder {
             prices: &self.prices,
             known: &mut self.known,
             source: line.source,
         };
-        for item in self.items.drain(..) {
+        let mut emit = |item: &Item| {
             let event = build.event(item);
             out.push((event.time().map(|time| time.0), event));
-        }
+        };
+        let spare = &mut self.spare;
+        let verdict = parse_alone(line.bytes, &self.options, self.now, spare, &mut emit);
+        let Some(verdict) = verdict else {
+            return false;
+        };
         self.digest.counts.note(&verdict, &line);
         self.digest.drought.note(&verdict, line.bytes, self.now);
         true

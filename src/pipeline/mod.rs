@@ -14,28 +14,25 @@ pub use silent::Silent;
 use std::sync::Arc;
 
 use crate::monitor::{
-    Dedupe, ErrorRecord, Evaluator, Labels, Notice, RunReport, Settings, Sighting, Stamp, Time,
-    UsageRecord,
+    Dedupe, ErrorRecord, Evaluator, Growth, Labels, Notice, RunReport, Settings, Sighting, Stamp,
+    Time, UsageRecord,
 };
 use crate::parse::ParseOptions;
 use crate::price::PriceTable;
 use crate::source::Line;
 
-/// What a line held, ready for the evaluator.
+/// What a line held, ready for the evaluator. No larger than what is handed on in registers: what lies in memory in pieces is
+/// waited for when it is moved on as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are records; boxing them would cost each an allocation"
-)]
 pub enum Event {
     /// A response.
     Record(Box<UsageRecord>),
     /// A session was compacted.
     Compacted(Arc<Labels>),
     /// An error answer.
-    Error(ErrorRecord),
+    Error(Box<ErrorRecord>),
     /// The sum of a run.
-    Run(RunReport),
+    Run(Box<RunReport>),
 }
 
 impl Event {
@@ -157,21 +154,21 @@ impl Pipeline {
     }
 }
 
-/// Something that the evaluator of one log has told from a copy, so that others of the same log need not.
+/// Something that the evaluator of one log has told from a copy, so that others of the same log need not. As small as an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are records; boxing them would cost each an allocation"
-)]
 pub enum Seen {
-    /// A response, and whether it is new.
-    Record(Box<UsageRecord>, Sighting),
+    /// A response that is new.
+    New(Box<UsageRecord>),
+    /// A response that was counted before.
+    Copy(Box<UsageRecord>),
+    /// A response that was counted before, and what its copy adds.
+    Grown(Box<(Box<UsageRecord>, Growth)>),
     /// A session was compacted.
     Compacted(Arc<Labels>),
     /// An error answer that is no copy.
-    Error(ErrorRecord),
+    Error(Box<ErrorRecord>),
     /// The sum of a run.
-    Run(RunReport),
+    Run(Box<RunReport>),
     /// A response that is older than the history asked for.
     Old,
 }
@@ -180,7 +177,8 @@ impl Seen {
     /// The response, if it is one.
     pub fn record(&self) -> Option<&UsageRecord> {
         match self {
-            Self::Record(record, _) => Some(record),
+            Self::New(record) | Self::Copy(record) => Some(record),
+            Self::Grown(grown) => Some(&grown.0),
             Self::Compacted(_) | Self::Error(_) | Self::Run(_) | Self::Old => None,
         }
     }
@@ -189,19 +187,21 @@ impl Seen {
     /// to be counted may be a clock that is far off.
     fn is_new_now(&self) -> bool {
         match self {
-            Self::Record(record, Sighting::New) => !record.batch,
+            Self::New(record) => !record.batch,
             Self::Old => true,
-            Self::Record(..) | Self::Compacted(_) | Self::Error(_) | Self::Run(_) => false,
+            Self::Copy(_) | Self::Grown(_) | Self::Compacted(_) | Self::Error(_) | Self::Run(_) => {
+                false
+            }
         }
     }
 
     /// Gives it to an evaluator.
     pub fn feed(&self, evaluator: &mut Evaluator) {
         match self {
+            Self::New(record) => evaluator.observe_new(record),
+            Self::Copy(record) => evaluator.observe_copy(record),
+            Self::Grown(grown) => evaluator.observe_grown(&grown.0, &grown.1),
             Self::Compacted(labels) => evaluator.compacted(labels),
-            Self::Record(record, sighting) => {
-                evaluator.observe_seen(record, sighting);
-            }
             Self::Error(error) => evaluator.observe_new_error(error),
             Self::Run(report) => evaluator.observe_run(report),
             Self::Old => evaluator.count_old(),
@@ -229,10 +229,11 @@ pub fn see(
     }
     match event {
         Event::Compacted(labels) => Some(Seen::Compacted(labels)),
-        Event::Record(record) => {
-            let sighting = dedupe.sight(&record);
-            Some(Seen::Record(record, sighting))
-        }
+        Event::Record(record) => Some(match dedupe.sight(&record) {
+            Sighting::New => Seen::New(record),
+            Sighting::Copy => Seen::Copy(record),
+            Sighting::Grown(growth) => Seen::Grown(Box::new((record, *growth))),
+        }),
         Event::Error(error) => dedupe.sight_error(&error).then_some(Seen::Error(error)),
         Event::Run(report) => Some(Seen::Run(report)),
     }
