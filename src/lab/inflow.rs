@@ -131,7 +131,8 @@ impl Inflow {
         let mut empty = Vec::new();
         for judged in self.judged.try_iter() {
             empty = judged;
-            empty.clear();
+            let records = empty.drain(..).filter_map(|(_, seen)| seen?.into_record());
+            self.intake.pool().give(records.collect());
         }
         empty.reserve(BATCH);
         let batch = std::mem::replace(&mut self.batch, empty);

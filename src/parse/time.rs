@@ -127,7 +127,10 @@ impl Clock<'_> {
     /// Reads a value as a time. `None` if it is not one at all; `Impossible` if it is written as a date but cannot be.
     pub(super) fn read(&self, raw: Raw<'_>) -> Option<Stamp> {
         let json = raw.get();
-        if json.starts_with('"') {
+        if let Some(inner) = json.strip_prefix('"') {
+            if let Some(time) = inner.strip_suffix('"').and_then(zulu) {
+                return Some(self.stamp(time));
+            }
             let text = text(raw)?;
             let text = text.trim();
             if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -235,56 +238,47 @@ fn exponent(digits: &str) -> Option<i64> {
 
 /// `2026-11-23T10:00:00.123Z`, the form that nearly all lines use, without the cost of a general reader.
 fn zulu(text: &str) -> Option<Time> {
-    let b = text.as_bytes();
-    let plain = b.len() >= 20
-        && b[b.len() - 1] == b'Z'
-        && [b[4], b[7], b[10], b[13], b[16]] == [b'-', b'-', b'T', b':', b':'];
-    if !plain {
+    let (whole, fraction) = text.strip_suffix('Z')?.as_bytes().split_first_chunk()?;
+    // The place of each digit, and what stands between them.
+    let digit = |at: usize| i64::from(whole[at].wrapping_sub(b'0'));
+    let two = |at: usize| digit(at) * 10 + digit(at + 1);
+    let whole: &[u8; 19] = whole;
+    let between = [whole[4], whole[7], whole[10], whole[13], whole[16]];
+    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
+    if between != *b"--T::" || digits.iter().any(|at| digit(*at) > 9) {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| {
-        b[range].iter().try_fold(0_i64, |n, d| {
-            d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0'))
-        })
-    };
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let millis = match &b[19..b.len() - 1] {
+    let (year, month, day) = (two(0) * 100 + two(2), two(5), two(8));
+    let (hour, minute, second) = (two(11), two(14), two(17));
+    let millis = match fraction {
         [] => 0,
         [b'.', digits @ ..] if !digits.is_empty() && digits.len() <= 9 => {
-            let n = number(20..b.len() - 1)?;
-            let places = u32::try_from(digits.len()).ok()?;
-            if places <= 3 {
-                n * 10_i64.pow(3 - places)
-            } else {
-                n / 10_i64.pow(places - 3)
+            // Three places are kept.
+            let places = digits.iter().copied().chain([b'0', b'0']).take(3);
+            if !digits.iter().all(u8::is_ascii_digit) {
+                return None;
             }
+            places.fold(0, |n, digit| n * 10 + i64::from(digit - b'0'))
         }
         _ => return None,
     };
-    let in_range = (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
-    let length = [
-        31,
-        28 + i64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
-    let month_index = usize::try_from(month - 1).ok()?;
-    if !in_range || day < 1 || day > *length.get(month_index)? {
+    if day < 1 || day > length_of(year, month)? || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let days = days_from_civil(year, month, day);
     Some(Time(
         ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis,
     ))
+}
+
+/// Days of a month; `None` if there is no such month.
+const fn length_of(year: i64, month: i64) -> Option<i64> {
+    Some(match month {
+        2 => 28 + leap(year) as i64,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    })
 }
 
 const fn leap(year: i64) -> bool {
@@ -427,6 +421,21 @@ mod tests {
             };
             prop_assert!(zulu(&text).is_some(), "{}", text);
             prop_assert_eq!(zulu(&text), rfc3339(&text));
+        }
+
+        #[test]
+        fn what_is_no_time_is_none_on_the_fast_path(
+            ms in 0_i64..4_102_444_800_000,
+            at in 0_usize..24,
+            other in prop::sample::select(b"0123456789 -:.TZz+/,".to_vec()),
+        ) {
+            let t = Timestamp::from_millisecond(ms).unwrap();
+            let mut text = t.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string().into_bytes();
+            text[at] = other;
+            let text = String::from_utf8(text).unwrap();
+            if let Some(time) = zulu(&text) {
+                prop_assert_eq!(Some(time), rfc3339(&text), "{}", text);
+            }
         }
 
         #[test]

@@ -9,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Event;
+use super::pool::Share;
 use crate::monitor::{
     Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,
     RunUsage, Stamp, Time, Tokens, UsageRecord,
@@ -35,6 +36,8 @@ pub(super) struct Known {
     max_labels: usize,
     resolved: FxHashMap<Box<str>, Arc<Resolved>>,
     labels: FxHashMap<u64, Arc<Labels>>,
+    /// Those of the line before: many come in a row.
+    last: Option<Arc<Labels>>,
 }
 
 impl Known {
@@ -43,6 +46,7 @@ impl Known {
             max_labels,
             resolved: FxHashMap::default(),
             labels: FxHashMap::default(),
+            last: None,
         }
     }
 
@@ -59,6 +63,7 @@ impl Known {
     /// Labels are made anew from now on.
     pub(super) fn forget_labels(&mut self) {
         self.labels.clear();
+        self.last = None;
     }
 }
 
@@ -66,13 +71,23 @@ impl Known {
 pub(super) struct Builder<'a> {
     pub(super) prices: &'a PriceTable,
     pub(super) known: &'a mut Known,
+    pub(super) share: &'a mut Share,
     pub(super) source: &'a Arc<SourceInfo>,
 }
 
 impl Builder<'_> {
     pub(super) fn event(&mut self, item: &Item) -> Event {
         match item {
-            Item::Usage(usage) => Event::Record(Box::write(Box::new_uninit(), self.record(usage))),
+            Item::Usage(usage) => {
+                let record = self.record(usage);
+                Event::Record(match self.share.next() {
+                    Some(mut place) => {
+                        *place = record;
+                        place
+                    }
+                    None => Box::new(record),
+                })
+            }
             Item::Error(error) => Event::Error(Box::new(self.error(error))),
             Item::Run(run) => Event::Run(Box::new(self.run(run))),
             Item::CompactBoundary { session, agent } => {
@@ -266,16 +281,18 @@ impl Builder<'_> {
             places: &names.places,
             interleaved,
         };
+        let are_those_of =
+            |known: &&Arc<Labels>| names.are_those_of(known) && known.source == self.source.name;
+        if let Some(last) = self.known.last.as_ref().filter(are_those_of) {
+            return Arc::clone(last);
+        }
         let mut hasher = FxHasher::default();
         (&names, &self.source.name).hash(&mut hasher);
         let hash = hasher.finish();
-        if let Some(known) = self
-            .known
-            .labels
-            .get(&hash)
-            .filter(|known| names.are_those_of(known) && known.source == self.source.name)
-        {
-            return Arc::clone(known);
+        if let Some(known) = self.known.labels.get(&hash).filter(are_those_of) {
+            let known = Arc::clone(known);
+            self.known.last = Some(Arc::clone(&known));
+            return known;
         }
         let clipped = |name: Option<&str>| name.map(|name| clip(name).into());
         let labels = Labels {

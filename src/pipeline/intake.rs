@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Event;
 use super::build::{Builder, Known};
+use super::pool::{Pool, Share};
 use crate::monitor::{Stamp, Time};
 use crate::parse::{
     Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, is_no_object, parse_alone,
@@ -159,6 +160,8 @@ pub struct Intake {
     places: FxHashMap<Arc<str>, Place>,
     counts: LineCounts,
     spare: Spare,
+    pool: Pool,
+    share: Share,
 }
 
 impl Intake {
@@ -171,6 +174,8 @@ impl Intake {
             places: FxHashMap::default(),
             counts: LineCounts::default(),
             spare: Spare::default(),
+            pool: Pool::default(),
+            share: Share::default(),
         }
     }
 
@@ -230,6 +235,7 @@ impl Intake {
         let mut build = Builder {
             prices: &self.prices,
             known: &mut self.known,
+            share: &mut self.share,
             source: line.source,
         };
         let previous = &mut place.previous;
@@ -256,8 +262,14 @@ impl Intake {
             known: Known::ahead(),
             now,
             spare: Spare::default(),
+            share: Share::of(&self.pool),
             digest: Digest::default(),
         }
+    }
+
+    /// Where responses are left that were read ahead and are no longer needed.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Takes in what lines came to that were read ahead.
@@ -303,6 +315,7 @@ impl Intake {
         let mut build = Builder {
             prices: &self.prices,
             known: &mut self.known,
+            share: &mut self.share,
             source: &place.source,
         };
         let cut = place.reader.finish(&mut |item| emit(build.event(item)));
@@ -337,6 +350,7 @@ impl Intake {
             let mut build = Builder {
                 prices: &self.prices,
                 known: &mut self.known,
+                share: &mut self.share,
                 source: &place.source,
             };
             place
@@ -377,6 +391,7 @@ pub struct IntakeAhead {
     known: Known,
     now: Time,
     spare: Spare,
+    share: Share,
     digest: Digest,
 }
 
@@ -395,6 +410,7 @@ impl Glance for IntakeAhead {
         let mut build = Builder {
             prices: &self.prices,
             known: &mut self.known,
+            share: &mut self.share,
             source: line.source,
         };
         let mut emit = |item: &Item| {

@@ -5,6 +5,7 @@
 mod build;
 mod intake;
 mod lag;
+mod pool;
 mod silent;
 
 pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts, ONE_A_LINE};
@@ -179,6 +180,15 @@ impl Seen {
         match self {
             Self::New(record) | Self::Copy(record) => Some(record),
             Self::Grown(grown) => Some(&grown.0),
+            Self::Compacted(_) | Self::Error(_) | Self::Run(_) | Self::Old => None,
+        }
+    }
+
+    /// The same, to be kept.
+    pub fn into_record(self) -> Option<Box<UsageRecord>> {
+        match self {
+            Self::New(record) | Self::Copy(record) => Some(record),
+            Self::Grown(grown) => Some(grown.0),
             Self::Compacted(_) | Self::Error(_) | Self::Run(_) | Self::Old => None,
         }
     }

@@ -105,10 +105,12 @@ impl Rates {
     }
 
     fn scaled(&self, pico: i128) -> PicoUsd {
-        PicoUsd(div_half_even(
-            pico * i128::from(self.factor.num),
-            i128::from(self.factor.den),
-        ))
+        let product = pico * i128::from(self.factor.num);
+        if self.factor.den == 1 {
+            // Nothing to round, and no other step of pricing takes as long as a division of this size.
+            return PicoUsd(product);
+        }
+        PicoUsd(div_half_even(product, i128::from(self.factor.den)))
     }
 }
 
@@ -697,13 +699,14 @@ impl Model {
 
     /// The prices in force for a prompt of this size on that day (UTC).
     fn row(&self, prompt_tokens: u64, at: Option<Time>) -> &Row {
-        let day = at
-            .and_then(|t| Timestamp::from_millisecond(t.0).ok())
-            .map(|t| Offset::UTC.to_datetime(t).date());
-        let holds = |row: &Row| match (row.until, day) {
-            (Some(until), Some(day)) => day < until,
-            (Some(_), None) => false,
-            (None, _) => true,
+        let day = || {
+            let moment = Timestamp::from_millisecond(at?.0).ok()?;
+            Some(Offset::UTC.to_datetime(moment).date())
+        };
+        // Most rows hold for good: only others ask for the day.
+        let holds = |row: &Row| {
+            let ends_later = |until| day().is_some_and(|day| day < until);
+            row.until.is_none_or(ends_later)
         };
         self.long_context
             .as_ref()
