@@ -15,6 +15,9 @@ use crate::source::reason;
 /// The name of the file in the current folder.
 const HERE: &str = "claude-tokmon.toml";
 
+/// What is to be done where a rule is written as a table of its name.
+const RULES_LOOK_LIKE: &str = "; a rule begins with [[rule]] and its name = \"cost-rate\", as `claude-tokmon rules` prints them";
+
 /// What a configuration says.
 #[derive(Debug, Default)]
 pub(super) struct Config {
@@ -68,7 +71,10 @@ fn parse(text: &str, path: &Path) -> Result<Config> {
     };
     let file: File = toml::from_str(text).map_err(|e| {
         let at = e.span().map_or(0, |span| span.start);
-        anyhow!("{}: {}", place(at), e.message().replace('`', "\""))
+        let message = e.message().replace('`', "\"");
+        let is_shape = message.starts_with("unknown field") || message.ends_with("a sequence");
+        let way_out = if is_shape { RULES_LOOK_LIKE } else { "" };
+        anyhow!("{}: {message}{way_out}", place(at))
     })?;
     let aliases = file
         .model_alias
@@ -112,7 +118,11 @@ mod tests {
         };
         assert_eq!(
             error("\n[model_alais]\nx = \"y\"\n"),
-            "c.toml:2: unknown field \"model_alais\", expected \"model_alias\" or \"rule\""
+            "c.toml:2: unknown field \"model_alais\", expected \"model_alias\" or \"rule\"; a rule begins with [[rule]] and its name = \"cost-rate\", as `claude-tokmon rules` prints them"
+        );
+        assert_eq!(
+            error("[rule]\nabove = 1\n"),
+            "c.toml:1: invalid type: map, expected a sequence; a rule begins with [[rule]] and its name = \"cost-rate\", as `claude-tokmon rules` prints them"
         );
         assert!(error("[model_alias]\nx = 5\n").starts_with("c.toml:2: "));
         assert!(error("[model_alias\n").starts_with("c.toml:1: "));

@@ -873,7 +873,7 @@ mod tests {
         );
         assert_eq!(
             whole("[[ruel]]\nname = \"x\"\n"),
-            "c.toml:1: unknown field \"ruel\", expected \"model_alias\" or \"rule\""
+            "c.toml:1: unknown field \"ruel\", expected \"model_alias\" or \"rule\"; a rule begins with [[rule]] and its name = \"cost-rate\", as `claude-tokmon rules` prints them"
         );
     }
 

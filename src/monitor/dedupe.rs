@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -183,9 +184,11 @@ impl Queue {
     /// Takes the oldest out.
     fn pop(&mut self) -> Option<Recent> {
         let oldest = self.responses.pop_front()?;
-        // It may have been forgotten, and come again.
-        if self.numbers.get(&oldest.id) == Some(&self.left) {
-            self.numbers.remove(&oldest.id);
+        if let Entry::Occupied(number) = self.numbers.entry(oldest.id)
+            // It may have been forgotten, and come again.
+            && *number.get() == self.left
+        {
+            number.remove();
         }
         self.left += 1;
         Some(oldest)
@@ -336,11 +339,11 @@ impl Dedupe {
                 self.aliases.remove(&alias);
             }
             if let Some(bare) = bare
-                && let Some(uses) = self.uses.get_mut(&bare)
+                && let Entry::Occupied(mut uses) = self.uses.entry(bare)
             {
-                *uses -= 1;
-                if *uses == 0 {
-                    self.uses.remove(&bare);
+                *uses.get_mut() -= 1;
+                if *uses.get() == 0 {
+                    uses.remove();
                 }
             }
         }
