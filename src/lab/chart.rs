@@ -202,8 +202,11 @@ impl Panel<'_> {
         let data = layers.chain(line).max().unwrap_or(0);
         let highest = |limit: &Limit| limit.values.iter().flatten().copied().max();
         // A limit far above all values would press them to the ground.
-        let near = |limit: &&Limit| highest(limit).is_some_and(|most| most <= 4 * data.max(1));
-        let limits: Vec<&Limit> = self.limits.iter().filter(near).collect();
+        let room = self
+            .most
+            .unwrap_or(if data > 0 { 4 * data } else { i128::MAX });
+        let fits = |limit: &&Limit| highest(limit).is_some_and(|most| most <= room);
+        let limits: Vec<&Limit> = self.limits.iter().filter(fits).collect();
         let above = limits.iter().filter_map(|limit| highest(limit)).max();
         let most = self
             .most
@@ -230,8 +233,14 @@ impl Panel<'_> {
             );
         }
         axis.draw_ticks(&mut svg, (TOP, bottom));
+        // Where there is nothing to be seen no height means anything.
+        let last = if data > 0 || above.is_some() || self.most.is_some() {
+            top
+        } else {
+            0
+        };
         let mut tick = 0;
-        while tick <= top {
+        while tick <= last {
             let (value, at) = ((self.write)(tick), y(tick));
             let _ = write!(
                 svg,
@@ -533,6 +542,46 @@ mod tests {
             steps(values.into_iter(), 9050),
             "M850 5H852M854 7H855V9H9900"
         );
+    }
+
+    /// A chart of this line, with a limit of 50.
+    fn drawn(line: Vec<Option<i128>>, most: Option<i128>, with_limit: bool) -> String {
+        let limit = Limit {
+            class: "warning",
+            name: "x".to_owned(),
+            values: vec![Some(50)],
+        };
+        let panel = Panel {
+            title: "",
+            layers: Vec::new(),
+            line: Some(line),
+            limits: if with_limit { vec![limit] } else { Vec::new() },
+            bands: Vec::new(),
+            most,
+            write: &|n| n.to_string(),
+        };
+        let axis = Axis {
+            first: Time(0),
+            end: Time(10_000),
+            clock: Clock { zone: Zone::UTC },
+        };
+        panel.draw(&axis)
+    }
+
+    #[test]
+    fn a_limit_is_drawn_where_there_is_room_for_it() {
+        let is_drawn = |svg: &str| svg.contains("class='limit warning'");
+        let heights = |svg: &str| svg.matches("class=y>").count();
+        // Five times as high as the values.
+        let svg = drawn(vec![Some(10)], None, true);
+        assert!(!is_drawn(&svg) && svg.contains("50 at the end, above the chart"));
+        // Shares reach to a hundred whatever they are, and where all is zero the limit is the only measure.
+        for (most, with_nothing) in [(Some(100), 3), (None, 4)] {
+            let svg = drawn(vec![Some(0)], most, true);
+            assert!(is_drawn(&svg) && !svg.contains("above the chart"), "{svg}");
+            assert_eq!(heights(&svg), with_nothing, "{svg}");
+        }
+        assert_eq!(heights(&drawn(vec![None], None, false)), 1);
     }
 
     #[test]

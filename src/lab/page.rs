@@ -425,9 +425,12 @@ fn section(html: &mut String, finding: &Finding) {
 
 fn table(html: &mut String, rows: &[Vec<String>]) {
     let columns = rows.first().map_or(0, Vec::len);
+    let is_word = |cell: &String| cell.starts_with(char::is_alphabetic);
+    let is_figure = |cell: &String| !is_word(cell) && cell.contains(|c: char| c.is_ascii_digit());
+    // What has no price says so among figures.
     let holds_words = |column: usize| {
-        let mut cells = rows.iter().skip(1).filter_map(|row| row.get(column));
-        cells.any(|cell| cell.starts_with(char::is_alphabetic))
+        let cells = || rows.iter().skip(1).filter_map(|row| row.get(column));
+        cells().any(is_word) && !cells().any(is_figure)
     };
     let classes: Vec<&str> = (0..columns)
         .map(|column| {

@@ -1,6 +1,6 @@
 //! Rows of text in columns.
 
-/// Lines of a table: the first column to the left, the others to the right; the last to the left where it holds words.
+/// Lines of a table: the first column to the left, the others to the right; a sentence in the last one to the left.
 pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
@@ -11,8 +11,9 @@ pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let pad = " ".repeat(widths[column] - cell.chars().count());
-            let left = column == 0
-                || (column + 1 == columns && widths[column] > 0 && row[column].contains(' '));
+            // `≥ $5.00`, `2h 05m` and `no price` stand below figures.
+            let is_sentence = cell.matches(' ').count() > 1;
+            let left = column == 0 || (column + 1 == columns && is_sentence);
             if column > 0 {
                 line.push_str("  ");
             }
@@ -27,4 +28,35 @@ pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
 /// A row of these cells.
 pub(super) fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stand_to_the_right_and_sentences_to_the_left() {
+        let rows = [
+            row(&["model", "cost"]),
+            row(&["a", "≥ $1,234.56"]),
+            row(&["b", "$0.10"]),
+            row(&["c", "≥ $0.10"]),
+            row(&["d", "no price"]),
+            row(&["e", "5m from 10:00"]),
+        ];
+        let lines = lines(&rows).join("\n");
+        let right = "\
+model           cost
+a        ≥ $1,234.56
+b              $0.10
+c            ≥ $0.10
+d           no price
+e      5m from 10:00";
+        assert_eq!(lines, right);
+        let two = [
+            row(&["a", "5m from 10:00"]),
+            row(&["b", "5m 10s from 10:00"]),
+        ];
+        assert_eq!(super::lines(&two)[0], "a  5m from 10:00");
+    }
 }
