@@ -131,8 +131,9 @@ impl Inflow {
         let mut empty = Vec::new();
         for judged in self.judged.try_iter() {
             empty = judged;
-            let records = empty.drain(..).filter_map(|(_, seen)| seen?.into_record());
-            self.intake.pool().give(records.collect());
+            let mut records = Vec::with_capacity(empty.len());
+            records.extend(empty.drain(..).filter_map(|(_, seen)| seen?.into_record()));
+            self.intake.pool().give(records);
         }
         empty.reserve(BATCH);
         let batch = std::mem::replace(&mut self.batch, empty);

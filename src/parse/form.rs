@@ -9,7 +9,7 @@ use super::notes::{Notes, Role};
 use super::places::{Context, REFUSAL, SYNTHETIC, find};
 use super::scan::{Scanner, only_object};
 use super::time::Clock;
-use super::usage::{Named, plain_count};
+use super::usage::Named;
 use super::{Found, ParseOptions};
 use crate::monitor::Stamp;
 
@@ -176,11 +176,10 @@ impl Form {
                 scanner.value()?;
                 continue;
             };
-            let value = scanner.plain_text_or_number()?;
             if let Role::Count(count) = role {
-                *named.get_mut(count) = Some(plain_count(value.get())?);
+                *named.get_mut(count) = Some(scanner.digits_only()?);
             } else {
-                *texts.get_mut(n)? = Some((role, value));
+                *texts.get_mut(n)? = Some((role, scanner.plain_text_or_number()?));
                 n += 1;
             }
         }

@@ -74,6 +74,24 @@ pub(super) fn only_object_in<'a>(text: &'a str, spare: &mut Spare) -> Option<Obj
     (end == text.len()).then_some(object)
 }
 
+/// The number that bytes begin with, and how many digits it has: no more than twelve, so that it is far below the largest.
+#[inline]
+pub(super) fn leading_digits(bytes: &[u8]) -> Option<(u64, usize)> {
+    let (mut n, mut length) = (0, 0);
+    for byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        n = n * 10 + u64::from(digit);
+        length += 1;
+        if length > 12 {
+            return None;
+        }
+    }
+    (length > 0).then_some((n, length))
+}
+
 /// Goes through a text.
 pub(super) struct Scanner<'a> {
     text: &'a str,
@@ -119,6 +137,19 @@ impl<'a> Scanner<'a> {
             self.number()?;
         }
         Some(Raw::new(&self.text[begin..self.at]))
+    }
+
+    /// A number that is written as nothing but a few digits, as far as it goes: what follows tells whether it was all of it.
+    #[inline]
+    pub(super) fn digits_only(&mut self) -> Option<u64> {
+        let rest = self.bytes.get(self.at..)?;
+        let (n, length) = leading_digits(rest)?;
+        // No number of JSON begins with a zero and goes on.
+        if length > 1 && rest.starts_with(b"0") {
+            return None;
+        }
+        self.at += length;
+        Some(n)
     }
 
     fn peek(&self) -> Option<u8> {

@@ -13,6 +13,7 @@ pub use openai::InputCount;
 pub(super) use openai::{flat, genai};
 
 use super::json::{Object, Raw, is_null};
+use super::scan::leading_digits;
 use crate::monitor::Tokens;
 use crate::price::{RecordedCost, Terms};
 
@@ -84,20 +85,10 @@ pub(super) fn count(object: &Object, key: &str) -> Result<Option<u64>, Refused> 
     }
 }
 
-/// A count that is written as nothing but digits, of which there are few enough for any of them to be allowed.
-pub(in crate::parse) fn plain_count(text: &str) -> Option<u64> {
-    if text.is_empty() || text.len() > 12 {
-        return None;
-    }
-    let mut n = 0;
-    for byte in text.bytes() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        n = n * 10 + u64::from(digit);
-    }
-    Some(n)
+/// A count that is written as nothing but digits, so few that any of them is allowed.
+fn plain_count(text: &str) -> Option<u64> {
+    let (n, length) = leading_digits(text.as_bytes())?;
+    (length == text.len()).then_some(n)
 }
 
 fn any_count(key: &str, raw: Raw<'_>) -> Result<Option<u64>, Refused> {
