@@ -1,19 +1,20 @@
 //! Rows of text in columns.
 
-/// Lines of a table: the first column to the left, the others to the right; a sentence in the last one to the left.
+/// Lines of a table: the first column to the left, the others to the right; the last to the left too if it holds sentences.
 pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..columns)
         .map(|column| width(column).unwrap_or(0))
         .collect();
+    // `≥ $5.00`, `2h 05m` and `no price` are figures.
+    let is_sentence = |cell: &String| cell.matches(' ').count() > 1;
+    let ends_in_sentences = rows.iter().filter_map(|row| row.last()).any(is_sentence);
     let line = |row: &Vec<String>| {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let pad = " ".repeat(widths[column] - cell.chars().count());
-            // `≥ $5.00`, `2h 05m` and `no price` stand below figures.
-            let is_sentence = cell.matches(' ').count() > 1;
-            let left = column == 0 || (column + 1 == columns && is_sentence);
+            let left = column == 0 || (column + 1 == columns && ends_in_sentences);
             if column > 0 {
                 line.push_str("  ");
             }
@@ -42,21 +43,22 @@ mod tests {
             row(&["b", "$0.10"]),
             row(&["c", "≥ $0.10"]),
             row(&["d", "no price"]),
-            row(&["e", "5m from 10:00"]),
         ];
         let lines = lines(&rows).join("\n");
         let right = "\
-model           cost
-a        ≥ $1,234.56
-b              $0.10
-c            ≥ $0.10
-d           no price
-e      5m from 10:00";
+model         cost
+a      ≥ $1,234.56
+b            $0.10
+c          ≥ $0.10
+d         no price";
         assert_eq!(lines, right);
-        let two = [
-            row(&["a", "5m from 10:00"]),
-            row(&["b", "5m 10s from 10:00"]),
+        let rows = [
+            row(&["rewritten", "3", "avoidable"]),
+            row(&["expired", "12", "in the nature of things"]),
         ];
-        assert_eq!(super::lines(&two)[0], "a  5m from 10:00");
+        let left = "\
+rewritten   3  avoidable
+expired    12  in the nature of things";
+        assert_eq!(super::lines(&rows).join("\n"), left);
     }
 }
