@@ -87,6 +87,9 @@ impl<T> Reorder<T> {
     }
 
     fn earliest_is_late(&self) -> bool {
+        if self.late.is_empty() {
+            return false;
+        }
         match (self.in_order.front(), self.late.peek()) {
             (Some((time, order, _)), Some(Reverse(late))) => {
                 (late.time, late.order) < (*time, *order)
@@ -99,11 +102,13 @@ impl<T> Reorder<T> {
     /// Whether the earliest entry may be taken: nothing earlier can come any more.
     fn is_certain(&self) -> bool {
         let n = self.in_order.len() + self.late.len();
-        let in_order = self.in_order.front().map(|(time, ..)| *time);
-        let late = self.late.peek().map(|Reverse(late)| late.time);
-        let earliest = in_order.into_iter().chain(late).min();
+        let is_old = |time: i64| self.newest.saturating_sub(time) > REORDER_MS;
         n >= REORDER_ENTRIES
-            || earliest.is_some_and(|time| self.newest.saturating_sub(time) > REORDER_MS)
+            || self
+                .in_order
+                .front()
+                .is_some_and(|(time, ..)| is_old(*time))
+            || self.late.peek().is_some_and(|late| is_old(late.0.time))
     }
 
     fn settle_one(&mut self) {
