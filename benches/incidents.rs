@@ -27,7 +27,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use claude_tokmon::cli::RuleArgs;
-use claude_tokmon::config::rules;
+use claude_tokmon::config::{Config, rules};
 use claude_tokmon::monitor::{BlindSpot, Notice, PlainDays, Reason, Settings, Severity, Time};
 use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::Pipeline;
@@ -713,7 +713,7 @@ fn settings(fleet: Fleet) -> Settings {
         .map(|text| text.split(';').map(str::to_owned).collect())
         .unwrap_or_default();
     Settings {
-        rules: rules(&args, Some(Path::new("-"))).unwrap(),
+        rules: rules(&args, &Config::read(Some(Path::new("-"))).unwrap()).unwrap(),
         lateness_secs: 2,
         max_responses: None,
         max_keys: 10_000,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use claude_tokmon::cli::{Cli, Command, PricesArgs};
-use claude_tokmon::config::{self, Check, NoLogs, Options};
+use claude_tokmon::config::{self, Check, Config, NoLogs, Options};
 use claude_tokmon::lab::{self, Missing};
 use claude_tokmon::run::{self, Exit, Unreadable};
 use claude_tokmon::sink::{self, Outlet};
@@ -36,8 +36,8 @@ fn run(command: Command) -> Result<Exit> {
             lab::replay(&options, &span, now)
         }
         Command::Rules(args) if args.explain.is_empty() => {
-            let config = args.log.read.config.as_deref();
-            print(&config::write_rules(&config::rules(&args.rules, config)?))
+            let config = Config::read(args.log.read.config.as_deref())?;
+            print(&config::write_rules(&config::rules(&args.rules, &config)?))
         }
         Command::Rules(args) => lab::explain_rules(&Options::explain(&args)?, run::wall_clock()),
         Command::Prices(args) => prices(&args),
@@ -58,7 +58,7 @@ fn prices(args: &PricesArgs) -> Result<Exit> {
     if !args.check.is_empty() {
         return lab::check_models(&Check::resolve(args)?, run::wall_clock());
     }
-    let table = config::price_table(&args.read)?;
+    let table = config::price_table(&args.read, &Config::read(args.read.config.as_deref())?)?;
     if args.models.is_empty() {
         return print(&sink::price_table(&table));
     }

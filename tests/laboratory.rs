@@ -106,6 +106,31 @@ fn sums_of_alerts(objects: &[Value]) -> (usize, usize, f64) {
     (last.len(), notices.count(), exposed)
 }
 
+/// What a shell puts in the place of `<(…)` can be read once only.
+#[cfg(unix)]
+#[test]
+fn a_configuration_that_comes_through_a_pipe_holds_for_all_settings() {
+    let log = Log::of(&textbook(2, 1));
+    let rows = |config: &str, text: &str| {
+        let (from, mut to) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut to, text.as_bytes()).unwrap();
+        drop(to);
+        let output = program(log.home.path())
+            .args(["replay", "--json", "--config", config])
+            .args(["--sweep", "cache-break.min_waste=1,2"])
+            .arg(&log.path)
+            .stdin(from)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = "[[rule]]\nname = \"cost-rate\"\nabove = 0.1\n";
+    let file = log.beside("c.toml", text);
+    let with_file = rows(&file, "");
+    assert!(with_file.contains(r#""rule":"cost-rate""#), "{with_file}");
+    assert_eq!(rows("/dev/stdin", text), with_file);
+}
+
 /// Law 11.
 #[test]
 fn a_sweep_of_many_settings_is_as_many_single_replays() {

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::rules::WrittenRule;
+use super::rules::{Drafts, WrittenRule};
 use crate::source::reason;
 
 /// The name of the file in the current folder.
@@ -18,17 +18,17 @@ const HERE: &str = "claude-tokmon.toml";
 /// What is to be done where a rule is written as a table of its name.
 const RULES_LOOK_LIKE: &str = "; a rule begins with [[rule]] and its name = \"cost-rate\", as `claude-tokmon rules` prints them";
 
-/// What a configuration says.
-#[derive(Debug, Default)]
-pub(super) struct Config {
+/// What a configuration says. It is read once and no more: it may be a pipe, and may be written to while the program runs.
+#[derive(Debug, Clone)]
+pub struct Config {
     /// Names that stand for models.
     pub(super) model_aliases: Vec<ModelAlias>,
-    /// Rules that are changed or added.
-    pub(super) rules: Vec<WrittenRule>,
+    /// The built-in rules, and those that it changes or adds.
+    pub(super) rules: Drafts,
 }
 
 /// A name that stands for a model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ModelAlias {
     pub(super) name: String,
     pub(super) model: String,
@@ -45,23 +45,28 @@ struct File {
     rule: Vec<Spanned<BTreeMap<Spanned<String>, toml::Value>>>,
 }
 
-/// Reads the configuration: the file that is named (`-` is none), else the one in the current folder, else that of the user.
-pub(super) fn read(named: Option<&Path>) -> Result<Config> {
-    let path = match named {
-        Some(path) if path.as_os_str() == "-" => return Ok(Config::default()),
-        Some(path) => path.to_owned(),
-        None => match [Some(PathBuf::from(HERE)), of_user()]
-            .into_iter()
-            .flatten()
-            .find(|path| path.exists())
-        {
-            Some(path) => path,
-            None => return Ok(Config::default()),
-        },
-    };
-    let text = fs::read_to_string(&path)
-        .map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
-    parse(&text, &path)
+impl Config {
+    /// Reads the configuration: the file that is named (`-` is none), else the one in the current folder, else that of the user.
+    ///
+    /// # Errors
+    /// If it cannot be read, or names what there is not; with the line.
+    pub fn read(named: Option<&Path>) -> Result<Self> {
+        let path = match named {
+            Some(path) if path.as_os_str() == "-" => return parse("", path),
+            Some(path) => path.to_owned(),
+            None => match [Some(PathBuf::from(HERE)), of_user()]
+                .into_iter()
+                .flatten()
+                .find(|path| path.exists())
+            {
+                Some(path) => path,
+                None => return parse("", Path::new(HERE)),
+            },
+        };
+        let text = fs::read_to_string(&path)
+            .map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
+        parse(&text, &path)
+    }
 }
 
 fn parse(text: &str, path: &Path) -> Result<Config> {
@@ -94,7 +99,7 @@ fn parse(text: &str, path: &Path) -> Result<Config> {
     });
     Ok(Config {
         model_aliases: aliases.collect(),
-        rules: rules.collect(),
+        rules: Drafts::with(rules)?,
     })
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Reads flags only; what comes of it is the laboratory's business.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::units::{amount, moment};
-use super::{Options, rules, seconds};
+use super::{Config, Options, rules, seconds};
 use crate::cli::{ReplayArgs, RuleArgs, SeverityArg};
 use crate::monitor::{Rule, Severity, Time};
 use crate::price::PicoUsd;
@@ -65,7 +65,7 @@ pub struct Laboratory {
     /// It is a failure if a rule fires that is as severe as this.
     pub fail_on: Option<Severity>,
     args: RuleArgs,
-    config: Option<PathBuf>,
+    config: Config,
 }
 
 impl Laboratory {
@@ -73,7 +73,12 @@ impl Laboratory {
     ///
     /// # Errors
     /// If a flag cannot be meant.
-    pub fn resolve(args: &ReplayArgs, options: &Options, now: Time) -> Result<Self> {
+    pub fn resolve(
+        args: &ReplayArgs,
+        options: &Options,
+        config: Config,
+        now: Time,
+    ) -> Result<Self> {
         let lab = &args.lab;
         let axes: Vec<Axis> = lab
             .sweep
@@ -124,7 +129,7 @@ impl Laboratory {
                 SeverityArg::Critical => Severity::Critical,
             }),
             args: args.rules.clone(),
-            config: args.log.read.config.clone(),
+            config,
             axes,
         };
         this.combinations = this.combine()?;
@@ -146,7 +151,7 @@ impl Laboratory {
     pub fn rules_with(&self, changes: &[String]) -> Result<Vec<Rule>> {
         let mut args = self.args.clone();
         args.set.extend_from_slice(changes);
-        rules(&args, self.config.as_deref().map(Path::new))
+        rules(&args, &self.config)
     }
 
     fn combine(&self) -> Result<Vec<Combination>> {

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
+pub use file::Config;
 pub use laboratory::{Axis, Combination, Laboratory, Suggest};
 pub use rules::{rules, write_rules};
 pub use units::{duration, moment, write_amount, write_duration};
@@ -128,13 +129,15 @@ impl Options {
                 args.max_responses
             );
         }
+        let config = Config::read(args.log.read.config.as_deref())?;
         let settings = settings(
             &args.rules,
             &args.log,
+            &config,
             args.output.timezone.as_deref(),
             Some(args.max_responses),
         )?;
-        let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        let mut options = Self::resolve(&args.paths, settings, &args.log, &config, &args.output)?;
         options.haste = haste();
         options.expect_within_secs = seconds("--expect-within", args.expect_within.as_deref())?;
         if options.expect_within_secs.is_some() && args.rules.silent_for.is_none() {
@@ -174,13 +177,15 @@ impl Options {
     /// # Errors
     /// If a flag cannot be meant.
     pub fn replay(args: &ReplayArgs, now: Time) -> Result<(Self, Span)> {
+        let config = Config::read(args.log.read.config.as_deref())?;
         let settings = settings(
             &args.rules,
             &args.log,
+            &config,
             args.output.timezone.as_deref(),
             None,
         )?;
-        let mut options = Self::resolve(&args.paths, settings, &args.log, &args.output)?;
+        let mut options = Self::resolve(&args.paths, settings, &args.log, &config, &args.output)?;
         if let Some(by) = &args.by {
             let group_by = group_by(by, &mut options.parse.label_fields)?;
             options.settings.group_by = Some(group_by);
@@ -200,7 +205,7 @@ impl Options {
         }
         let interval = seconds("--assume-interval", args.assume_interval.as_deref())?;
         let assume_interval_ms = interval.map(|secs| secs * 1000);
-        let lab = Laboratory::resolve(args, &options, now)?;
+        let lab = Laboratory::resolve(args, &options, config, now)?;
         Ok((
             options,
             Span {
@@ -222,14 +227,17 @@ impl Options {
             timezone: args.timezone.clone(),
             ..OutputArgs::default()
         };
-        let settings = settings(&args.rules, &args.log, args.timezone.as_deref(), None)?;
-        Self::resolve(&args.explain, settings, &args.log, &output)
+        let config = Config::read(args.log.read.config.as_deref())?;
+        let timezone = args.timezone.as_deref();
+        let settings = settings(&args.rules, &args.log, &config, timezone, None)?;
+        Self::resolve(&args.explain, settings, &args.log, &config, &output)
     }
 
     fn resolve(
         paths: &[PathBuf],
         settings: Settings,
         log: &LogArgs,
+        config: &Config,
         output: &OutputArgs,
     ) -> Result<Self> {
         let inputs = if paths.is_empty() {
@@ -242,7 +250,7 @@ impl Options {
         Ok(Self {
             inputs,
             parse,
-            prices: price_table(&log.read)?,
+            prices: price_table(&log.read, config)?,
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             watch: Watch::Events,
@@ -295,6 +303,7 @@ fn claude_code() -> Result<Vec<Input>> {
 fn settings(
     args: &RuleArgs,
     log: &LogArgs,
+    config: &Config,
     timezone: Option<&str>,
     max_responses: Option<usize>,
 ) -> Result<Settings> {
@@ -306,7 +315,7 @@ fn settings(
     }
     let lateness = seconds("--lateness", log.lateness.as_deref())?;
     Ok(Settings {
-        rules: rules(args, log.read.config.as_deref())?,
+        rules: rules(args, config)?,
         lateness_secs: lateness.unwrap_or(DEFAULT_LATENESS_SECS),
         max_responses,
         max_keys: args.max_keys,
@@ -352,7 +361,7 @@ impl Check {
         Ok(Self {
             inputs: inputs(&args.check)?,
             parse: parse_options(&args.read)?,
-            prices: price_table(&args.read)?,
+            prices: price_table(&args.read, &Config::read(args.read.config.as_deref())?)?,
         })
     }
 }
@@ -397,12 +406,11 @@ fn parse_options(log: &ReadArgs) -> Result<ParseOptions> {
 ///
 /// # Errors
 /// If a file cannot be read or is not what it should be, or a name is mapped to nothing.
-pub fn price_table(args: &ReadArgs) -> Result<PriceTable> {
+pub fn price_table(args: &ReadArgs, config: &Config) -> Result<PriceTable> {
     let mut table = PriceTable::embedded();
     if let Some(path) = &args.prices {
         overlay(&mut table, path)?;
     }
-    let config = file::read(args.config.as_deref())?;
     for alias in &config.model_aliases {
         let added = table.alias(&alias.name, &alias.model);
         added.with_context(|| alias.place.clone())?;

@@ -1,11 +1,11 @@
 //! Rules from TOML and back. An unknown key or an impossible rule is refused with its name and the way out.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use toml::{Table, Value};
 
+use super::file::Config;
 use super::units::{amount, duration, write_amount, write_duration};
 use crate::cli::RuleArgs;
 use crate::monitor::{
@@ -49,7 +49,7 @@ const LIMIT_KEYS: [&str; 6] = [
 ];
 
 /// A rule as it is put together: the built-in one, what the configuration says, what flags say.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Draft {
     table: Table,
     /// Where keys were written, if in a configuration.
@@ -58,6 +58,21 @@ struct Draft {
     place: Option<String>,
     /// It is off for want of a limit that people want, and on once it has one.
     lacks_limit: bool,
+}
+
+/// All rules, before flags change them.
+#[derive(Debug, Clone)]
+pub(super) struct Drafts(Vec<Draft>);
+
+impl Drafts {
+    /// The built-in ones, with those of a configuration laid over them.
+    pub(super) fn with(written: impl Iterator<Item = WrittenRule>) -> Result<Self> {
+        let mut drafts = built_in()?;
+        for rule in written {
+            lay_over(&mut drafts, rule)?;
+        }
+        Ok(Self(drafts))
+    }
 }
 
 /// A rule of a configuration.
@@ -86,11 +101,8 @@ fn key_error(key: &str, text: String) -> anyhow::Error {
 ///
 /// # Errors
 /// If either names a rule or key that does not exist, or makes a rule impossible; with the line, if it stands in a file.
-pub fn rules(args: &RuleArgs, config: Option<&Path>) -> Result<Vec<Rule>> {
-    let mut drafts = built_in()?;
-    for rule in super::file::read(config)?.rules {
-        lay_over(&mut drafts, rule)?;
-    }
+pub fn rules(args: &RuleArgs, config: &Config) -> Result<Vec<Rule>> {
+    let Drafts(mut drafts) = config.rules.clone();
     let short = [
         ("--cost-rate", "cost-rate", "above", &args.cost_rate),
         ("--cache-miss", "cache-miss", "above", &args.cache_miss),
@@ -728,6 +740,7 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn with(set: &[&str]) -> Result<Vec<Rule>> {
         let set = set.iter().map(|s| (*s).to_owned()).collect();
@@ -735,7 +748,7 @@ mod tests {
             set,
             ..RuleArgs::default()
         };
-        rules(&args, Some(Path::new("-")))
+        rules(&args, &Config::read(Some(Path::new("-"))).unwrap())
     }
 
     /// The rules under a configuration, or what is said of it.
@@ -743,7 +756,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
         std::fs::write(&path, text).unwrap();
-        let rules = rules(&RuleArgs::default(), Some(&path));
+        let rules =
+            Config::read(Some(&path)).and_then(|config| rules(&RuleArgs::default(), &config));
         rules.map_err(|e| format!("{e:#}").replace(&format!("{}/", dir.path().display()), ""))
     }
 
@@ -918,7 +932,8 @@ mod tests {
             window: Some("10m".to_owned()),
             ..RuleArgs::default()
         };
-        let rules = rules(&args, Some(Path::new("-"))).unwrap();
+        let config = Config::read(Some(Path::new("-"))).unwrap();
+        let rules = rules(&args, &config).unwrap();
         let windows = |name: &str| {
             rules
                 .iter()

@@ -21,7 +21,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use claude_tokmon::cli::RuleArgs;
-use claude_tokmon::config::rules;
+use claude_tokmon::config::{Config, rules};
 use claude_tokmon::monitor::{Notice, PlainDays, Reason, Settings, Time};
 use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::{Pipeline, Undated};
@@ -222,7 +222,7 @@ pub fn settings(set: &[&str]) -> Settings {
         set,
         ..RuleArgs::default()
     };
-    let rules = rules(&args, Some(Path::new("-"))).unwrap();
+    let rules = rules(&args, &Config::read(Some(Path::new("-"))).unwrap()).unwrap();
     Settings {
         rules,
         lateness_secs: 2,
