@@ -405,15 +405,11 @@ impl Rule {
     /// The limit for a key whose usual values are known, from above unless the rule says below. `None` while learning.
     pub fn limit_now(&self, usual: Usual, window_cost: PicoUsd) -> Option<Amount> {
         match self.limit {
-            Limit::Above(limit) => {
-                let share = window_cost.0 / 1_000_000 * (self.share_of_cost / 1_000_000);
-                Some(limit.max(share))
-            }
+            Limit::Above(limit) => Some(limit.max(times(window_cost.0, self.share_of_cost))),
             Limit::Below(limit) => Some(limit),
-            Limit::TimesUsual(times) => self.has_learned(usual).then(|| {
-                (usual.usual / 1_000_000 * (times / 1_000_000))
-                    .max(usual.busy)
-                    .max(self.floor)
+            Limit::TimesUsual(factor) => self.has_learned(usual).then(|| {
+                let limit = times(usual.usual, factor);
+                limit.max(usual.busy).max(self.floor)
             }),
             Limit::BeyondBusy(times) => self
                 .has_learned(usual)
@@ -428,7 +424,19 @@ impl Rule {
     }
 }
 
-fn beyond_busy(usual: Usual, times: Amount) -> Amount {
-    let span = usual.busy - usual.usual;
-    usual.usual + span / 1_000_000 * (times / 1_000_000)
+fn beyond_busy(usual: Usual, factor: Amount) -> Amount {
+    usual.usual + times(usual.busy - usual.usual, factor)
+}
+
+/// An amount so many times, in units: both are cut to millionths, so that the product is one of units again.
+fn times(amount: Amount, factor: Amount) -> Amount {
+    millionths(amount) * millionths(factor)
+}
+
+/// Nearly all amounts are small enough for a division that takes a tenth of the time.
+fn millionths(amount: Amount) -> Amount {
+    match i64::try_from(amount) {
+        Ok(small) => Amount::from(small / 1_000_000),
+        Err(_) => amount / 1_000_000,
+    }
 }
