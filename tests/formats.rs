@@ -240,6 +240,14 @@ fn bad_lines_are_named_without_their_text() {
     assert_eq!(reason(b"secret"), (1, "not a JSON object".to_owned()));
     assert_eq!(reason(b"[1]"), (1, "not a JSON object".to_owned()));
     assert_eq!(reason(b"{\"a\":\xff}"), (6, "invalid UTF-8".to_owned()));
+    // A packed file of another name, and what some shells write with `>`.
+    for (bytes, word) in [
+        (&b"\x1f\x8b\x08\0\0"[..], "zcat"),
+        (b"\x28\xb5\x2f\xfd\x04", "zstdcat"),
+        (b"\xff\xfe{\0\"\0", "iconv"),
+    ] {
+        assert!(reason(bytes).1.contains(word));
+    }
     assert_eq!(reason(br#"{"secret": tru"#).1, "the JSON object is cut off");
     assert_eq!(reason(br#"{"secret": nope}"#).1, "not valid JSON");
     assert_eq!(

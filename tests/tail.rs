@@ -506,7 +506,7 @@ fn a_log_without_a_usage_record_and_a_pointer_that_leads_nowhere_are_told() {
         home.path(),
         &["--usage-field", "/payload/usage", "app.log"],
     ));
-    watch.expect("no usage record in 2 lines; --usage-field /payload/usage leads nowhere in them");
+    watch.expect("no usage record in 2 lines; --usage-field /payload/usage leads to no usage object in any of them");
     watch.end();
     let mut watch = Watch::start(tail(home.path(), &["other.log"]));
     watch.expect(

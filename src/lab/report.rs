@@ -11,7 +11,7 @@ use super::table::{self, row};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Tokens, Totals};
-use crate::pipeline::{LineCounts, ONE_A_LINE};
+use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, counted, duration, quantity};
 use crate::source::{MAX_LINE_BYTES, SplitStats};
@@ -71,17 +71,10 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
         lines.push(format!(
             "NO DATA: no usage record in the span, in {files_and_lines}"
         ));
-    } else if counts.none_is_an_object() {
-        lines.push(format!(
-            "NO DATA: no usage record in {files_and_lines}; {ONE_A_LINE}"
-        ));
-    } else if let Some(pointer) = &options.parse.usage_field {
-        lines.push(format!(
-            "NO DATA: --usage-field {pointer} leads to no usage object in any of {files_and_lines}"
-        ));
     } else {
+        let way_out = counts.way_out(options.parse.usage_field.as_ref());
         lines.push(format!(
-            "NO DATA: no usage record in {files_and_lines}; if there are some, name their place with --usage-field /where/it/stands"
+            "NO DATA: no usage record in {files_and_lines}; {way_out}"
         ));
     }
     lines.extend(what_lines_were(counts, *stats));

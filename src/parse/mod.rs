@@ -177,7 +177,7 @@ impl Reader {
     ) -> Verdict {
         let Ok(text) = simdutf8::basic::from_utf8(line) else {
             let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
-            return bad(valid + 1, "invalid UTF-8".to_owned(), 0);
+            return bad(valid + 1, no_text(line).to_owned(), 0);
         };
         let whole = text.trim();
         if let Some(item) = spare.forms.read(whole, options, clock) {
@@ -443,6 +443,22 @@ fn kind_of(error: &serde_json::Error) -> &'static str {
         serde_json::error::Category::Eof => CUT_OFF,
         serde_json::error::Category::Data => NO_OBJECT,
         serde_json::error::Category::Io | serde_json::error::Category::Syntax => NO_JSON,
+    }
+}
+
+/// What bytes are that are no text, as far as the first of them tell.
+fn no_text(line: &[u8]) -> &'static str {
+    match line {
+        [0x1f, 0x8b, ..] => {
+            "packed by gzip; unpack it (zcat), or give its file a name that ends in .gz"
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            "packed by zstd; unpack it (zstdcat), or give its file a name that ends in .zst"
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            "UTF-16, which no JSON log is in; turn it into UTF-8 (iconv -f UTF-16 -t UTF-8)"
+        }
+        _ => "invalid UTF-8",
     }
 }
 

@@ -12,7 +12,7 @@ use super::build::{Builder, Known};
 use super::pool::{Pool, Share};
 use crate::monitor::{Stamp, Time};
 use crate::parse::{
-    Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, is_no_object, parse_alone,
+    Clock, Item, ParseOptions, Pointer, Reader, Skipped, Spare, Verdict, is_no_object, parse_alone,
     parse_line,
 };
 use crate::price::PriceTable;
@@ -435,14 +435,18 @@ impl Glance for IntakeAhead {
     }
 }
 
-/// What is to be done where no line holds a whole object.
-pub const ONE_A_LINE: &str = "one whole JSON object must stand on each line (jq -c . FILE makes one of an object that is spread over several)";
-
 impl LineCounts {
-    /// There are lines, and none is a whole JSON object, as far as the first ones tell.
-    pub fn none_is_an_object(&self) -> bool {
-        let mut shown = self.bad_shown.iter();
-        self.lines > 0 && self.bad == self.lines && shown.all(|bad| is_no_object(&bad.reason))
+    /// What is to be done where no line held a response.
+    pub fn way_out(&self, usage_field: Option<&Pointer>) -> String {
+        let is_none_whole = self.bad_shown.iter().all(|bad| is_no_object(&bad.reason));
+        match usage_field {
+            _ if self.bad == self.lines && is_none_whole => {
+                "one whole JSON object must stand on each line (jq -c . FILE makes one of an object that is spread over several)".to_owned()
+            }
+            _ if self.bad == self.lines => "none of them can be read".to_owned(),
+            Some(pointer) => format!("--usage-field {pointer} leads to no usage object in any of them"),
+            None => "if there are some, name their place with --usage-field /where/it/stands".to_owned(),
+        }
     }
 
     /// Adds the counts of other lines, of which none is bad.

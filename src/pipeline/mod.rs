@@ -8,7 +8,7 @@ mod lag;
 mod pool;
 mod silent;
 
-pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts, ONE_A_LINE};
+pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts};
 pub use lag::{Lags, LateSource};
 pub use silent::Silent;
 

@@ -32,7 +32,7 @@ use crate::config::{Options, Watch, write_duration};
 use crate::monitor::{Evaluator, Notice, Time, Totals};
 use crate::parse::is_complete;
 
-use crate::pipeline::{BadLine, LineCounts, ONE_A_LINE, Pipeline, Silent, Undated};
+use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
 
 use crate::sink::{
     BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, counted, duration,
@@ -664,13 +664,7 @@ impl<'a> Tail<'a> {
     /// Says that no line held a response, and what to do.
     fn say_no_usage(&mut self, counts: &LineCounts) {
         self.said.no_usage = true;
-        let way_out = match &self.options.parse.usage_field {
-            _ if counts.none_is_an_object() => ONE_A_LINE.to_owned(),
-            Some(pointer) => format!("--usage-field {pointer} leads nowhere in them"),
-            None => {
-                "if there are some, name their place with --usage-field /where/it/stands".to_owned()
-            }
-        };
+        let way_out = counts.way_out(self.options.parse.usage_field.as_ref());
         self.sinks.printer.line(&format!(
             "no usage record in {} lines; {way_out}",
             count(counts.lines)
