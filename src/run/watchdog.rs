@@ -189,7 +189,9 @@ impl Tail<'_> {
         for dry in dry {
             let text = {
                 let way_out = match &self.options.parse.usage_field {
-                    Some(pointer) => format!("--usage-field {pointer} leads to no usage object in any of them"),
+                    Some(pointer) => {
+                        format!("--usage-field {pointer} leads to no usage object in any of them")
+                    }
                     None => "has its format changed? name the place with --usage-field".to_owned(),
                 };
                 format!(
