@@ -492,6 +492,19 @@ fn many_idle_files_need_few_descriptors() {
 }
 
 #[test]
+fn control_characters_of_the_name_of_a_file_do_not_reach_the_terminal() {
+    let home = home();
+    let name = "evil\u{1b}]0;title\u{7}\nline.log";
+    fs::write(home.path().join(name), "no object\n").unwrap();
+    let mut watch = Watch::start(tail(home.path(), &[name, "--color", "always"]));
+    let line = watch.expect("not a JSON object");
+    assert!(
+        line.contains("evil\u{fffd}]0;title\u{fffd}\u{fffd}line.log:1:1"),
+        "{line:?}"
+    );
+}
+
+#[test]
 fn a_log_without_a_usage_record_and_a_pointer_that_leads_nowhere_are_told() {
     let home = home();
     append(

@@ -39,8 +39,10 @@ impl Printer {
         }
     }
 
-    /// Prints a line of text that is not an alert. Trouble with the stream is not the caller's.
+    /// Prints a line of text that is not an alert. It may hold the name of a file, which may be anything. Trouble with the stream is
+    /// not the caller's.
     pub fn line(&mut self, text: &str) {
+        let text = clean(text);
         let _ = self
             .outlet
             .write(&format!("{}\n", self.plain(&text.dimmed().to_string())));
