@@ -420,7 +420,7 @@ fn a_pipe_whose_times_are_of_another_zone_is_told() {
     watch.expect("watching");
     let mut pipe = watch.child.stdin.take().unwrap();
     // One a second: it wakes for a line, and says how it stands with its next tick.
-    for _ in 0..20 {
+    for _ in 0..90 {
         if !told(&watch.seen, "blind").is_empty() {
             break;
         }

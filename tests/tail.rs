@@ -523,7 +523,7 @@ fn a_log_without_a_usage_record_and_a_pointer_that_leads_nowhere_are_told() {
     watch.end();
     let mut watch = Watch::start(tail(home.path(), &["other.log"]));
     watch.expect(
-        "no usage record in 1 lines; if there are some, name their place with --usage-field",
+        "no usage record in 1 line; if there are some, name their place with --usage-field",
     );
     watch.expect(
         "not counted, 1 of them: usage objects in a dialect that this version does not read",

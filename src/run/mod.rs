@@ -666,8 +666,8 @@ impl<'a> Tail<'a> {
         self.said.no_usage = true;
         let way_out = counts.way_out(self.options.parse.usage_field.as_ref());
         self.sinks.printer.line(&format!(
-            "no usage record in {} lines; {way_out}",
-            count(counts.lines)
+            "no usage record in {}; {way_out}",
+            counted(counts.lines, "line")
         ));
         for (reason, n) in &counts.skipped {
             self.sinks.printer.line(&format!(
@@ -686,9 +686,9 @@ impl<'a> Tail<'a> {
         }
         if let Some(first) = counts.bad_shown.first() {
             self.sinks.printer.line(&format!(
-                "{} of {} lines could not be read; the first: {}:{}:{}: {}",
+                "{} of {} could not be read; the first: {}:{}:{}: {}",
                 count(counts.bad),
-                count(counts.lines),
+                counted(counts.lines, "line"),
                 first.source,
                 first.number,
                 first.column,
@@ -765,7 +765,10 @@ impl<'a> Tail<'a> {
         let oversize = source.stats().oversize_lines;
         if oversize > 0 {
             let mib = MAX_LINE_BYTES >> 20;
-            let text = format!("skipped, over {mib} MiB long: {} lines", count(oversize));
+            let text = format!(
+                "skipped, over {mib} MiB long: {}",
+                counted(oversize, "line")
+            );
             self.sinks.printer.line(&text);
         }
         if self.pipe {
