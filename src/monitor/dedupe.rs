@@ -575,6 +575,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_forgotten_and_comes_again_is_recent_from_then_on() {
+        let mut dedupe = Dedupe::new(Some(2));
+        for (minute, id) in [(0, 1), (1, 2), (2, 3), (50, 1), (61, 4)] {
+            let sighting = dedupe.sight(&record(minute * 60_000, id, None, 5));
+            assert_eq!(sighting, Sighting::New, "{minute} {id}");
+        }
+        // The first sight of it is older than an hour, the second is not: what it cost then is known.
+        assert_eq!(dedupe.recent.responses.len(), 4);
+        let cost = dedupe
+            .recent
+            .get_mut(ResponseId(1))
+            .map(|recent| recent.cost);
+        assert_eq!(cost, Some(35));
+    }
+
+    proptest::proptest! {
+        /// Places that are made beforehand change nothing, whatever is a copy of what.
+        #[test]
+        fn what_is_expected_is_told_apart_as_ever(
+            responses in proptest::collection::vec((0_i64..90, 1_u64..30, proptest::option::of(20_u64..50), 0_u64..5), 1..120),
+            few in 1_usize..40,
+        ) {
+            let records: Vec<UsageRecord> = responses
+                .into_iter()
+                .map(|(minute, id, request, output)| record(minute * 60_000, id, request, output))
+                .collect();
+            let (mut plain, mut expecting) = (Dedupe::new(None), Dedupe::new(None));
+            for records in records.chunks(few) {
+                expecting.expect(records.iter());
+                for record in records {
+                    proptest::prop_assert_eq!(expecting.sight(record), plain.sight(record));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn responses_without_any_time_are_remembered() {
         let mut dedupe = Dedupe::new(Some(10));
         let mut timeless = record(0, 1, Some(2), 5);

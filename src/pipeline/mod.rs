@@ -174,6 +174,9 @@ pub enum Seen {
     Old,
 }
 
+const WORDS: usize = 2 * size_of::<usize>();
+const _: () = assert!(size_of::<Event>() <= WORDS && size_of::<Option<Seen>>() <= WORDS);
+
 impl Seen {
     /// The response, if it is one.
     pub fn record(&self) -> Option<&UsageRecord> {
