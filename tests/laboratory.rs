@@ -106,6 +106,21 @@ fn sums_of_alerts(objects: &[Value]) -> (usize, usize, f64) {
     (last.len(), notices.count(), exposed)
 }
 
+#[test]
+fn a_night_before_the_cache_broke_is_not_in_the_pace() {
+    let nights = [-100..0, 1000..1010];
+    let call = |n: i64| steady_call(n, n < 0);
+    let log = Log::of(&nights.into_iter().flatten().map(call).collect::<Vec<_>>());
+    let (objects, _) = log.replay(&[]);
+    let alert = event(&objects, "alert")[0];
+    assert_eq!(
+        (&alert["rule"], &alert["reason"]),
+        (&json!("cache-break"), &json!("first"))
+    );
+    // A hundred requests an hour of 50,000 tokens, at $4.50 a million more than from the cache.
+    assert_eq!(alert["pace_usd_per_hour"].as_f64(), Some(22.5), "{alert}");
+}
+
 /// What a shell puts in the place of `<(…)` can be read once only.
 #[cfg(unix)]
 #[test]

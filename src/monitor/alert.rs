@@ -94,7 +94,7 @@ pub struct Episode {
     pub id: u64,
     /// The first affected record.
     pub since: Time,
-    /// The last record before it that was not affected.
+    /// The last request before it, if it is a run of requests.
     pub before: Option<Time>,
     /// Which window of the rule it fired on.
     pub step: usize,

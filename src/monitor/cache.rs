@@ -129,8 +129,8 @@ pub struct Run {
     in_stream: u32,
     /// The first of them.
     pub since: Time,
-    /// The last request before them that the cache served.
-    pub before: Option<Time>,
+    /// The last request before them, whatever became of it.
+    pub before: Time,
     /// The last of them.
     pub last: Time,
     /// What they cost again.
@@ -159,7 +159,6 @@ struct Conversation {
     ttl_written: bool,
     ttl_changed_at: Option<Time>,
     last_read: Option<Time>,
-    last_hit: Option<Time>,
     compacted: bool,
     run: Option<Run>,
     /// Only for streams without conversation ids.
@@ -432,20 +431,14 @@ impl CacheTracker {
         for known in self.conversations.values_mut() {
             known.last.shift(ms);
             let run = known.run.as_mut();
-            let run = run.map(|run| {
-                [
-                    Some(&mut run.since),
-                    run.before.as_mut(),
-                    Some(&mut run.last),
-                ]
-            });
+            let run = run.map(|run| [&mut run.since, &mut run.before, &mut run.last]);
             let times = [
                 known.ttl_changed_at.as_mut(),
                 known.last_read.as_mut(),
-                known.last_hit.as_mut(),
                 known.trusted_at.as_mut(),
             ];
-            for time in times.into_iter().chain(run.into_iter().flatten()).flatten() {
+            let times = times.into_iter().flatten();
+            for time in times.chain(run.into_iter().flatten()) {
                 time.shift(ms);
             }
         }
@@ -603,7 +596,6 @@ impl Conversation {
             ttl_written: false,
             ttl_changed_at: None,
             last_read: None,
-            last_hit: None,
             compacted: false,
             run: None,
             history: unnamed.then(History::default),
@@ -700,11 +692,10 @@ impl Conversation {
                 }
                 chance.add(at, 1, 0);
                 self.note(true);
-                self.last_hit = Some(at);
             }
             Outcome::Miss(miss) if !miss.cause.is_waste() => {}
             Outcome::Miss(miss) if trusted || self.run.is_some() => {
-                let before = self.last_hit;
+                let before = self.last.min(at);
                 let run = self.run.get_or_insert(Run {
                     length: 0,
                     in_stream: 0,

@@ -101,7 +101,7 @@ impl Step<'_> {
         } else if rule.metric == Metric::MissRun {
             if let Some(run) = cache.run(key.labels.conversation) {
                 episode.since = run.since.max(ended);
-                episode.before = run.before;
+                episode.before = Some(run.before);
                 episode.exposed = run.waste;
                 episode.requests = i64::from(run.length);
             }
