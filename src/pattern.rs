@@ -16,6 +16,8 @@ pub struct Pattern {
     /// The same, as the library takes it.
     glob: Vec<u8>,
     kind: Kind,
+    /// It is that of any text at all but none.
+    is_any: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,7 @@ impl Pattern {
             text: text.to_owned(),
             glob: kind.seen(glob.as_bytes()).into_owned(),
             kind,
+            is_any: text == "?*",
         })
     }
 
@@ -61,9 +64,19 @@ impl Pattern {
         &self.text
     }
 
+    /// Whether any name fits it.
+    pub const fn is_any(&self) -> bool {
+        self.is_any
+    }
+
     /// Whether all of a name fits it.
     pub fn matches(&self, name: &str) -> bool {
-        self.fits(name.as_bytes())
+        if self.is_any {
+            // Asked of each response, and no work for a pattern.
+            !name.is_empty()
+        } else {
+            self.fits(name.as_bytes())
+        }
     }
 
     /// Whether all of a path fits it, with or without the `./` that it may begin with. Its bytes need not be text.

@@ -35,10 +35,10 @@ static BOUNDS: LazyLock<Vec<Amount>> = LazyLock::new(|| {
 });
 
 /// Leading bits of a value by which it is looked for: numbers that have these in common share few bins.
-const LEADING_BITS: u32 = 4;
+const LEADING_BITS: u32 = 6;
 
 /// For each length of a number and its leading bits the first bin that one of them may fall into.
-static FIRST_BINS: LazyLock<Vec<usize>> = LazyLock::new(|| {
+static FIRST_BINS: LazyLock<Vec<u16>> = LazyLock::new(|| {
     let lengths =
         (0..=Amount::BITS).flat_map(|length| (0..1 << LEADING_BITS).map(move |top| (length, top)));
     let least = |(length, top): (u32, Amount)| match length.checked_sub(LEADING_BITS) {
@@ -48,7 +48,7 @@ static FIRST_BINS: LazyLock<Vec<usize>> = LazyLock::new(|| {
             .unwrap_or(Amount::MAX),
         None => top >> (LEADING_BITS - length),
     };
-    lengths.map(|place| search(least(place))).collect()
+    lengths.map(|place| narrow(search(least(place)))).collect()
 });
 
 /// The bin of a value, found by halving.
@@ -66,13 +66,15 @@ fn bin_of(value: Amount) -> u16 {
         None => value << (LEADING_BITS - length),
     };
     let place = (length << LEADING_BITS) as usize + usize::try_from(top).unwrap_or(0);
-    let mut bin = FIRST_BINS
-        .get(place)
-        .copied()
-        .unwrap_or_else(|| search(value));
-    while BOUNDS.get(bin + 1).is_some_and(|bound| *bound <= value) {
-        bin += 1;
-    }
+    let first = FIRST_BINS.get(place).copied();
+    let first = first.unwrap_or_else(|| narrow(search(value)));
+    let above = BOUNDS.iter().skip(usize::from(first) + 1);
+    let others = above.take_while(|bound| **bound <= value).count();
+    first + narrow(others)
+}
+
+/// There are far fewer bins.
+fn narrow(bin: usize) -> u16 {
     u16::try_from(bin).unwrap_or(u16::MAX)
 }
 
@@ -173,32 +175,16 @@ impl Baseline {
     /// Adds the sample of a minute (minutes since the epoch). Blocks that have grown older than seven days are dropped.
     pub fn add(&mut self, minute: i64, sample: Amount) {
         let index = minute.div_euclid(BLOCK_MINUTES);
-        let newest = self
-            .blocks
-            .back()
-            .map_or(index, |block| index.max(block.index));
-        while self
-            .blocks
-            .front()
-            .is_some_and(|block| block.index <= newest - BLOCKS)
-        {
-            self.drop_oldest();
+        // Nearly all come in order.
+        if self.blocks.back().is_none_or(|last| last.index != index) {
+            self.make_room(index);
         }
-        if index > newest - BLOCKS {
+        let block = match self.blocks.back_mut() {
+            Some(last) if last.index == index => Some(last),
+            _ => self.blocks.iter_mut().find(|block| block.index == index),
+        };
+        if let Some(block) = block {
             let bin = bin_of(sample.max(0));
-            // Nearly all come in order.
-            let at = match self.blocks.back() {
-                Some(last) if last.index == index => self.blocks.len() - 1,
-                _ => self.blocks.partition_point(|block| block.index < index),
-            };
-            if self.blocks.get(at).is_none_or(|block| block.index != index) {
-                let block = Block {
-                    index,
-                    ..Block::default()
-                };
-                self.blocks.insert(at, block);
-            }
-            let block = &mut self.blocks[at];
             block.bins.add(bin);
             self.merged.add(bin);
             self.samples += 1;
@@ -210,6 +196,34 @@ impl Baseline {
         }
         self.now.set(None);
         self.limit.set(Worked::NotYet);
+    }
+
+    /// Sees to it that there is a block, unless it is too old, and drops those that it makes too old.
+    fn make_room(&mut self, index: i64) {
+        let newest = self
+            .blocks
+            .back()
+            .map_or(index, |last| index.max(last.index));
+        let is_too_old = |index: i64| index <= newest - BLOCKS;
+        while self
+            .blocks
+            .front()
+            .is_some_and(|block| is_too_old(block.index))
+        {
+            self.drop_oldest();
+        }
+        let at = self.blocks.partition_point(|block| block.index < index);
+        let is_there = self
+            .blocks
+            .get(at)
+            .is_some_and(|block| block.index == index);
+        if !is_there && !is_too_old(index) {
+            let block = Block {
+                index,
+                ..Block::default()
+            };
+            self.blocks.insert(at, block);
+        }
     }
 
     fn drop_oldest(&mut self) {

@@ -216,6 +216,12 @@ const CHANCE_BLOCKS: i64 = 28;
 impl Chance {
     fn add(&mut self, at: Time, judged: u64, affected: u64) {
         let block = at.secs().div_euclid(CHANCE_BLOCK_SECS);
+        // Nearly all come in order.
+        if let Some((_, j, a)) = self.blocks.back_mut().filter(|(index, ..)| *index == block) {
+            *j += judged;
+            *a += affected;
+            return;
+        }
         let position = self.blocks.partition_point(|(index, ..)| *index < block);
         match self.blocks.get_mut(position) {
             Some((index, j, a)) if *index == block => {
@@ -335,13 +341,6 @@ impl Stream {
     }
 }
 
-fn stream_key(labels: &Labels) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = rustc_hash::FxHasher::default();
-    (&labels.model, &labels.project, labels.agent.is_some()).hash(&mut hasher);
-    hasher.finish()
-}
-
 impl CacheTracker {
     /// A tracker that judges prompts from `min_prompt_tokens` on.
     pub fn new(min_prompt_tokens: u64) -> Self {
@@ -377,7 +376,7 @@ impl CacheTracker {
         if self.streams.len() >= MAX_STREAMS {
             self.streams.clear();
         }
-        let stream = self.streams.entry(stream_key(&record.labels)).or_default();
+        let stream = self.streams.entry(record.labels.stream).or_default();
         let outcome = if fresh {
             switched_model(record, at, before.as_ref())
         } else {

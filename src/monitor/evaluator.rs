@@ -689,14 +689,14 @@ impl Evaluator {
             }
             self.state.timers.pop();
             let scope = &mut self.scopes[index];
-            match scope.keys.get_mut(&id) {
-                Some(key) if key.scheduled == Some(second) => key.scheduled = None,
-                _ => continue,
-            }
-            if scope
-                .keys
-                .get(&id)
-                .is_some_and(|key| scope.is_over(key, second))
+            let due = |key: &&mut Key| key.scheduled == Some(second);
+            let Some(key) = scope.keys.get_mut(&id).filter(due) else {
+                continue;
+            };
+            key.scheduled = None;
+            if scope.forgets
+                && let Some(key) = scope.keys.get(&id)
+                && scope.is_over(key, second)
             {
                 scope.keys.remove(&id);
                 continue;
@@ -707,8 +707,10 @@ impl Evaluator {
             self.state
                 .evaluate(index, scope, id, None, &mut self.tellers);
             let now = self.state.now.secs();
-            let over = |key| scope.may_forget(key, now);
-            if scope.keys.get(&id).is_some_and(over) {
+            if scope.forgets
+                && let Some(key) = scope.keys.get(&id)
+                && scope.may_forget(key, now)
+            {
                 scope.keys.remove(&id);
             }
         }

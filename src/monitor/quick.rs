@@ -171,7 +171,12 @@ impl Quick {
     /// The rule, if it is quiet, stays so whatever it has learned: a reading at this moment would be no breach.
     #[inline]
     pub(super) fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
-        !self.least.is_empty() && self.least.iter().all(|test| test.holds(cache, key))
+        match self.least.as_slice() {
+            [] => false,
+            // Nearly all need only one.
+            [test] => test.holds(cache, key),
+            all => all.iter().all(|test| test.holds(cache, key)),
+        }
     }
 
     /// The same with what it has learned. Without a limit it cannot fire yet.

@@ -227,22 +227,24 @@ pub(super) fn may_come_by_itself(
     if matches!(rule.limit, Limit::Below(_)) {
         return true;
     }
+    if never_comes_by_itself(rule, is_pooled) {
+        return false;
+    }
     // What the longest window has not, none of them has.
     let longest = rule.windows.last().and_then(|secs| key.window(*secs));
     let Some(total) = longest.map(Window::total) else {
         return false;
     };
     match rule.metric {
-        Metric::MissRun | Metric::Unpriced | Metric::Silence | Metric::Blind | Metric::Budget => {
-            false
-        }
+        // It is silent at a moment of its own.
+        Metric::Silence => false,
         Metric::CacheMiss => total.waste >= rule.min_waste && total.affected >= MIN_AFFECTED,
         // It only falls. So does what all else costs, and with it a limit that is a share of that.
         Metric::CacheWaste => total.waste > waste_without_effect(rule),
         Metric::Errors => total.errors > 0,
         // What came before the first large prompt is no matter: from then on the cache may fall out of use.
         Metric::NoCache => total.large > 0,
-        // A sum only falls.
+        // With what others show the limit of one may fall.
         Metric::Cost
         | Metric::Tokens
         | Metric::PromptTokens
@@ -250,9 +252,13 @@ pub(super) fn may_come_by_itself(
         | Metric::Requests
             if rule.windows.len() == 1 =>
         {
-            is_pooled && rule.limit.learns() && !is_under_least(cache, key, rule, is_pooled)
+            !is_under_least(cache, key, rule, is_pooled)
         }
-        Metric::Cost
+        Metric::MissRun
+        | Metric::Unpriced
+        | Metric::Blind
+        | Metric::Budget
+        | Metric::Cost
         | Metric::Tokens
         | Metric::PromptTokens
         | Metric::OutputTokens
@@ -261,6 +267,31 @@ pub(super) fn may_come_by_itself(
         | Metric::CostPerRequest
         | Metric::PromptPerRequest
         | Metric::OutputPerRequest => true,
+    }
+}
+
+/// A rule that is quiet never fires though nothing comes, whatever it has seen.
+pub(super) fn never_comes_by_itself(rule: &Rule, is_pooled: bool) -> bool {
+    if matches!(rule.limit, Limit::Below(_)) {
+        return false;
+    }
+    match rule.metric {
+        Metric::MissRun | Metric::Unpriced | Metric::Blind | Metric::Budget => true,
+        // A sum only falls.
+        Metric::Cost
+        | Metric::Tokens
+        | Metric::PromptTokens
+        | Metric::OutputTokens
+        | Metric::Requests => rule.windows.len() == 1 && !(is_pooled && rule.limit.learns()),
+        Metric::CacheMiss
+        | Metric::CacheWaste
+        | Metric::Errors
+        | Metric::NoCache
+        | Metric::Silence
+        | Metric::CacheGain
+        | Metric::CostPerRequest
+        | Metric::PromptPerRequest
+        | Metric::OutputPerRequest => false,
     }
 }
 

@@ -155,6 +155,8 @@ pub struct Labels {
     pub conversation: u64,
     /// Hash of the session alone: which run of Claude Code this is. `None` without a session.
     pub run: Option<u64>,
+    /// Hash of model, project and whether it is a sub-agent: requests that have these in common begin with the same prompt.
+    pub stream: u64,
 }
 
 impl Labels {
@@ -167,7 +169,7 @@ impl Labels {
         ]
     }
 
-    /// Fills in the hashes that tell conversations and runs apart.
+    /// Fills in the hashes that tell conversations, runs and streams apart.
     #[must_use]
     pub fn with_hashes(mut self) -> Self {
         self.run = self.session.as_ref().map(|session| {
@@ -183,6 +185,9 @@ impl Labels {
             None => (&self.model, &self.project).hash(&mut hasher),
         }
         self.conversation = hasher.finish();
+        let mut hasher = rustc_hash::FxHasher::default();
+        (&self.model, &self.project, self.agent.is_some()).hash(&mut hasher);
+        self.stream = hasher.finish();
         self
     }
 }

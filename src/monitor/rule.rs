@@ -164,8 +164,6 @@ impl Filter {
         self.patterns
             .iter()
             .all(|(label, pattern)| match label.of(labels) {
-                // Any name at all: asked of each response, and no work for a pattern.
-                Some(value) if pattern.text() == "?*" => !value.is_empty(),
                 Some(value) => pattern.matches(value),
                 None => pattern.text() == "-",
             })
@@ -175,9 +173,8 @@ impl Filter {
 impl Filter {
     /// Leaves nothing out, or at most what belongs to no session.
     pub(super) fn is_of_all_sessions(&self) -> bool {
-        let any_session = |(label, pattern): &(Label, Pattern)| {
-            *label == Label::Session && pattern.text() == "?*"
-        };
+        let any_session =
+            |(label, pattern): &(Label, Pattern)| *label == Label::Session && pattern.is_any();
         self.patterns.iter().all(any_session)
     }
 }

@@ -14,7 +14,9 @@ use super::cache::{CacheTracker, Miss};
 use super::calm::Calm;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
-use super::reading::{limit_at_least, may_come_by_itself, waste_without_effect};
+use super::reading::{
+    limit_at_least, may_come_by_itself, never_comes_by_itself, waste_without_effect,
+};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
 use super::window::{BUCKETS, Sums, Window, signed};
@@ -62,6 +64,9 @@ pub(super) struct Scope {
     pub(super) learns: bool,
     /// One of its alerts may explain others.
     pub(super) explains: bool,
+    /// Its keys are forgotten when nothing can be learned from them any more. Those that know whether the cache is in use, or
+    /// what was announced, are kept.
+    pub(super) forgets: bool,
 }
 
 /// When it is soon enough to look at a key again after a plain response.
@@ -98,6 +103,8 @@ pub(super) struct Asked {
     pub(super) quick: Vec<Quick>,
     /// Those that are about a mean.
     means: Vec<usize>,
+    /// The others, as far as they may come to fire though nothing comes.
+    by_themselves: Vec<usize>,
     /// The one that tellers judge.
     pub(super) own: Option<usize>,
 }
@@ -208,6 +215,7 @@ impl Scope {
             soon: Soon::default(),
             learns: false,
             explains: false,
+            forgets: false,
         }
     }
 
@@ -268,6 +276,13 @@ impl Scope {
             is_own && self.asked.own != Some(*slot) && self.asked.quick[*slot].is_of_mean()
         };
         self.asked.means = (0..self.asked.quick.len()).filter(is_of_mean).collect();
+        let may_come = |slot: &usize| {
+            self.asked.own != Some(*slot)
+                && !is_of_mean(slot)
+                && !never_comes_by_itself(&self.asked.rules[*slot], !is_own)
+        };
+        self.asked.by_themselves = (0..self.asked.rules.len()).filter(may_come).collect();
+        self.forgets = self.works_out_whether_it_forgets();
         for key in self.keys.values_mut() {
             key.forget_rooms();
         }
@@ -286,7 +301,7 @@ impl Scope {
         let is_of_runs = |rule: &Arc<Rule>| rule.metric == Metric::MissRun;
         let is_of_waste = |rule: &Arc<Rule>| rule.metric == Metric::CacheWaste;
         let is_of_waste = self.own.is_none() && rules.iter().all(is_of_waste);
-        let is_kept = is_of_waste && !self.learns && !self.forgets();
+        let is_kept = is_of_waste && !self.learns && !self.forgets;
         let without_effect = rules.iter().map(|rule| waste_without_effect(rule)).min();
         let secs = if rules.iter().all(is_of_runs) {
             // A run goes on or ends with what comes, and is forgotten the later the more comes.
@@ -409,9 +424,7 @@ impl Scope {
         parts
     }
 
-    /// Its keys are forgotten when nothing can be learned from them any more. Those that know whether the cache is in use, or
-    /// what was announced, are kept.
-    pub(super) fn forgets(&self) -> bool {
+    fn works_out_whether_it_forgets(&self) -> bool {
         let remembers = |rule: &Arc<Rule>| {
             rule.metric == Metric::CacheMiss || rule.metric.is_announcement() || rule.limit.learns()
         };
@@ -427,7 +440,7 @@ impl Scope {
     /// Nothing can be learned from this key any more.
     pub(super) fn may_forget(&self, key: &Key, now: i64) -> bool {
         let is_quiet = |alert: &Alert| alert.phase == Phase::Inactive;
-        self.forgets()
+        self.forgets
             && key.minutes.is_empty()
             && key.held.is_empty()
             && key.alerts.iter().all(is_quiet)
@@ -674,30 +687,33 @@ impl Key {
             }
         };
         let is_pooled = pooled.is_some();
-        let rules = asked.rules.iter().zip(&asked.quick);
-        for (slot, ((rule, quick), alert)) in rules.zip(&self.alerts).enumerate() {
-            if asked.own == Some(slot) {
-                continue;
-            }
+        for slot in &asked.by_themselves {
+            let (rule, alert) = (&asked.rules[*slot], &self.alerts[*slot]);
             if let Limit::SilentFor(secs) = rule.limit
                 && alert.open().is_none()
             {
                 at(self.silent_at(secs));
             }
-            let is_quiet = alert.is_quiet();
-            if !is_quiet {
-                for change in self.changes_of(alert, rule) {
+            if alert.is_quiet() && may_come_by_itself(cache, self, rule, is_pooled) {
+                for change in self.expiries_of(rule) {
                     at(change);
                 }
             }
-            if let Some((step, limit)) = until_clear(slot, alert, rule) {
-                at(quick.clear_at(self, step, limit));
+        }
+        let alerts = self.alerts.iter().enumerate();
+        for (slot, alert) in alerts.filter(|(_, alert)| !alert.is_quiet()) {
+            if asked.own == Some(slot) {
                 continue;
             }
-            let looks_ahead = is_quiet && !is_pooled && quick.is_of_mean();
-            if !looks_ahead && (!is_quiet || may_come_by_itself(cache, self, rule, is_pooled)) {
-                for secs in &rule.windows {
-                    at(self.window(*secs).and_then(Window::next_expiry));
+            let rule = &asked.rules[slot];
+            for change in self.changes_of(alert, rule) {
+                at(change);
+            }
+            if let Some((step, limit)) = until_clear(slot, alert, rule) {
+                at(asked.quick[slot].clear_at(self, step, limit));
+            } else {
+                for change in self.expiries_of(rule) {
+                    at(change);
                 }
             }
         }
@@ -708,6 +724,12 @@ impl Key {
         at(self.retry);
         at(self.look_ahead(cache, asked, now));
         (next < i64::MAX).then_some(next)
+    }
+
+    /// When something leaves the windows of a rule next.
+    fn expiries_of(&self, rule: &Rule) -> impl Iterator<Item = Option<i64>> {
+        let windows = rule.windows.iter().map(|secs| self.window(*secs));
+        windows.map(|window| window.and_then(Window::next_expiry))
     }
 
     /// When time alone moves an alert on: a wait is over, it may begin again, or it ends for want of traffic.

@@ -205,9 +205,14 @@ impl State {
         } = arrival;
         let (second, now) = (at.secs(), self.now.secs());
         let id = scope.key_of(&record.labels);
-        scope.open_key(id, &record.labels, *at);
-        let Some(key) = scope.keys.get_mut(&id) else {
-            return false;
+        let key = if let Some(key) = scope.keys.get_mut(&id) {
+            key
+        } else {
+            scope.open_key(id, &record.labels, *at);
+            let Some(key) = scope.keys.get_mut(&id) else {
+                return false;
+            };
+            key
         };
         key.advance_to(now);
         key.judge_prompt(sums, record, *at, scope.min_prompt_tokens);
@@ -481,7 +486,7 @@ impl State {
         id: u64,
         tellers: &mut [Teller],
     ) {
-        let forgets = scope.forgets();
+        let forgets = scope.forgets;
         let pooled = scope.pooled.as_deref();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;

@@ -275,8 +275,14 @@ impl<S: Summed> Window<S> {
     }
 
     fn move_to(&mut self, second: i64) {
-        self.newest = second.div_euclid(self.bucket_secs);
-        self.until = (self.newest + 1) * self.bucket_secs;
+        if second < self.until.saturating_add(self.bucket_secs) {
+            // Nearly always the next one, and nothing to divide.
+            self.newest += 1;
+            self.until += self.bucket_secs;
+        } else {
+            self.newest = second.div_euclid(self.bucket_secs);
+            self.until = (self.newest + 1) * self.bucket_secs;
+        }
         let oldest = self.oldest();
         while self.live > 0 {
             let bucket = &self.buckets[self.buckets.len() - self.live];

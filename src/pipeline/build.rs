@@ -309,6 +309,7 @@ impl Builder<'_> {
             interleaved: names.interleaved,
             conversation: 0,
             run: None,
+            stream: 0,
         };
         let labels = Arc::new(labels.with_hashes());
         if self.known.labels.len() >= self.known.max_labels {
