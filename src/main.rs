@@ -70,12 +70,9 @@ fn prices(args: &PricesArgs) -> Result<Exit> {
     print(&texts.join("\n"))
 }
 
-/// A reader that has seen enough is no error.
 fn print(text: &str) -> Result<Exit> {
-    match Outlet::direct(io::stdout()).write(text) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(Exit::Clean),
-    }
+    sink::print(text)?;
+    Ok(Exit::Clean)
 }
 
 /// The one line of an error: what it is about and the next step.

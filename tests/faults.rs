@@ -280,6 +280,44 @@ fn a_log_that_is_gone_is_told_and_that_it_is_back() {
     assert_eq!(watch.end().0, Some(0));
 }
 
+/// A full disk under the JSON ends no watch: people and hooks hear of the alert, and of what is lost.
+#[test]
+fn a_full_disk_under_the_json_is_told_and_the_watch_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    append(&log, &lines(1));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = program(home.path());
+    command
+        .args(["tail", "--json", "--cost-rate", "0.01", "app.log"])
+        .stdout(full.unwrap());
+    let mut watch = Watch::start(command);
+    watch.expect("watching");
+    append(
+        &log,
+        &(line().replace("\"input_tokens\":1", "\"input_tokens\":900000") + "\n"),
+    );
+    watch.expect("CRITICAL cost-rate");
+    let alert = watch.expect("WARNING  blind");
+    let says = "standard output cannot be written (No space left on device (os error 28)): what should go there is lost";
+    assert!(alert.contains(says), "{alert}");
+    // It still reads.
+    append(&log, &lines(1));
+    loop {
+        watch.signal("-USR1");
+        let status = watch.expect("\"event\":\"status\"");
+        if status.contains("\"records\":2") {
+            break;
+        }
+    }
+    let (code, seen) = watch.end();
+    assert_eq!(code, Some(0));
+    let lost = seen
+        .iter()
+        .find(|line| line.contains("of JSON did not get through"));
+    assert!(lost.is_some(), "{seen:?}");
+}
+
 #[test]
 fn a_log_whose_format_changes_is_told() {
     let home = tempfile::tempdir().unwrap();

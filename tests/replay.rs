@@ -133,6 +133,28 @@ fn standard_input_is_as_good_as_a_file() {
 }
 
 #[test]
+fn a_report_that_does_not_fit_the_disk_is_an_error_that_says_where() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [
+        &["replay", "-q"][..],
+        &["replay", "--json"],
+        &["rules", "--explain"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = program(home.path())
+            .args(args)
+            .arg(fixture())
+            .stdout(full.unwrap())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let says = "claude-tokmon: cannot write to standard output: No space left on device";
+        assert!(stderr.contains(says), "{args:?} {stderr}");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let home = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_claude-tokmon");

@@ -4,10 +4,11 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{follow::has, program, steady_call};
+use common::{Watch, follow::has, program, steady_call};
 
 /// A textbook log with a session whose name would be markup, and the page made of it.
 fn page(home: &Path, args: &[&str]) -> (PathBuf, String) {
@@ -70,6 +71,7 @@ fn a_page_that_cannot_be_written_is_refused_before_anything_is_read() {
     for (place, why) in [
         ("none/report.html", "cannot be written there"),
         (".", "is a folder"),
+        ("-", "name a file"),
     ] {
         let output = program(home.path())
             .args(["replay", "--config", "-", "--report", place, "-"])
@@ -90,12 +92,36 @@ fn a_page_that_cannot_be_written_is_refused_before_anything_is_read() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(5));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("report.html: not written"), "{stderr}");
     assert!(!place.exists());
     assert_eq!(
         fs::read_dir(home.path()).unwrap().count(),
         0,
         "nothing is left"
     );
+}
+
+#[test]
+fn whoever_interrupts_the_reading_finds_no_half_of_a_page() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = program(home.path());
+    command
+        .args(["replay", "--config", "-", "--report", "report.html", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut watch = Watch::start(command);
+    let mut pipe = watch.child.stdin.take().unwrap();
+    for n in 0..2_i64 {
+        let call = steady_call(n * 1200, false).replace("\"input_tokens\":", "\"input_tokens\":90");
+        writeln!(pipe, "{call}").unwrap();
+    }
+    // It reads.
+    watch.expect("CRITICAL cost-rate");
+    watch.child.kill().unwrap();
+    watch.child.wait().unwrap();
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// What a browser makes of a page: its document once scripts have run, and what it complained about.

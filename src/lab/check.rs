@@ -11,7 +11,7 @@ use crate::config::Check;
 use crate::monitor::Time;
 use crate::parse::{Clock, Item, ParseOptions, Reader, Spare, Usage};
 use crate::run::Exit;
-use crate::sink::{Outlet, counted, price_line};
+use crate::sink::{self, Outlet, counted, price_line};
 use crate::source::{Decode, InOrder, Line, SourceInfo};
 
 /// Lists each model in the logs with its price.
@@ -39,10 +39,7 @@ pub fn check_models(check: &Check, now: Time) -> Result<Exit> {
         unpriced += u64::from(!priced);
         out.extend([&line, " · ", &counted(*n, "line"), "\n"]);
     }
-    match Outlet::direct(io::stdout()).write(&out) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(e.into()),
-        _ => {}
-    }
+    sink::print(&out)?;
     if unpriced > 0 {
         let models = if unpriced == 1 {
             "model has"

@@ -12,7 +12,7 @@ use crate::config::{Options, write_duration};
 use crate::monitor::{Explained, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
 use crate::run::Exit;
-use crate::sink::{Outlet, amount, clean, count, percent};
+use crate::sink::{self, Outlet, amount, clean, count, percent};
 
 /// Reads logs silently and explains each rule as it stands at their end.
 ///
@@ -45,11 +45,12 @@ pub fn explain_rules(options: &Options, now: Time) -> Result<Exit> {
         out.push('\n');
         out.push_str(&paragraph(&rule));
     }
-    match Outlet::direct(io::stdout()).write(&out) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
-        _ if unreadable > 0 => Ok(Exit::Unreadable),
-        _ => Ok(Exit::Clean),
-    }
+    sink::print(&out)?;
+    Ok(if unreadable > 0 {
+        Exit::Unreadable
+    } else {
+        Exit::Clean
+    })
 }
 
 fn paragraph(explained: &Explained) -> String {

@@ -33,6 +33,8 @@ pub(super) struct Inflow {
     now: Time,
     /// Records before this are old.
     oldest: Option<Time>,
+    /// The first and the last time of all responses, whether they are asked for or not.
+    reach: Option<(Time, Time)>,
     made_up: MadeUpTimes,
     /// What is to be told from copies.
     events: Vec<(Option<Time>, Event)>,
@@ -40,6 +42,15 @@ pub(super) struct Inflow {
     seen: SyncSender<Batch>,
     /// Batches that were judged: whoever judges has other things to do than to give memory back.
     judged: Receiver<Batch>,
+}
+
+/// What became of the files, and what they were read with.
+pub(super) struct Read {
+    pub(super) files: Vec<Finished>,
+    pub(super) intake: Intake,
+    pub(super) dedupe: Dedupe,
+    /// The first and the last time of all responses, whether they were asked for or not.
+    pub(super) reach: Option<(Time, Time)>,
 }
 
 /// What was read, for whoever judges it.
@@ -87,6 +98,7 @@ impl Inflow {
             oldest: span
                 .since
                 .map(|since| since.plus_secs(-options.history_secs())),
+            reach: None,
             made_up: MadeUpTimes {
                 start: Zone::UTC.moment(start, Time(0)).0,
                 interval_ms: span.assume_interval_ms,
@@ -100,16 +112,17 @@ impl Inflow {
         (inflow, Batches { seen, judged })
     }
 
-    /// Reads all files. Gives what became of them, and what they were read with.
-    pub(super) fn read(
-        mut self,
-        files: Vec<HistoryFile>,
-        progress: impl FnMut(u64),
-    ) -> (Vec<Finished>, Intake, Dedupe) {
+    /// Reads all files.
+    pub(super) fn read(mut self, files: Vec<HistoryFile>, progress: impl FnMut(u64)) -> Read {
         let files = merge(files, &mut self, progress);
         self.tell_apart();
         self.flush();
-        (files, self.intake, self.dedupe)
+        Read {
+            files,
+            intake: self.intake,
+            dedupe: self.dedupe,
+            reach: self.reach,
+        }
     }
 
     /// Tells what has come from copies.
@@ -214,6 +227,10 @@ impl Decode for Inflow {
 
     fn take(&mut self, time: Option<i64>, event: Event) {
         let time = time.map(Time);
+        if let Some(time) = time.filter(|_| event.record().is_some()) {
+            let (first, last) = self.reach.unwrap_or((time, time));
+            self.reach = Some((first.min(time), last.max(time)));
+        }
         let is_beyond = |until| time.is_some_and(|time| time >= until);
         if self.until.is_some_and(is_beyond) {
             return;

@@ -24,7 +24,6 @@ mod suggestion;
 mod table;
 mod timeline;
 
-use std::io;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -32,7 +31,7 @@ use anyhow::{Result, bail};
 use crate::config::{Options, Span};
 use crate::monitor::{Rule, Time};
 use crate::run::{Exit, summary_fields};
-use crate::sink::{Files, Mode, Outlet, Sinks, Summary, SummaryFields, count};
+use crate::sink::{self, Files, Mode, Sinks, Summary, SummaryFields, count, counted};
 use crate::source::Input;
 use chart::Curve;
 use figures::Tried;
@@ -129,6 +128,7 @@ fn conclude(
         pipeline,
         n_files,
         stats,
+        reach,
         ..
     } = &found.passed;
     let (n_files, stats) = (*n_files, *stats);
@@ -145,10 +145,15 @@ fn conclude(
         (Vec::new(), None)
     };
     if let Some(json) = &mut sinks.json {
-        ignore_closed(json.summary(&Summary {
+        sink::unless_closed(json.summary(&Summary {
             totals,
             fields: &fields,
         }))?;
+    }
+    let lost = sinks.lost_json();
+    if lost > 0 {
+        let lines = counted(lost, "line");
+        bail!("cannot write to standard output: {lines} of JSON did not get through");
     }
     let coverage = Coverage {
         options,
@@ -156,11 +161,15 @@ fn conclude(
         counts,
         stats,
         n_files,
+        reach: *reach,
         learning: pipeline.evaluator.learning(),
     };
     if totals.records == 0 && totals.reconciled == 0 {
         for line in report::no_data(&coverage, totals) {
             sinks.printer.line(&line);
+        }
+        if let Some(page) = page {
+            sinks.printer.line(&page.not_written());
         }
         return Ok(Exit::NoUsage);
     }
@@ -176,7 +185,7 @@ fn conclude(
         style: options.output.stdout,
     };
     if !options.output.json {
-        ignore_closed(Outlet::direct(io::stdout()).write(&report.to_string()))?;
+        sink::print(&report.to_string())?;
     }
     if let Some(file) = page {
         let limits = pipeline.evaluator.limits_of_all();
@@ -236,7 +245,7 @@ fn findings(
         (!incidents.is_empty()).then(|| score::judge(incidents, episodes, journal, response));
     if let Some(score) = &score {
         if let Some(json) = &sinks.json {
-            ignore_closed(json.write(&figures::incidents_object(incidents, score)))?;
+            sink::unless_closed(json.write(&figures::incidents_object(incidents, score)))?;
         }
         findings.push(Finding {
             title: "Incidents",
@@ -247,7 +256,7 @@ fn findings(
     if let Some(without) = lab.without_secs {
         let impact = score::impact(episodes, journal, response, without);
         if let Some(json) = &sinks.json {
-            ignore_closed(json.write(&figures::impact_object(&impact, response, without)))?;
+            sink::unless_closed(json.write(&figures::impact_object(&impact, response, without)))?;
         }
         findings.push(Finding {
             title: "What the alerts save",
@@ -268,7 +277,7 @@ fn findings(
         .collect();
     if let Some(json) = &sinks.json {
         for one in &tried {
-            ignore_closed(json.write(&figures::sweep_object(&lab.axes, one, last)))?;
+            sink::unless_closed(json.write(&figures::sweep_object(&lab.axes, one, last)))?;
         }
     }
     let present = (episodes, score.as_ref());
@@ -282,17 +291,9 @@ fn findings(
     }
     if let Some(suggestion) = suggestion {
         if let Some(json) = &sinks.json {
-            ignore_closed(json.write(&suggestion.object()))?;
+            sink::unless_closed(json.write(&suggestion.object()))?;
         }
         findings.push(suggestion.finding());
     }
     Ok((findings, curve))
-}
-
-/// A reader that has seen enough is no error.
-fn ignore_closed(written: io::Result<()>) -> io::Result<()> {
-    match written {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }

@@ -27,6 +27,8 @@ pub(super) struct Pass {
     pub(super) lanes: Vec<Episodes>,
     pub(super) n_files: usize,
     pub(super) stats: SplitStats,
+    /// The first and the last time of all responses, whether they are in the span or not.
+    pub(super) reach: Option<(Time, Time)>,
     pub(super) unreadable: usize,
 }
 
@@ -76,16 +78,16 @@ pub(super) fn pass(
     if judging.live {
         judging.evaluator.go_live();
     }
-    let (files, intake, dedupe) = std::thread::scope(|scope| {
+    let read = std::thread::scope(|scope| {
         let progress = &progress;
         let reader = scope.spawn(move || inflow.read(files, |bytes| progress.add(bytes)));
         batches.each(|time, seen| judging.take(time, seen));
         let read = reader.join();
         read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    judging.evaluator.take_dedupe_back(dedupe);
+    judging.evaluator.take_dedupe_back(read.dedupe);
     let mut stats = SplitStats::default();
-    for file in files {
+    for file in read.files {
         stats.add(file.stats);
         if let Some(error) = file.error {
             unreadable += 1;
@@ -103,7 +105,7 @@ pub(super) fn pass(
     judging.timeline.finish();
     Ok(Pass {
         pipeline: Pipeline {
-            intake,
+            intake: read.intake,
             evaluator: judging.evaluator,
             // What lies in files was not watched.
             lags: Lags::beyond(i64::MAX),
@@ -114,6 +116,7 @@ pub(super) fn pass(
         lanes: judging.lanes.finish(),
         n_files,
         stats,
+        reach: read.reach,
         unreadable,
     })
 }

@@ -10,7 +10,7 @@ use super::strip;
 use super::table::{self, row};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
-use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Tokens, Totals};
+use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Time, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, counted, duration, quantity};
@@ -26,6 +26,8 @@ pub(super) struct Coverage<'a> {
     pub(super) counts: &'a LineCounts,
     pub(super) stats: SplitStats,
     pub(super) n_files: usize,
+    /// The first and the last time of all responses, whether they are in the span or not.
+    pub(super) reach: Option<(Time, Time)>,
     pub(super) learning: Vec<Learning>,
 }
 
@@ -56,6 +58,7 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
         counts,
         stats,
         n_files,
+        reach,
         ..
     } = coverage;
     let mut lines = Vec::new();
@@ -68,8 +71,14 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
     if counts.lines == 0 {
         lines.push(format!("NO DATA: {files}, and not one line in it"));
     } else if span.since.is_some() || span.until.is_some() {
+        let reach = reach.as_ref().map(|(first, last)| {
+            let clock = options.output.stdout.clock;
+            let (first, last) = (clock.full(*first), clock.full(*last));
+            format!("; what is there goes from {first} to {last}")
+        });
         lines.push(format!(
-            "NO DATA: no usage record in the span, in {files_and_lines}"
+            "NO DATA: no usage record in the span, in {files_and_lines}{}",
+            reach.unwrap_or_default()
         ));
     } else {
         let way_out = counts.way_out(options.parse.usage_field.as_ref());

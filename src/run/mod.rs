@@ -718,6 +718,11 @@ impl<'a> Tail<'a> {
         } else {
             HOOK_PATIENCE
         });
+        let lost = self.sinks.lost_json();
+        if lost > 0 {
+            let line = format!("{} of JSON did not get through", counted(lost, "line"));
+            self.sinks.printer.line(&line);
+        }
         // What a hook has not heard is told again after a restart.
         self.pipeline.evaluator.note_not_told(&unheard);
         self.keep(source, true);

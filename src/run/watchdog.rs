@@ -1,5 +1,5 @@
 //! Finds the blind spots of a running `tail`: logs that are gone or say nothing any more, reading that falls behind, responses that
-//! come too late, a state that cannot be written. What becomes of them is the evaluator's business; what is no alert is said once.
+//! come too late, a state or a stream that cannot be written. What becomes of them is the evaluator's business; what is no alert is said once.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -121,6 +121,7 @@ impl Tail<'_> {
         self.say_impossible(wall);
         self.look_for_unwritten(now);
         self.look_for_broken_hook();
+        self.look_for_lost_output();
         self.say_oversize(source);
         self.pipeline.evaluator.step_blind(wall);
     }
@@ -257,6 +258,17 @@ impl Tail<'_> {
             "the hook failed five times in a row and rests for a minute: its notices wait, and who relies on it hears nothing".to_owned()
         });
         self.pipeline.evaluator.set_blind(&spot("hook", ""), text);
+    }
+
+    /// Streams that cannot be written: whoever reads the other one, or the hook, hears of it.
+    fn look_for_lost_output(&mut self) {
+        for (stream, trouble) in self.sinks.troubles() {
+            let text = trouble.map(|why| {
+                format!("{stream} cannot be written ({why}): what should go there is lost")
+            });
+            let place = spot("output", stream);
+            self.pipeline.evaluator.set_blind(&place, text);
+        }
     }
 
     fn look_for_unwritten(&mut self, now: Instant) {

@@ -4,10 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::hook::{Hook, HookOptions, Outcomes};
-use super::json::JsonSink;
+use super::json::{self, JsonSink};
 use super::mute::MuteFile;
 use super::outlet::{Outlet, stdout_is_gone};
-use super::printer::{Printer, Style};
+use super::printer::{self, Printer, Style};
 use super::text::counted;
 use super::{Mode, Sink, Told};
 use crate::monitor::{Notice, Reason, Time};
@@ -50,7 +50,10 @@ impl Sinks {
     /// The sinks that the options ask for. Live output never waits; that of a replay does.
     pub fn new(output: &Output, mode: Mode, hooks: bool) -> Self {
         let (stderr, stdout) = match mode {
-            Mode::Tail => (Outlet::queued(io::stderr()), Outlet::queued(io::stdout())),
+            Mode::Tail => (
+                Outlet::queued(io::stderr(), printer::lost),
+                Outlet::queued(io::stdout(), json::lost),
+            ),
             Mode::Replay => (
                 Outlet::direct(io::stderr()),
                 Outlet::direct(io::BufWriter::new(io::stdout())),
@@ -146,6 +149,20 @@ impl Sinks {
     /// Whether the reader of our JSON has gone.
     pub fn is_json_closed(&self) -> bool {
         self.json.is_some() && (self.stdout.is_closed() || stdout_is_gone())
+    }
+
+    /// The streams that cannot be written at present, with the reason.
+    pub fn troubles(&self) -> [(&'static str, Option<String>); 2] {
+        let json = self.json.as_ref().and_then(|_| self.stdout.trouble());
+        [
+            ("standard error", self.printer.trouble()),
+            ("standard output", json),
+        ]
+    }
+
+    /// How many lines of JSON did not get through.
+    pub fn lost_json(&self) -> u64 {
+        self.json.as_ref().map_or(0, |_| self.stdout.lost())
     }
 
     /// What became of the hooks so far, if there is one.

@@ -60,9 +60,21 @@ impl JsonSink {
             event: "alert",
             reason: "truncated",
             truncated: n,
-            at: rfc3339(at),
+            at: Some(rfc3339(at)),
         })
     }
+}
+
+/// Says where programs read that so many lines are missing.
+pub(super) fn lost(n: u64) -> String {
+    let object = Truncated {
+        schema: SCHEMA,
+        event: "alert",
+        reason: "truncated",
+        truncated: n,
+        at: None,
+    };
+    serde_json::to_string(&object).unwrap_or_default() + "\n"
 }
 
 #[derive(Serialize)]
@@ -75,7 +87,8 @@ struct Truncated {
     event: &'static str,
     reason: &'static str,
     truncated: u64,
-    at: String,
+    /// The minute that had too many notices; none for lines that did not get through.
+    at: Option<String>,
 }
 
 impl Sink for JsonSink {

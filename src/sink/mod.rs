@@ -23,7 +23,7 @@ pub use json::{
 
 pub use listing::{price_line, price_of, price_table};
 pub use mute::MuteFile;
-pub use outlet::Outlet;
+pub use outlet::{Outlet, print, unless_closed};
 pub use payload::Payload;
 pub use printer::{Printer, Style};
 pub use progress::Progress;

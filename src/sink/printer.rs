@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use owo_colors::OwoColorize;
 
 use super::outlet::Outlet;
-use super::text::{Clock, clean, details, headline, who};
+use super::text::{Clock, clean, counted, details, headline, who};
 use super::{Sink, Told};
 use crate::monitor::{Reason, Severity, Time};
 
@@ -20,6 +20,12 @@ pub struct Style {
     pub detail: bool,
     /// Whose clock.
     pub clock: Clock,
+}
+
+/// Says where people read that so many messages are missing.
+pub(super) fn lost(n: u64) -> String {
+    let messages = counted(n, "message");
+    format!("claude-tokmon: {messages} did not get through here\n")
 }
 
 /// Prints notices and lines for people.
@@ -51,6 +57,11 @@ impl Printer {
     /// A line that is data: as it is.
     pub fn data(&mut self, line: &str) {
         let _ = self.outlet.write(&format!("{line}\n"));
+    }
+
+    /// Why the stream cannot be written at present, if it cannot.
+    pub fn trouble(&self) -> Option<String> {
+        self.outlet.trouble()
     }
 
     /// Waits until all is written, but not for ever.
