@@ -4,9 +4,10 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Call, Watch, append, copy_of_program, dollars_now, now_ms, program};
 use tempfile::TempDir;
@@ -391,6 +392,37 @@ fn a_pipe_of_the_present_alerts_and_ends_with_its_writer() {
             .contains("watched standard input for 0s: 2 responses, $4.00 at list price · 1 alert"),
         "{stderr}"
     );
+}
+
+/// Where nobody hears of an alert there is nothing to watch for; with a hook there is.
+#[test]
+fn a_reader_of_alerts_that_goes_ends_tail_unless_a_hook_hears_of_them() {
+    for args in [&["app.log"][..], &["--exec", "echo >> heard", "app.log"]] {
+        let home = home();
+        let log = home.path().join("app.log");
+        append(&log, &[dollars_now("1", 1)]);
+        let mut command = tail(home.path(), args);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        stderr.read_line(&mut first).unwrap();
+        assert!(first.contains("watching"), "{first}");
+        drop(stderr);
+        append(&log, &[dollars_now("2", 9)]);
+        let heard = home.path().join("heard");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while child.try_wait().unwrap().is_none() && !heard.exists() {
+            assert!(Instant::now() < deadline, "it neither ends nor goes on");
+            std::thread::yield_now();
+        }
+        if args.len() == 1 {
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        } else {
+            assert!(heard.exists());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
 }
 
 #[test]

@@ -455,8 +455,7 @@ impl<'a> Tail<'a> {
             match turn {
                 Ok(Progress::Ended) => break,
                 Ok(_)
-                    if self.flags.stops.load(Ordering::Relaxed) > 0
-                        || self.sinks.is_json_closed() =>
+                    if self.flags.stops.load(Ordering::Relaxed) > 0 || self.sinks.is_unheard() =>
                 {
                     break;
                 }

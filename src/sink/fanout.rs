@@ -146,9 +146,13 @@ impl Sinks {
         }
     }
 
-    /// Whether the reader of our JSON has gone.
-    pub fn is_json_closed(&self) -> bool {
-        self.json.is_some() && (self.stdout.is_closed() || stdout_is_gone())
+    /// Whether the reader of our JSON has gone, or that of the alerts where nobody else hears of them.
+    pub fn is_unheard(&self) -> bool {
+        if self.json.is_some() {
+            self.stdout.is_closed() || stdout_is_gone()
+        } else {
+            self.hook.is_none() && self.printer.is_closed()
+        }
     }
 
     /// The streams that cannot be written at present, with the reason.

@@ -59,6 +59,11 @@ impl Printer {
         let _ = self.outlet.write(&format!("{line}\n"));
     }
 
+    /// Nobody reads it any more.
+    pub fn is_closed(&self) -> bool {
+        self.outlet.is_closed()
+    }
+
     /// Why the stream cannot be written at present, if it cannot.
     pub fn trouble(&self) -> Option<String> {
         self.outlet.trouble()
