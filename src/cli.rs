@@ -383,7 +383,8 @@ pub struct ReplayArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Laboratory")]
 pub struct LabArgs {
-    /// Try other settings in the same pass, such as cost-rate.above=0.5..5:0.5; of several, all combinations
+    /// Try other settings in the same pass, such as cost-rate.above=0.5..5:0.5 or cost-rate.window=1m..10m:1m; of several, all
+    /// combinations
     #[arg(long, value_name = "RULE.FIELD=VALUES")]
     pub sweep: Vec<String>,
 

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::units::{amount, moment};
+use super::units::{amount, duration, moment, write_amount, write_duration};
 use super::{Config, Options, rules, seconds};
 use crate::cli::{ReplayArgs, RuleArgs, SeverityArg};
 use crate::monitor::{Rule, Severity, Time};
 use crate::price::PicoUsd;
 
 /// More combinations than this are a mistake.
-const MAX_COMBINATIONS: usize = 10_000;
+const MAX_COMBINATIONS: usize = 10_000; // "10,000" in what is said of it.
 
 /// What a page costs if nobody says otherwise: a few minutes of somebody's attention.
 const PAGE_COST: PicoUsd = PicoUsd(5 * PicoUsd::DOLLAR.0);
@@ -164,7 +164,7 @@ impl Laboratory {
             .try_fold(1_usize, |n, axis| n.checked_mul(axis.values.len()));
         if n.is_none_or(|n| n > MAX_COMBINATIONS) {
             bail!(
-                "--sweep: these are more than {MAX_COMBINATIONS} combinations; take larger steps or fewer fields at once"
+                "--sweep: these are more than 10,000 combinations; take larger steps or fewer fields at once"
             );
         }
         let mut rows: Vec<Vec<String>> = vec![Vec::new()];
@@ -209,8 +209,7 @@ impl Laboratory {
     }
 }
 
-const SWEEP_FORMS: &str =
-    "write RULE.FIELD=0.5..5:0.5 (from, to, step) or RULE.FIELD=1,2,4 (each value)";
+const SWEEP_FORMS: &str = "write RULE.FIELD=0.5..5:0.5 or RULE.FIELD=1m..10m:1m (from, to, step), or RULE.FIELD=1,2,4 (each value)";
 
 fn axis(text: &str) -> Result<Axis> {
     let Some((field, values)) = text.split_once('=') else {
@@ -223,10 +222,7 @@ fn axis(text: &str) -> Result<Axis> {
             };
             range(from.trim(), to.trim(), step.trim())?
         }
-        None => values
-            .split(',')
-            .map(|value| value.trim().to_owned())
-            .collect(),
+        None => each(values),
     };
     if values.iter().any(String::is_empty) {
         bail!("a value is missing; {SWEEP_FORMS}");
@@ -237,28 +233,47 @@ fn axis(text: &str) -> Result<Axis> {
     })
 }
 
-/// The numbers from one to another, exactly.
+/// The values between commas. Those within a list, a table or quotes are part of a value.
+fn each(values: &str) -> Vec<String> {
+    let (mut depth, mut in_quotes) = (0_u32, false);
+    let is_between = |c: char| {
+        match c {
+            '"' => in_quotes = !in_quotes,
+            '[' | '{' if !in_quotes => depth += 1,
+            ']' | '}' if !in_quotes => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0 && !in_quotes
+    };
+    let values = values.split(is_between);
+    values.map(|value| value.trim().to_owned()).collect()
+}
+
+/// The numbers, or the durations, from one to another, exactly.
 fn range(from: &str, to: &str, step: &str) -> Result<Vec<String>> {
-    let read = |text: &str| amount(text).map_err(|e| anyhow!("{e}; {SWEEP_FORMS}"));
-    let (from, to, step) = (read(from)?, read(to)?, read(step)?);
+    let ends = [from, to, step];
+    let (ends, write): ([i128; 3], fn(i128) -> String) =
+        if let [Ok(from), Ok(to), Ok(step)] = ends.map(duration) {
+            ([from, to, step].map(i128::from), |secs| {
+                write_duration(i64::try_from(secs).unwrap_or(i64::MAX))
+            })
+        } else {
+            let read = |text: &str| amount(text).map_err(|e| anyhow!("{e}; {SWEEP_FORMS}"));
+            ([read(from)?, read(to)?, read(step)?], |amount| {
+                let text = write_amount(amount);
+                text.strip_suffix(".0").unwrap_or(&text).to_owned()
+            })
+        };
+    let [from, to, step] = ends;
     if step <= 0 || to < from {
-        bail!(
-            "there is nothing from {} to {} in such steps; {SWEEP_FORMS}",
-            super::units::write_amount(from),
-            super::units::write_amount(to)
-        );
+        let (from, to) = (write(from), write(to));
+        bail!("there is nothing from {from} to {to} in such steps; {SWEEP_FORMS}");
     }
-    if (to - from) / step >= i128::try_from(MAX_COMBINATIONS).unwrap_or(i128::MAX) {
-        bail!("these are more than {MAX_COMBINATIONS} values; take a larger step");
+    let n = (to - from) / step + 1;
+    if n > i128::try_from(MAX_COMBINATIONS).unwrap_or(i128::MAX) {
+        bail!("these are more than 10,000 values; take a larger step");
     }
-    let mut values = Vec::new();
-    let mut value = from;
-    while value <= to {
-        let text = super::units::write_amount(value);
-        values.push(text.strip_suffix(".0").unwrap_or(&text).to_owned());
-        value += step;
-    }
-    Ok(values)
+    Ok((0..n).map(|at| write(from + at * step)).collect())
 }
 
 #[cfg(test)]
@@ -271,6 +286,12 @@ mod tests {
         assert_eq!(field, "cost-rate.above");
         assert_eq!(values, ["0.1", "0.2", "0.3", "0.4", "0.5"]);
         assert_eq!(axis("a.window=30s, 60s").unwrap().values, ["30s", "60s"]);
+        let durations = axis("a.for=0s..3m:90s").unwrap().values;
+        assert_eq!(durations, ["0s", "90s", "3m"]);
+        let lists = axis(r#"a.window=["5m", "1h"], ["10m","2h"]"#).unwrap();
+        assert_eq!(lists.values, [r#"["5m", "1h"]"#, r#"["10m","2h"]"#]);
+        let tables = axis(r#"a.where={ model = "x,y", source = "b" },{}"#).unwrap();
+        assert_eq!(tables.values, [r#"{ model = "x,y", source = "b" }"#, "{}"]);
     }
 
     #[test]
