@@ -314,7 +314,10 @@ fn a_file_of_incidents_with_a_mistake_is_refused_with_its_line_and_the_way_out()
     let good = r#"{"id":"a","start":"2026-11-23T02:00:00Z","end":"2026-11-23T03:00:00Z"}"#;
     for (text, expected) in [
         (String::new(), "holds no incident"),
-        (format!("{good}\nnot json"), "labels.jsonl:2: "),
+        (
+            format!("{good}\nnot json"),
+            "labels.jsonl:2: it is no JSON object; write {\"id\"",
+        ),
         (good.replace("\"id\"", "\"name\""), "unknown field `name`"),
         (good.replace("T03", "T01"), "it ends before it starts"),
         (

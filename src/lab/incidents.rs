@@ -97,6 +97,9 @@ pub(super) fn read(path: &Path, rules: &[Rule], now: Time, zone: Zone) -> Result
 
 /// The library's words without the place, which is that of the line alone.
 fn plain(error: &serde_json::Error) -> String {
+    if !error.is_data() {
+        return "it is no JSON object".to_owned();
+    }
     let text = error.to_string();
     text.split(" at line").next().unwrap_or(&text).to_owned()
 }

@@ -108,8 +108,9 @@ impl StateFile {
             path: path.display().to_string(),
             reason: reason(&e),
         };
-        if path.is_dir() {
-            return Err(unusable(io::Error::other("it is a directory")));
+        // A device may be read for ever, and a pipe keeps nothing.
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(unusable(io::Error::other("it is no plain file")));
         }
         let dir = folder(path);
         if !dir.is_dir() {
@@ -341,6 +342,19 @@ mod tests {
         assert_eq!(state.load(), Loaded::Snapshot(vec![2; 1000]));
         drop(state);
         assert!(StateFile::open(&path).is_ok(), "the lock ends with it");
+    }
+
+    #[test]
+    fn what_keeps_nothing_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [dir.path(), Path::new("/dev/full")] {
+            let refused = StateFile::open(path).map(|_| ()).unwrap_err();
+            let says = format!(
+                "cannot use {} as --state: it is no plain file",
+                path.display()
+            );
+            assert_eq!(refused.to_string(), says);
+        }
     }
 
     #[test]
