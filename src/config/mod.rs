@@ -113,7 +113,7 @@ pub struct Span {
 /// No path was given and there are no Claude Code sessions.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no log was named and there is no Claude Code folder ({0}); name a file: claude-tokmon tail app.log"
+    "no log was named and there is no Claude Code folder ({0}); name a file or folder, such as app.log"
 )]
 pub struct NoLogs(String);
 
