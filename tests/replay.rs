@@ -273,3 +273,39 @@ fn coverage_names_gaps_and_times_that_are_of_no_use() {
         assert!(report.contains(line), "{line:?} is not in {report}");
     }
 }
+
+/// A gateway that makes up a name for each request: the dearest are listed, the others are one row.
+#[test]
+fn of_very_many_models_the_dearest_are_listed() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("app.log");
+    let mut lines = String::new();
+    for n in 0..300 {
+        let call = Call {
+            at: TWO_O_CLOCK + n * 1000,
+            id: format!("msg_{n}"),
+            model: if n == 299 { "claude-opus-4-7" } else { "a" },
+            input: 1000,
+            ..Call::default()
+        };
+        let line = call.line().replace("\"a\"", &format!("\"a-{n}\""));
+        lines += &(line + "\n");
+    }
+    fs::write(&log, lines).unwrap();
+    let output = program(home.path())
+        .args(["replay", "--quiet", "app.log"])
+        .output()
+        .unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = report
+        .lines()
+        .skip_while(|line| !line.starts_with("model "))
+        .skip(1)
+        .take(22)
+        .collect();
+    assert!(names[0].starts_with("claude-opus-4-7 "), "{report}");
+    let others = "280 others (--json lists all)        280  280.0k";
+    assert!(names[20].starts_with(others), "{report}");
+    assert!(names[20].ends_with("no price"), "{report}");
+    assert!(names[21].starts_with("all "), "{report}");
+}

@@ -1,6 +1,7 @@
 //! The report of a replay: coverage first, then dollars, then alerts.
 
 use std::fmt;
+use std::sync::Arc;
 
 use owo_colors::OwoColorize;
 
@@ -16,8 +17,8 @@ use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, count, counted, duration, quantity};
 use crate::source::{MAX_LINE_BYTES, SplitStats};
 
-/// Groups that are listed.
-const GROUPS_SHOWN: usize = 20;
+/// So many models or groups are listed.
+const SHOWN: usize = 20;
 
 /// What the replay looked at.
 pub(super) struct Coverage<'a> {
@@ -303,9 +304,20 @@ impl Report<'_> {
 
     /// What each model cost, and all of them.
     pub(super) fn model_rows(&self) -> Vec<Vec<String>> {
+        let mut models: Vec<_> = self.totals.by_model.iter().collect();
+        if models.len() > SHOWN {
+            dearest_first(&mut models);
+        }
+        let (shown, rest) = models.split_at(models.len().min(SHOWN));
         let mut rows = vec![totals_head("model")];
-        for (model, total) in &self.totals.by_model {
-            rows.push(total_row(model, total));
+        rows.extend(shown.iter().map(|(name, total)| total_row(name, total)));
+        if !rest.is_empty() {
+            let mut sum = ModelTotal::default();
+            for (_, total) in rest {
+                sum.add(total);
+            }
+            let name = format!("{} others (--json lists all)", count(rest.len() as u64));
+            rows.push(total_row(&name, &sum));
         }
         let bound = if self.totals.is_lower_bound() {
             "≥ "
@@ -366,9 +378,9 @@ impl Report<'_> {
             GroupBy::Place(_) => "group",
         };
         let mut groups: Vec<_> = by_group.iter().collect();
-        groups.sort_by(|a, b| b.1.cost.cmp(&a.1.cost).then_with(|| a.0.cmp(b.0)));
+        dearest_first(&mut groups);
         let mut rows = vec![totals_head(name)];
-        let (shown, rest) = groups.split_at(groups.len().min(GROUPS_SHOWN));
+        let (shown, rest) = groups.split_at(groups.len().min(SHOWN));
         rows.extend(shown.iter().map(|(name, total)| total_row(name, total)));
         let rest = (!rest.is_empty()).then(|| {
             let cost: PicoUsd = rest.iter().map(|(_, total)| total.cost).sum();
@@ -567,6 +579,10 @@ fn totals_head(name: &str) -> Vec<String> {
         "cache read",
         "cost",
     ])
+}
+
+fn dearest_first(totals: &mut [(&Arc<str>, &ModelTotal)]) {
+    totals.sort_by(|a, b| b.1.cost.cmp(&a.1.cost).then_with(|| a.0.cmp(b.0)));
 }
 
 fn total_row(name: &str, total: &ModelTotal) -> Vec<String> {

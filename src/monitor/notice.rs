@@ -114,7 +114,9 @@ impl Teller {
 
     /// How many other keys of a rule fire and are not told: these stand for them.
     fn firing_beside(&self, scope: &Scope, place: Place) -> usize {
-        if scope.by.is_empty() {
+        let rule = self.rule(scope, place.index, place.slot);
+        // Each announcement is told.
+        if scope.by.is_empty() || rule.metric.is_announcement() {
             return 0;
         }
         let others = scope.keys.iter().filter(|(other, _)| **other != place.id);

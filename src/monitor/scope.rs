@@ -377,12 +377,15 @@ impl Scope {
         self.keys.insert(id, key);
     }
 
-    /// Adds the least recent tenth of the keys that have nothing on to the others.
+    /// Adds the least recent tenth of the keys that have nothing on to the others. What was announced of one is announced again if
+    /// it comes back behind so many others.
     fn make_room(&mut self) {
+        let rules = &self.rules;
         let idle = |key: &Key| {
-            key.alerts
-                .iter()
-                .all(|alert| alert.phase == Phase::Inactive)
+            let mut alerts = key.alerts.iter().zip(rules);
+            alerts.all(|(alert, rule)| {
+                alert.phase == Phase::Inactive || rule.metric.is_announcement()
+            })
         };
         let mut times: Vec<Time> = self
             .keys
@@ -967,5 +970,28 @@ mod tests {
         scope.other[0].advance(4_999);
         sum.add(scope.other[0].total());
         assert_eq!(sum, *whole.total());
+    }
+
+    /// What was announced stays so, and has no end; there is an end to what is remembered of it.
+    #[test]
+    fn what_was_announced_makes_room_too() {
+        let rule = Arc::new(Rule {
+            metric: Metric::Unpriced,
+            by: vec![Label::Model],
+            ..Rule::blank()
+        });
+        let mut scope = Scope::new(&rule, 100);
+        scope.add_rule(rule);
+        for n in 0..1_000_i64 {
+            let labels = Labels {
+                model: format!("m{n}").into(),
+                ..Labels::default()
+            };
+            let labels = Arc::new(labels.with_hashes());
+            let id = scope.key_of(&labels);
+            scope.open_key(id, &labels, Time::from_secs(n));
+            scope.keys.get_mut(&id).unwrap().alerts[0].phase = Phase::Firing;
+            assert!(scope.keys.len() <= 100 && scope.keys.contains_key(&id));
+        }
     }
 }

@@ -61,7 +61,8 @@ pub struct ModelTotal {
 }
 
 impl ModelTotal {
-    fn add(&mut self, other: &Self) {
+    /// Adds other sums to these.
+    pub fn add(&mut self, other: &Self) {
         self.records += other.records;
         self.tokens.add(&other.tokens);
         self.cost += other.cost;
