@@ -160,6 +160,7 @@ impl Evaluator {
                 blind: Blind::default(),
                 released: None,
                 variants: None,
+                due: Vec::new(),
                 watches: Watches::default(),
             },
             budgets,

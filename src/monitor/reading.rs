@@ -61,22 +61,21 @@ pub(super) fn read(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &St
     }
 }
 
-/// The rules that have to be read: those with something on, and those that may not stay quiet.
-pub(super) fn due(
+/// Lists the rules that have to be read: those with something on, and those that may not stay quiet.
+pub(super) fn find_due(
     cache: &CacheTracker,
     key: &Key,
     asked: &Asked,
     pooled: Option<&[Baseline]>,
-) -> Vec<usize> {
-    // Nearly always empty, and then it costs nothing.
-    let mut due = Vec::new();
+    due: &mut Vec<usize>,
+) {
+    due.clear();
     for (slot, alert) in key.alerts.iter().enumerate() {
         let is_judged = asked.own != Some(slot);
         if is_judged && !(alert.is_quiet() && asked.stays_quiet(cache, key, pooled, slot)) {
             due.push(slot);
         }
     }
-    due
 }
 
 /// Whether all rules of a key that is at rest surely stay quiet at this moment.

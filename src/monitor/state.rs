@@ -17,7 +17,7 @@ use super::calm::Calm;
 use super::dedupe::Dedupe;
 use super::metric::Metric;
 use super::own::is_of_flow;
-use super::reading::{due, stay_quiet};
+use super::reading::{find_due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
@@ -62,6 +62,9 @@ pub(super) struct State {
     /// Other limits that one of the rules stands for.
     #[serde(skip)]
     pub(super) variants: Option<Variants>,
+    /// Memory for the rules of a key that have to be read.
+    #[serde(skip)]
+    pub(super) due: Vec<usize>,
     /// Which tellers have to look at the rule that they judge.
     #[serde(skip)]
     pub(super) watches: Watches,
@@ -379,7 +382,14 @@ impl State {
         };
         key.advance(self.now);
         key.calm = Calm::default();
-        let due = due(&self.cache, key, &scope.asked, scope.pooled.as_deref());
+        let mut due = std::mem::take(&mut self.due);
+        find_due(
+            &self.cache,
+            key,
+            &scope.asked,
+            scope.pooled.as_deref(),
+            &mut due,
+        );
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
         let is_settled = |slot: &usize| {
             let place = Place {
@@ -395,7 +405,7 @@ impl State {
         let goes_on = is_plain && due.iter().all(is_settled);
         let mut has_changed = !due.is_empty() && !goes_on;
         let labels = arrived.map(|arrived| arrived.labels);
-        for slot in due {
+        for slot in due.iter().copied() {
             if goes_on {
                 // It adds to what was told already, and changes nothing.
                 if let Some(key) = scope.keys.get_mut(&id) {
@@ -406,6 +416,7 @@ impl State {
                 self.step(index, scope, id, slot, labels, tellers);
             }
         }
+        self.due = due;
         let is_told_of = has_changed;
         if scope.own.is_some() {
             let is_tick = arrived.is_none();

@@ -202,9 +202,12 @@ impl Teller {
         let (now, alert, rule) = (state.now, &own.alert, &own.rule);
         let episode = alert.open();
         let told = episode.map(|episode| self.told(place, episode));
+        // However much it grows, before that it is not told again for it.
+        let pause = told.and_then(|told| told.grown_at(alert));
+        let pause = pause.filter(|until| now < *until);
         let more = |episode: &Episode| {
             let told = self.told(place, episode);
-            if self.is_resting(now, place, told) {
+            if pause.is_some() || self.is_resting(now, place, told) {
                 NEVER
             } else {
                 told.grows_by(self.exposed(rule, episode).0)
@@ -212,6 +215,7 @@ impl Teller {
         };
         let known = episode.filter(|_| self.is_known(now, place, alert, rule));
         let again_at = told.and_then(|told| told.again_at(alert));
+        let again_at = again_at.into_iter().chain(pause).min();
         own.watch(now, key, &state.watches.flow, known.map(more), again_at)
     }
 

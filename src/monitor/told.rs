@@ -147,9 +147,8 @@ impl Told {
                 .is_none_or(|at| now >= at)
                 .then_some(Reason::Reopened),
             (Phase::Firing, Some(at)) => {
-                let grown = self.has_grown(exposed) && now.millis_since(at) >= GROWTH_PAUSE_MS;
-                let again = now >= self.repeat_at(episode, at) || grown;
-                (has_news_since(episode, at) && again).then_some(Reason::Repeat)
+                let again = self.is_worth_another(episode, at, now, exposed);
+                again.then_some(Reason::Repeat)
             }
             (Phase::Closed { .. }, Some(_)) if !self.over => Some(Reason::Resolved),
             _ => None,
@@ -162,11 +161,20 @@ impl Told {
         let Some(episode) = alert.episode.as_deref() else {
             return false;
         };
-        let may_be_told = |at: Time| {
-            has_news_since(episode, at)
-                && (now >= self.repeat_at(episode, at) || self.has_grown(exposed))
-        };
+        let may_be_told = |at: Time| self.is_worth_another(episode, at, now, exposed);
         alert.phase == Phase::Firing && (self.over || self.at.is_none_or(may_be_told))
+    }
+
+    /// Something has come since the last notice, and that was long ago, or it has grown since.
+    fn is_worth_another(
+        &self,
+        episode: &Episode,
+        told_at: Time,
+        now: Time,
+        exposed: PicoUsd,
+    ) -> bool {
+        let has_grown = || self.has_grown(exposed) && now.millis_since(told_at) >= GROWTH_PAUSE_MS;
+        has_news_since(episode, told_at) && (now >= self.repeat_at(episode, told_at) || has_grown())
     }
 
     /// The moment from which on it may be told again because it has grown.
@@ -212,4 +220,31 @@ impl Told {
 /// Something has come that speaks of it.
 fn has_news_since(episode: &Episode, told_at: Time) -> bool {
     episode.last_evidence > told_at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What has grown fourfold is told again, but not within five minutes: until then nothing that comes makes it worth a look.
+    #[test]
+    fn what_has_grown_waits_for_its_pause() {
+        let begin = Time::from_secs(1_000);
+        let mut episode = Episode::new(7, begin, 0, Arc::default());
+        let mut told = Told::of(7);
+        told.note(Reason::First, begin, PicoUsd::DOLLAR);
+        let grown = PicoUsd(5 * PicoUsd::DOLLAR.0);
+        for (secs, is_due) in [(1, false), (299, false), (300, true), (301, true)] {
+            let now = begin.plus_secs(secs);
+            episode.last_evidence = now;
+            let mut alert = Alert::default();
+            alert.phase = Phase::Firing;
+            alert.episode = Some(Box::new(episode.clone()));
+            assert_eq!(told.is_waiting(&alert, now, grown), is_due, "{secs} s");
+            let due = told.due(&alert, now, grown);
+            assert_eq!(due, is_due.then_some(Reason::Repeat), "{secs} s");
+            assert_eq!(told.grown_at(&alert), Some(begin.plus_secs(300)));
+            assert!(!told.is_waiting(&alert, now, PicoUsd(2 * PicoUsd::DOLLAR.0)));
+        }
+    }
 }
