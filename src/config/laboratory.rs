@@ -11,9 +11,10 @@ use super::{Config, Options, rules, seconds};
 use crate::cli::{ReplayArgs, RuleArgs, SeverityArg};
 use crate::monitor::{Rule, Severity, Time};
 use crate::price::PicoUsd;
+use crate::sink::count;
 
 /// More combinations than this are a mistake.
-const MAX_COMBINATIONS: usize = 10_000; // "10,000" in what is said of it.
+const MAX_COMBINATIONS: u64 = 10_000;
 
 /// What a page costs if nobody says otherwise: a few minutes of somebody's attention.
 const PAGE_COST: PicoUsd = PicoUsd(5 * PicoUsd::DOLLAR.0);
@@ -161,10 +162,11 @@ impl Laboratory {
         let n = self
             .axes
             .iter()
-            .try_fold(1_usize, |n, axis| n.checked_mul(axis.values.len()));
+            .try_fold(1_u64, |n, axis| n.checked_mul(axis.values.len() as u64));
         if n.is_none_or(|n| n > MAX_COMBINATIONS) {
             bail!(
-                "--sweep: these are more than 10,000 combinations; take larger steps or fewer fields at once"
+                "--sweep: these are more than {} combinations; take larger steps or fewer fields at once",
+                count(MAX_COMBINATIONS)
             );
         }
         let mut rows: Vec<Vec<String>> = vec![Vec::new()];
@@ -270,8 +272,9 @@ fn range(from: &str, to: &str, step: &str) -> Result<Vec<String>> {
         bail!("there is nothing from {from} to {to} in such steps; {SWEEP_FORMS}");
     }
     let n = (to - from) / step + 1;
-    if n > i128::try_from(MAX_COMBINATIONS).unwrap_or(i128::MAX) {
-        bail!("these are more than 10,000 values; take a larger step");
+    if n > i128::from(MAX_COMBINATIONS) {
+        let most = count(MAX_COMBINATIONS);
+        bail!("these are more than {most} values; take a larger step");
     }
     Ok((0..n).map(|at| write(from + at * step)).collect())
 }
