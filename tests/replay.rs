@@ -274,17 +274,18 @@ fn coverage_names_gaps_and_times_that_are_of_no_use() {
     }
 }
 
-/// A gateway that makes up a name for each request: the dearest are listed, the others are one row.
+/// A gateway that makes up a name for each request: the dearest are listed, the others are one row, and those that there is no room
+/// for are summed up.
 #[test]
 fn of_very_many_models_the_dearest_are_listed() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("app.log");
     let mut lines = String::new();
-    for n in 0..300 {
+    for n in 0..10_050 {
         let call = Call {
             at: TWO_O_CLOCK + n * 1000,
             id: format!("msg_{n}"),
-            model: if n == 299 { "claude-opus-4-7" } else { "a" },
+            model: if n == 99 { "claude-opus-4-7" } else { "a" },
             input: 1000,
             ..Call::default()
         };
@@ -304,8 +305,19 @@ fn of_very_many_models_the_dearest_are_listed() {
         .take(22)
         .collect();
     assert!(names[0].starts_with("claude-opus-4-7 "), "{report}");
-    let others = "280 others (--json lists all)        280  280.0k";
-    assert!(names[20].starts_with(others), "{report}");
-    assert!(names[20].ends_with("no price"), "{report}");
+    let words: Vec<&str> = names[20].split_whitespace().collect();
+    // One of the twenty that are listed is the row of fifty for which there was no room.
+    let others = "9,981 others (--json lists all) 9,981 9.98M 0 0 0 no price";
+    assert_eq!(words.join(" "), others, "{report}");
     assert!(names[21].starts_with("all "), "{report}");
+    let (objects, _) = replay(home.path(), &["--quiet", "app.log"]);
+    // Each is announced, more in a minute than anybody reads; the summary is last all the same.
+    let [.., truncated, summary] = &objects[..] else {
+        panic!("{objects:?}");
+    };
+    assert_eq!(truncated["truncated"], 10, "{truncated}");
+    let models = summary["by_model"].as_object().unwrap();
+    assert_eq!(models.len(), 10_001);
+    assert_eq!(models["(other)"]["records"], 50);
+    assert_eq!(summary["tokens"]["input"], 10_050_000);
 }

@@ -80,6 +80,7 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     let mut sinks = Sinks::new(&options.output, Mode::Replay, span.run_hooks);
     sinks.refresh(now);
     let mut passed = pass(options, span, now, &choices, Some(&mut sinks))?;
+    sinks.end_minute();
     let tried = passed.lanes.split_off(lab.combinations.len());
     let suggestion = match &lab.suggest {
         Some(suggest) if passed.pipeline.evaluator.totals().records > 0 => {

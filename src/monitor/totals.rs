@@ -12,7 +12,7 @@ use super::reconcile::{Change, Residual};
 use super::record::{Caveats, ErrorRecord, Labels, Stamp, Time, Tokens, UsageRecord};
 use crate::price::PicoUsd;
 
-/// Groups beyond this are added up as [`OTHER_GROUPS`].
+/// Models and groups beyond this are added up as [`OTHER_GROUPS`].
 const MAX_GROUPS: usize = 10_000;
 
 /// The name of all groups that are too many to be kept.
@@ -164,6 +164,13 @@ fn cost_of(record: &UsageRecord) -> PicoUsd {
     record.cost.unwrap_or(beside)
 }
 
+/// The sums of one of many, or of all that there is no room for.
+fn entry(totals: &mut BTreeMap<Arc<str>, ModelTotal>, name: Arc<str>) -> &mut ModelTotal {
+    let has_room = totals.len() < MAX_GROUPS || totals.contains_key(&name);
+    let name = if has_room { name } else { OTHER_GROUPS.into() };
+    totals.entry(name).or_default()
+}
+
 impl Totals {
     /// Empty sums for a span that begins at `from`, or with the first record.
     pub fn since(from: Option<Time>, group_by: Option<GroupBy>) -> Self {
@@ -266,15 +273,13 @@ impl Totals {
     }
 
     fn model(&mut self, id: &Arc<str>) -> &mut ModelTotal {
-        self.by_model.entry(Arc::clone(id)).or_default()
+        entry(&mut self.by_model, Arc::clone(id))
     }
 
     fn group(&mut self, labels: &Labels) -> Option<&mut ModelTotal> {
         let name = self.group_by?.of(labels).cloned();
         let name = name.unwrap_or_else(|| NO_GROUP.into());
-        let known = self.by_group.contains_key(&name) || self.by_group.len() < MAX_GROUPS;
-        let name = if known { name } else { OTHER_GROUPS.into() };
-        Some(self.by_group.entry(name).or_default())
+        Some(entry(&mut self.by_group, name))
     }
 
     /// Brings in what a run says that it used beyond what was counted of it.

@@ -265,6 +265,9 @@ impl Builder<'_> {
             return Arc::clone(known);
         }
         let resolved = Arc::new(self.prices.resolve(name));
+        if self.known.resolved.len() >= self.known.max_labels {
+            self.known.resolved.clear();
+        }
         self.known
             .resolved
             .insert(name.into(), Arc::clone(&resolved));

@@ -109,18 +109,19 @@ impl Sinks {
         unheard
     }
 
-    /// Says how many notices of the last minute were too many.
-    fn end_minute(&mut self) {
+    /// Says how many notices of the last minute were too many: no more will come.
+    pub fn end_minute(&mut self) {
         let (minute, n) = std::mem::take(&mut self.minute);
         let truncated = n.saturating_sub(PER_MINUTE);
         if truncated > 0 {
             let more = counted(truncated, "more notice");
-            let (who, have) = match &self.hook {
-                Some(_) => ("the hook, and replay,", "have"),
-                None => ("replay", "has"),
+            let where_they_are = match (&self.hook, self.mode) {
+                (Some(_), _) => "; the hook has them all",
+                (None, Mode::Replay) => ", counted in the report",
+                (None, Mode::Tail) => ", too many to be read",
             };
             self.printer
-                .line(&format!("{more} in that minute; {who} {have} them all"));
+                .line(&format!("{more} in that minute{where_they_are}"));
             if let Some(json) = &self.json {
                 let _ = json.truncated(truncated, Time::from_secs(minute * 60 + 59));
             }
