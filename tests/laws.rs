@@ -1151,8 +1151,11 @@ fn no_cache_is_said_with_the_response_that_makes_it_so() {
     let told_at = |lines: Vec<String>| {
         let notices = told(&mut pipeline(&["no-cache.min_requests=60"]), &lines);
         let said = notices.iter().filter(|n| &*n.rule.name == "no-cache");
-        said.map(|n| (n.at.0 - TWO_O_CLOCK) / 1000)
-            .collect::<Vec<_>>()
+        said.map(|n| {
+            assert_eq!(n.since, n.at, "it is so from then on");
+            (n.at.0 - TWO_O_CLOCK) / 1000
+        })
+        .collect::<Vec<_>>()
     };
     let first = [call(0, 6_000, 0)];
     assert_eq!(

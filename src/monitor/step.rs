@@ -123,6 +123,8 @@ impl Step<'_> {
                 episode.requests = total.requests;
                 window.first_second(ended.secs(), |sums| sums.requests > 0)
             };
+            // What is announced is so from now on: the first bucket of a day may have begun long before anything came.
+            let first = first.filter(|_| !rule.metric.is_announcement());
             episode.since = first.map_or(now, Time::from_secs).max(ended);
             let minutes = now.minute() - episode.since.minute() + 1;
             episode.minutes = minutes;
