@@ -274,6 +274,52 @@ fn coverage_names_gaps_and_times_that_are_of_no_use() {
     }
 }
 
+/// What a logger puts before an object is not taken off: the way to do so is shown, and works.
+#[test]
+fn the_way_out_for_objects_behind_text_works() {
+    let home = tempfile::tempdir().unwrap();
+    let object = |n| {
+        format!(
+            r#"{{"id":"msg_{n}","type":"message","model":"claude-opus-4-7","usage":{{"input_tokens":5,"output_tokens":1}}}}"#
+        )
+    };
+    let lines = [
+        format!("2026-11-23 10:00:01,250 - api - INFO - {}", object(1)),
+        "2026-11-23 10:00:02,000 - api - INFO - started {with=this}".to_owned(),
+        format!("2026-11-23T10:00:03Z host api[7]: {}", object(2)),
+    ];
+    append(&home.path().join("app.log"), &lines);
+    let output = program(home.path())
+        .args(["replay", "app.log"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("app.log:1:40: text stands before the JSON object"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("app.log:2:1: not a JSON object"),
+        "{stderr}"
+    );
+    let (_, way_out) = stderr.split_once("cut off all but the time: ").unwrap();
+    let (sed, _) = way_out.split_once(" | claude-tokmon").unwrap();
+    let cut = Command::new("/bin/sh")
+        .args(["-c", &sed.replace("FILE", "app.log > cut.log")])
+        .current_dir(home.path())
+        .status();
+    assert!(cut.unwrap().success());
+    let (objects, code) = replay(home.path(), &["--assume-tz", "UTC", "cut.log"]);
+    assert_eq!(code, 0);
+    let summary = objects.last().unwrap();
+    assert_eq!(
+        (&summary["records"], &summary["undated"]),
+        (&2.into(), &0.into())
+    );
+    assert_eq!(summary["span"][0], "2026-11-23T10:00:01.250Z");
+}
+
 /// A gateway that makes up a name for each request: the dearest are listed, the others are one row, and those that there is no room
 /// for are summed up.
 #[test]

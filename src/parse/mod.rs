@@ -251,6 +251,8 @@ impl Reader {
         } else if envelope.body.len() < text.trim_start().len() {
             // The end of a stream of events, or what a program says besides.
             Verdict::NoUsage
+        } else if let Some(at) = object_behind_text(body) {
+            bad(offset + at + 1, BEHIND_TEXT.to_owned(), 0)
         } else {
             bad(1, NO_OBJECT.to_owned(), 0)
         }
@@ -432,6 +434,18 @@ fn bad(column: usize, reason: String, items: usize) -> Verdict {
     }
 }
 
+/// Where an object begins that is the rest of a line of text. It is not read: whether the program that wrote it or the text of a
+/// prompt made it, nobody can tell.
+fn object_behind_text(text: &str) -> Option<usize> {
+    const LONGEST: usize = 300;
+    let at = text.bytes().take(LONGEST).position(|byte| byte == b'{')?;
+    let object: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&text[at..]);
+    object.is_ok().then_some(at)
+}
+
+/// What is wrong with a line that is an object behind other text.
+const BEHIND_TEXT: &str = "text stands before the JSON object";
+
 /// What is wrong with a line that is no JSON object.
 const NO_OBJECT: &str = "not a JSON object";
 const CUT_OFF: &str = "the JSON object is cut off";
@@ -460,6 +474,11 @@ fn no_text(line: &[u8]) -> &'static str {
         }
         _ => "invalid UTF-8",
     }
+}
+
+/// Whether what is wrong with a [bad](Verdict::Bad) line is the text before its JSON object.
+pub fn is_behind_text(reason: &str) -> bool {
+    reason == BEHIND_TEXT
 }
 
 /// Whether what is wrong with a [bad](Verdict::Bad) line is that it is no whole JSON object.

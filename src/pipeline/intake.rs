@@ -12,8 +12,8 @@ use super::build::{Builder, Known};
 use super::pool::{Pool, Share};
 use crate::monitor::{Stamp, Time};
 use crate::parse::{
-    Clock, Item, ParseOptions, Pointer, Reader, Skipped, Spare, Verdict, is_no_object, parse_alone,
-    parse_line,
+    Clock, Item, ParseOptions, Pointer, Reader, Skipped, Spare, Verdict, is_behind_text,
+    is_no_object, parse_alone, parse_line,
 };
 use crate::price::PriceTable;
 use crate::source::{Glance, Line, SourceInfo};
@@ -439,7 +439,11 @@ impl LineCounts {
     /// What is to be done where no line held a response.
     pub fn way_out(&self, usage_field: Option<&Pointer>) -> String {
         let is_none_whole = self.bad_shown.iter().all(|bad| is_no_object(&bad.reason));
+        let is_behind_text = self.bad_shown.iter().any(|bad| is_behind_text(&bad.reason));
         match usage_field {
+            _ if is_behind_text => {
+                r"if they stand behind other text, cut off all but the time: sed -uE 's/^([0-9-]+[ T][0-9:.,Z+-]+)?[^{]*/\1 /' FILE | claude-tokmon replay - (a live log: tail -F FILE | sed … | claude-tokmon tail -)".to_owned()
+            }
             _ if self.bad == self.lines && is_none_whole => {
                 "one whole JSON object must stand on each line (jq -c . FILE makes one of an object that is spread over several)".to_owned()
             }
