@@ -21,6 +21,7 @@ mod evaluator;
 mod explain;
 mod hush;
 mod metric;
+mod names;
 mod notice;
 mod own;
 mod quick;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::{Alert, Episode, Phase, Share};
+use super::alert::{Alert, Episode, Phase};
 use super::baseline::{Amount, Baseline};
 use super::cache::{CacheTracker, Miss};
 use super::calm::Calm;
 use super::metric::{Metric, Value};
+use super::names::Names;
 use super::quick::Quick;
 use super::reading::{
     limit_at_least, may_come_by_itself, never_comes_by_itself, waste_without_effect,
@@ -33,9 +34,6 @@ const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
 
 /// Misses remembered for naming the cause of a windowed alert.
 const RECENT_MISSES: usize = 32;
-
-/// The most names that are weighed for "who" at once.
-const MAX_NAMES: usize = 256;
 
 /// Rules that share keys.
 #[derive(Debug, Clone)]
@@ -512,7 +510,7 @@ impl Key {
         for time in silence.into_iter().flatten() {
             time.shift(ms);
         }
-        self.names.shift(secs.div_euclid(STRETCH_SECS));
+        self.names.shift(secs);
         self.forget_rooms();
         self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {
@@ -820,113 +818,6 @@ pub(super) fn keep(held: &mut VecDeque<(i64, Amount)>, minute: i64, clipped: Amo
     if held.len() > MINUTES_OF_A_WEEK {
         held.pop_front();
     }
-}
-
-/// Who costs what, over the present and the last stretch of a few minutes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Names {
-    /// The present stretch.
-    epoch: i64,
-    /// The stretch that the weights are of.
-    weighed: i64,
-    now: Weights,
-    before: Weights,
-    /// What labels cost in a stretch that is not in the weights yet: the same few come again and again, and they are asked for
-    /// only when something is told.
-    latest: Vec<(Arc<Labels>, i64, i128)>,
-}
-
-/// So many labels are told apart before they are weighed.
-const LATEST_LABELS: usize = 32;
-
-/// Models, sessions, projects.
-type Weights = [FxHashMap<Arc<str>, i128>; 3];
-
-const STRETCH_SECS: i64 = 300;
-
-impl Names {
-    pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, cost: PicoUsd) {
-        // What comes late counts as of now.
-        self.epoch = self.epoch.max(at.secs().div_euclid(STRETCH_SECS));
-        let epoch = self.epoch;
-        let known = self.latest.iter_mut().rev();
-        if let Some((.., sum)) = known
-            .take_while(|(_, of, _)| *of == epoch)
-            .find(|(known, ..)| Arc::ptr_eq(known, labels))
-        {
-            *sum += cost.0;
-            return;
-        }
-        if self.latest.len() >= LATEST_LABELS {
-            self.settle();
-        }
-        self.latest.push((Arc::clone(labels), epoch, cost.0));
-    }
-
-    /// Puts what is not in the weights yet into them, as far as it is not too old.
-    fn settle(&mut self) {
-        match self.epoch - self.weighed {
-            0 => {}
-            1 => self.before = std::mem::take(&mut self.now),
-            _ => (self.before, self.now) = Default::default(),
-        }
-        self.weighed = self.epoch;
-        for (labels, epoch, cost) in self.latest.drain(..) {
-            match self.weighed - epoch {
-                0 => weigh(&mut self.now, &labels, cost),
-                1 => weigh(&mut self.before, &labels, cost),
-                _ => {}
-            }
-        }
-    }
-
-    /// The clock was wrong by so many stretches.
-    fn shift(&mut self, stretches: i64) {
-        self.epoch += stretches;
-        self.weighed += stretches;
-        for (_, epoch, _) in &mut self.latest {
-            *epoch += stretches;
-        }
-    }
-
-    /// The models and the sessions with the largest shares.
-    pub(super) fn top(&self) -> [Vec<Share>; 3] {
-        let mut settled = self.clone();
-        settled.settle();
-        let Self { now, before, .. } = settled;
-        let kinds = before.into_iter().zip(now);
-        let mut tops = kinds.map(|(mut sum, now)| {
-            for (name, weight) in now {
-                *sum.entry(name).or_default() += weight;
-            }
-            shares(sum.into_iter().collect())
-        });
-        std::array::from_fn(|_| tops.next().unwrap_or_default())
-    }
-}
-
-fn weigh(weights: &mut Weights, labels: &Labels, cost: i128) {
-    for (weights, name) in weights.iter_mut().zip(labels.names()) {
-        let Some(name) = name else { continue };
-        if let Some(weight) = weights.get_mut(name) {
-            *weight += cost;
-        } else if weights.len() < MAX_NAMES {
-            weights.insert(Arc::clone(name), cost);
-        }
-    }
-}
-
-/// The three largest of some weights, in per cent of all.
-pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
-    let whole: i128 = weights.iter().map(|(_, weight)| weight).sum();
-    weights.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    weights.truncate(3);
-    let percent = |weight: i128| u8::try_from(weight * 100 / whole.max(1)).unwrap_or(100);
-    weights
-        .into_iter()
-        .filter(|(_, w)| *w > 0)
-        .map(|(name, w)| (name, percent(w)))
-        .collect()
 }
 
 #[cfg(test)]
