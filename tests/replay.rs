@@ -268,7 +268,7 @@ fn coverage_names_gaps_and_times_that_are_of_no_use() {
     for line in [
         "longest gap: 1h 30m without a response, from 2026-11-23 02:05:00 on",
         "1 of 7 responses: so late that rules with short windows did not see them",
-        "1 of 7 responses: a time that cannot be, such as 2019-11-23 02:00:00, so they are in the totals only",
+        "1 of 7 responses: a time that cannot be, such as 2019-11-23 02:00:00, counted in the totals only",
     ] {
         assert!(report.contains(line), "{line:?} is not in {report}");
     }

@@ -213,7 +213,7 @@ impl Report<'_> {
             ),
             (
                 totals.undated,
-                "no time, so they are in the totals only (--time-field, --assume-interval 1s)",
+                "no time, counted in the totals only (--time-field, --assume-interval 1s)",
             ),
             (
                 totals.too_late,
@@ -251,7 +251,7 @@ impl Report<'_> {
         lines.extend(known.map(|(n, text)| format!("{} of {all}: {text}", count(*n))));
         if let Some(time) = totals.last_bad_time {
             lines.push(format!(
-                "{} of {all}: a time that cannot be, such as {}, so they are in the totals only (--assume-tz names the zone of times that name none)",
+                "{} of {all}: a time that cannot be, such as {}, counted in the totals only (--assume-tz names the zone of times that name none)",
                 count(totals.bad_time),
                 self.style.clock.full(time)
             ));
