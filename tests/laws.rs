@@ -1172,6 +1172,42 @@ fn no_cache_is_said_with_the_response_that_makes_it_so() {
     );
 }
 
+/// What is usual for all sessions together may fall while one of them says nothing: what that one has spent is then too much.
+#[test]
+fn a_limit_that_others_lower_is_held_against_what_stays() {
+    const MINUTE: i64 = 60_000;
+    let midnight = TWO_O_CLOCK - 120 * MINUTE;
+    let call = |minute: i64, session: &str, cents: u64| {
+        let call = Call {
+            at: midnight + minute * MINUTE,
+            id: format!("msg_{minute}_{session}"),
+            session: Some(session),
+            // Five dollars a million.
+            input: cents * 2_000,
+            ..Call::default()
+        };
+        call.line()
+    };
+    let (day, mut lines) = (24 * 60, Vec::new());
+    lines.extend((10..30).map(|n| call(n, &format!("busy-{n}"), 1_000)));
+    lines.extend((3 * day..3 * day + 500).map(|n| call(n, &format!("s-{n}"), 50)));
+    lines.extend((7 * day - 4..7 * day).map(|n| call(n, "a", 150)));
+    // Its minute is sampled six minutes later, and the busy ones are older than a week by that.
+    lines.push(call(7 * day, "b", 50));
+    lines.push(call(7 * day + 30, "c", 50));
+    let off =
+        ["cost-rate", "token-spike", "request-cost"].map(|name| format!("{name}.enabled=false"));
+    let set: Vec<&str> = off.iter().map(String::as_str).collect();
+    let notices = told(&mut pipeline(&set), &lines);
+    let first = notices.iter().find(|n| &*n.rule.name == "session-cost");
+    let at = first.map(|n| (n.at.0 - midnight - 7 * day * MINUTE) / 1000);
+    assert!(
+        at.is_some_and(|at| (360..=370).contains(&at)),
+        "{at:?} {}",
+        story(&notices).join("\n")
+    );
+}
+
 /// Of limits that are kept together the highest is the first that an episode is clear of, though another one is in force.
 #[test]
 fn limits_part_where_an_episode_ends_for_one_of_them() {
