@@ -152,6 +152,17 @@ fn a_report_that_does_not_fit_the_disk_is_an_error_that_says_where() {
         assert!(stderr.contains(says), "{args:?} {stderr}");
         assert_eq!(output.status.code(), Some(2), "{args:?}");
     }
+    // Alerts that nobody can read are no success either.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let output = program(home.path())
+        .args(["replay", "-q"])
+        .arg(fixture())
+        .stderr(full.unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("could have been avoided"), "{report}");
 }
 
 #[test]

@@ -102,6 +102,12 @@ pub fn replay(options: &Options, span: &Span, now: Time) -> Result<Exit> {
     };
     let exit = conclude(options, span, &found, page, &mut sinks)?;
     sinks.finish(HOOK_PATIENCE);
+    for (stream, lost) in sinks.lost() {
+        if lost > 0 {
+            let messages = counted(lost, "message");
+            bail!("cannot write to {stream}: {messages} did not get through");
+        }
+    }
     let is_failure = |severity| found.passed.episodes.any_as_severe_as(severity);
     Ok(match exit {
         Exit::Clean if found.passed.unreadable > 0 => Exit::Unreadable,
@@ -150,11 +156,6 @@ fn conclude(
             totals,
             fields: &fields,
         }))?;
-    }
-    let lost = sinks.lost_json();
-    if lost > 0 {
-        let lines = counted(lost, "line");
-        bail!("cannot write to standard output: {lines} of JSON did not get through");
     }
     let coverage = Coverage {
         options,

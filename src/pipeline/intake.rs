@@ -439,7 +439,9 @@ impl LineCounts {
     /// What is to be done where no line held a response.
     pub fn way_out(&self, usage_field: Option<&Pointer>) -> String {
         let is_none_whole = self.bad_shown.iter().all(|bad| is_no_object(&bad.reason));
-        let is_behind_text = self.bad_shown.iter().any(|bad| is_behind_text(&bad.reason));
+        // Where most lines are such; a single one may be anything.
+        let is_behind_text = self.bad * 2 >= self.lines
+            && self.bad_shown.iter().any(|bad| is_behind_text(&bad.reason));
         match usage_field {
             _ if is_behind_text => {
                 r"if they stand behind other text, cut off all but the time: sed -uE 's/^([0-9-]+[ T][0-9:.,Z+-]+)?[^{]*/\1 /' FILE | claude-tokmon replay - (a live log: tail -F FILE | sed … | claude-tokmon tail -)".to_owned()

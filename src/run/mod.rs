@@ -717,10 +717,12 @@ impl<'a> Tail<'a> {
         } else {
             HOOK_PATIENCE
         });
-        let lost = self.sinks.lost_json();
-        if lost > 0 {
-            let line = format!("{} of JSON did not get through", counted(lost, "line"));
-            self.sinks.printer.line(&line);
+        for (stream, lost) in self.sinks.lost() {
+            if lost > 0 {
+                let messages = counted(lost, "message");
+                let line = format!("{messages} did not get through to {stream}");
+                self.sinks.printer.line(&line);
+            }
         }
         // What a hook has not heard is told again after a restart.
         self.pipeline.evaluator.note_not_told(&unheard);

@@ -1,5 +1,6 @@
 //! Finds the blind spots of a running `tail`: logs that are gone or say nothing any more, reading that falls behind, responses that
-//! come too late, a state or a stream that cannot be written. What becomes of them is the evaluator's business; what is no alert is said once.
+//! come too late, a state or a stream that cannot be written. What becomes of them is the evaluator's business; what is no alert is
+//! said once.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;

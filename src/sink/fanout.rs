@@ -165,9 +165,13 @@ impl Sinks {
         ]
     }
 
-    /// How many lines of JSON did not get through.
-    pub fn lost_json(&self) -> u64 {
-        self.json.as_ref().map_or(0, |_| self.stdout.lost())
+    /// How much did not get through, by stream.
+    pub fn lost(&self) -> [(&'static str, u64); 2] {
+        let json = self.json.as_ref().map_or(0, |_| self.stdout.lost());
+        [
+            ("standard error", self.printer.lost()),
+            ("standard output", json),
+        ]
     }
 
     /// What became of the hooks so far, if there is one.

@@ -69,6 +69,11 @@ impl Printer {
         self.outlet.trouble()
     }
 
+    /// How many messages did not get through.
+    pub fn lost(&self) -> u64 {
+        self.outlet.lost()
+    }
+
     /// Waits until all is written, but not for ever.
     pub fn drain(&self) {
         self.outlet.drain();
