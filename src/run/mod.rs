@@ -733,6 +733,8 @@ impl<'a> Tail<'a> {
             let line = format!("the state could not be written: {error}");
             self.sinks.printer.line(&line);
         }
+        // What was said last is on its way still.
+        self.sinks.printer.drain();
         if failure.is_some() {
             Exit::Unreadable
         } else {
