@@ -1,4 +1,4 @@
-//! Where a report goes: a file that appears once it is whole.
+//! Where a report goes: a file that appears once it is whole. Knows a place and a text, not what a report is.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};

@@ -2,7 +2,7 @@
 //!
 //! Live output goes through a thread of its own: a terminal that was stopped with Ctrl-S delays neither reading nor hooks. What
 //! does not fit its queue, or does not get through because a disk is full, is counted and said. Replay writes directly, because
-//! there nothing may be lost.
+//! there nothing may be lost. Knows pieces of text, not what they say.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
