@@ -249,11 +249,49 @@ fn bad_lines_are_named_without_their_text() {
         assert!(reason(bytes).1.contains(word));
     }
     assert_eq!(reason(br#"{"secret": tru"#).1, "the JSON object is cut off");
+    let cut = b"{\"secret\": \"caf\xc3";
+    assert_eq!(
+        reason(cut),
+        (cut.len(), "the JSON object is cut off".to_owned())
+    );
     assert_eq!(reason(br#"{"secret": nope}"#).1, "not valid JSON");
     assert_eq!(
         reason(br#"{"usage":{"input_tokens":-3,"output_tokens":1}}"#).1,
         "input_tokens is -3"
     );
+}
+
+/// A writer that cuts text at so many bytes cuts letters in two. The response was billed all the same.
+#[test]
+fn a_broken_letter_in_a_text_takes_nothing_from_the_counts() {
+    let broken = |text: &str, with: &[u8]| {
+        let (before, after) = text.split_once('~').unwrap();
+        [before.as_bytes(), with, after.as_bytes()].concat()
+    };
+    let items = |line: &[u8]| {
+        let mut items = Vec::new();
+        let verdict = parse_line(line, &ParseOptions::default(), clock(), |item| {
+            items.push(item.clone());
+        });
+        (verdict, items)
+    };
+    let plain = GOOD.replace("\"a ", "\"a~ ");
+    let escaped = format!(
+        r#"{{"MESSAGE":{}}}"#,
+        serde_json::to_string(&plain).unwrap()
+    );
+    for line in [&plain, &escaped] {
+        let whole = items(line.replace('~', "").as_bytes());
+        assert_eq!(whole.1.len(), 1, "{line}");
+        assert_eq!(items(&broken(line, b"\xe2\x82")), whole, "{line}");
+    }
+    // A name is a name with a mark in it.
+    let session = GOOD.replace("{\"timestamp", "{\"sessionId\":\"caf~\",\"timestamp");
+    let (_, items) = items(&broken(&session, b"\xe9"));
+    let [Item::Usage(usage)] = &items[..] else {
+        panic!("{items:?}")
+    };
+    assert_eq!(usage.names.session.as_deref(), Some("caf\u{fffd}"));
 }
 
 const GOOD: &str = r#"{"timestamp":"2026-11-23T10:00:00.123Z","type":"assistant","message":{"id":"msg_1","model":"claude-opus-4-7","content":[{"type":"text","text":"a \"b\" c"}],"usage":{"input_tokens":12,"output_tokens":29,"cache_creation":{"ephemeral_1h_input_tokens":5}}}}"#;

@@ -5,7 +5,9 @@
 use std::sync::{Arc, LazyLock};
 
 use claude_tokmon::monitor::{Settings, Stamp, Time};
-use claude_tokmon::parse::{Clock, InputCount, Item, ParseOptions, Reader, parse_line};
+use claude_tokmon::parse::{
+    Clock, InputCount, Item, ParseOptions, Reader, Spare, parse_alone, parse_line,
+};
 use claude_tokmon::pipeline::{Pipeline, Undated};
 use claude_tokmon::price::PriceTable;
 use claude_tokmon::source::{Line, SourceInfo};
@@ -68,10 +70,20 @@ fuzz_target!(|data: &[u8]| {
         previous: None,
         zone: options.zone,
     };
-    let mut reader = Reader::default();
+    let (mut reader, mut spare) = (Reader::default(), Spare::default());
     for line in lines.split(|b| *b == b'\n') {
-        parse_line(line, options, clock, |item| check(&item));
-        reader.line(line, options, clock, &mut |item| check(&item));
+        let mut items = Vec::new();
+        let verdict = parse_line(line, options, clock, |item| {
+            check(item);
+            items.push(item.clone());
+        });
+        let mut ahead = Vec::new();
+        let mut emit = |item: &Item| ahead.push(item.clone());
+        if let Some(alone) = parse_alone(line, options, NOW, &mut spare, &mut emit) {
+            assert_eq!(alone, verdict, "read ahead or in order");
+            assert_eq!(ahead, items, "read ahead or in order");
+        }
+        reader.line(line, options, clock, &mut spare, &mut |item| check(item));
     }
     reader.expire(NOW, &mut |item| check(&item));
     reader.finish(&mut |item| check(&item));

@@ -5,6 +5,7 @@
 //! looked at and values of a plain kind, says the same with other numbers and names. Whatever does not fit is read in full.
 
 use super::item::{Item, Usage};
+use super::json::Raw;
 use super::notes::{Notes, Role};
 use super::places::{Context, REFUSAL, SYNTHETIC, find};
 use super::scan::{Scanner, only_object};
@@ -61,7 +62,7 @@ impl Forms {
     /// The response in a line, if it is written like one that was read in full. Gives the same as reading it in full would.
     pub(super) fn read(
         &mut self,
-        text: &str,
+        text: &[u8],
         options: &ParseOptions,
         clock: Clock<'_>,
     ) -> Option<&Item> {
@@ -138,7 +139,7 @@ impl Form {
         let mut pieces = Vec::new();
         let mut begin = 0;
         for (value, is_fixed) in object.leaves()? {
-            let at = value.get().as_ptr().addr();
+            let at = value.bytes().as_ptr().addr();
             let role = roles
                 .iter()
                 .position(|(taken, _)| *taken == at)
@@ -151,7 +152,7 @@ impl Form {
                 before: text.get(begin..from)?.as_bytes().into(),
                 role,
             });
-            begin = from + value.get().len();
+            begin = from + value.bytes().len();
         }
         // What stands in a string of the line will not be the same again as a whole.
         if !roles.is_empty() {
@@ -192,21 +193,24 @@ impl Form {
         };
         for (role, value) in texts.into_iter().flatten() {
             if role == Role::Time {
-                match clock.read(value)? {
+                match clock.read(Raw::of(value, None))? {
                     stamp @ Stamp::At(_) => usage.stamp = stamp,
                     Stamp::Undated | Stamp::Impossible(_) => return None,
                 }
                 continue;
             }
-            let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
+            let text = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
             // What is empty is not taken, and some names change what the rest means.
             if text.is_empty() || is_odd(role, text) {
                 return None;
             }
             if let Some(name) = name_in(usage, role) {
                 let name = name.get_or_insert_default();
-                name.clear();
-                name.push_str(text);
+                // Most are the same in line after line.
+                if name.as_bytes() != text {
+                    name.clear();
+                    name.push_str(std::str::from_utf8(text).ok()?);
+                }
             }
         }
         let web_search = usage.tokens.web_search;
@@ -217,10 +221,10 @@ impl Form {
 }
 
 /// A name that changes what the rest of a line means.
-fn is_odd(role: Role, text: &str) -> bool {
+fn is_odd(role: Role, text: &[u8]) -> bool {
     match role {
-        Role::Model => text == SYNTHETIC,
-        Role::StopReason => text == REFUSAL,
+        Role::Model => text == SYNTHETIC.as_bytes(),
+        Role::StopReason => text == REFUSAL.as_bytes(),
         _ => false,
     }
 }
@@ -250,10 +254,14 @@ mod tests {
     /// A line as it is read without those before it, or in order where that leaves it open: a form may tell of a line with an odd
     /// key nobody looks at what else only reading in order tells.
     fn read(line: &str, spare: &mut Spare) -> (Verdict, Vec<Item>) {
+        read_bytes(line.as_bytes(), spare)
+    }
+
+    fn read_bytes(line: &[u8], spare: &mut Spare) -> (Verdict, Vec<Item>) {
         let mut items = Vec::new();
         let options = ParseOptions::default();
         let mut emit = |item: &Item| items.push(item.clone());
-        let alone = parse_alone(line.as_bytes(), &options, NOW, spare, &mut emit);
+        let alone = parse_alone(line, &options, NOW, spare, &mut emit);
         if let Some(verdict) = alone {
             return (verdict, items);
         }
@@ -264,7 +272,7 @@ mod tests {
             zone: options.zone,
         };
         let mut emit = |item: &Item| items.push(item.clone());
-        let verdict = Reader::default().line(line.as_bytes(), &options, clock, spare, &mut emit);
+        let verdict = Reader::default().line(line, &options, clock, spare, &mut emit);
         (verdict, items)
     }
 
@@ -403,6 +411,32 @@ mod tests {
             let mut spare = Spare::default();
             for line in &lines {
                 prop_assert_eq!(read(line, &mut spare), read(line, &mut Spare::default()), "{}", line);
+            }
+        }
+
+        /// Bytes that are no text take nothing from the rest: a line says the same with a mark in their place.
+        #[test]
+        fn what_is_no_text_is_read_as_marked(
+            lines in lines(),
+            breaks in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..3), 1..4),
+        ) {
+            let mut spare = Spare::default();
+            for line in &lines {
+                read(line, &mut spare);
+                let mut broken = line.clone().into_bytes();
+                for (at, with) in &breaks {
+                    let at = at.index(broken.len());
+                    let with = [&b"\xff"[..], b"\xe2\x82", b"\xc3"][*with];
+                    broken.splice(at..at, with.iter().copied());
+                }
+                let text = String::from_utf8_lossy(&broken);
+                let marked = read(&text, &mut Spare::default());
+                for spare in [&mut spare, &mut Spare::default()] {
+                    let (verdict, items) = read_bytes(&broken, spare);
+                    prop_assert_eq!(&items, &marked.1, "{}", text);
+                    let is_bad = |verdict: &Verdict| matches!(verdict, Verdict::Bad { .. });
+                    prop_assert!(verdict == marked.0 || is_bad(&verdict) && is_bad(&marked.0), "{}", text);
+                }
             }
         }
     }

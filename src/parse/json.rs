@@ -8,41 +8,94 @@ use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::scan;
 
-/// A value as it stands in the line: valid JSON, without white space around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Raw<'a>(&'a str);
+/// Where it is noted that a value which somebody looked at is not UTF-8; none where all is known to be.
+pub(super) type Garbled<'a> = Option<&'a AtomicBool>;
+
+/// A value as it stands in the line: valid JSON, without white space around it. Whether its strings are UTF-8 is only seen when
+/// somebody looks at it: most is text of prompts, at which nobody does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Raw<'a> {
+    bytes: &'a [u8],
+    garbled: Garbled<'a>,
+}
+
+impl PartialEq for Raw<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Raw<'_> {}
 
 impl<'a> Raw<'a> {
     /// `json` must be one valid value.
     pub(super) const fn new(json: &'a str) -> Self {
-        Self(json)
+        Self::of(json.as_bytes(), None)
+    }
+
+    /// The same of bytes that may not be UTF-8 within strings.
+    pub(super) const fn of(bytes: &'a [u8], garbled: Garbled<'a>) -> Self {
+        Self { bytes, garbled }
     }
 
     /// The text of a single value; `None` if it is not one.
     pub(super) fn parse(json: &'a str) -> Option<Self> {
         let raw: &RawValue = serde_json::from_str(json).ok()?;
-        Some(Self(raw.get()))
+        Some(Self::new(raw.get()))
     }
 
-    /// Its text.
-    pub(super) const fn get(self) -> &'a str {
-        self.0
+    /// Its bytes.
+    pub(super) const fn bytes(self) -> &'a [u8] {
+        self.bytes
     }
+
+    /// Where it is noted that it is not UTF-8.
+    pub(super) const fn garbled(self) -> Garbled<'a> {
+        self.garbled
+    }
+
+    /// Its text. Empty if it is not UTF-8, which is noted: then nothing that is made of the line holds.
+    pub(super) fn get(self) -> &'a str {
+        utf8(self.bytes, self.garbled)
+    }
+
+    /// It is written like this.
+    pub(super) fn is(self, json: &str) -> bool {
+        self.bytes == json.as_bytes()
+    }
+}
+
+/// Bytes as text; empty if they are none, which is noted.
+fn utf8<'a>(bytes: &'a [u8], garbled: Garbled<'_>) -> &'a str {
+    simdutf8::basic::from_utf8(bytes).unwrap_or_else(|_| {
+        if let Some(garbled) = garbled {
+            garbled.store(true, Ordering::Relaxed);
+        }
+        ""
+    })
 }
 
 /// A key with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member<'a> {
-    pub(super) key: Cow<'a, str>,
+    /// It need not be UTF-8. None that is not is one that is known.
+    pub(super) key: Cow<'a, [u8]>,
     pub(super) value: Raw<'a>,
     /// The value, if it is an object that has been looked at already.
     pub(super) inner: Option<Inner>,
+}
+
+impl Member<'_> {
+    fn name(&self) -> &str {
+        utf8(&self.key, self.value.garbled)
+    }
 }
 
 /// An object whose members stand behind the one that it is the value of.
@@ -60,8 +113,7 @@ struct Kind(u8);
 
 impl Kind {
     #[inline]
-    const fn of(key: &str) -> Self {
-        let bytes = key.as_bytes();
+    const fn of(bytes: &[u8]) -> Self {
         let (first, last) = match bytes {
             [] => (0, 0),
             [first, .., last] => (*first, *last),
@@ -99,7 +151,7 @@ impl KeyMap {
 
     /// Notes a key that stands so far behind the first member.
     #[inline]
-    pub(super) fn note(&mut self, key: &str, at: usize) {
+    pub(super) fn note(&mut self, key: &[u8], at: usize) {
         let kind = Kind::of(key);
         match u8::try_from(at) {
             Ok(at) if self.seen & kind.bit() == 0 => self.at[usize::from(kind.0)] = at,
@@ -126,7 +178,7 @@ pub(super) const fn keys<const N: usize>(names: [&'static str; N]) -> [Key; N] {
     while at < N {
         keys[at] = Key {
             name: names[at],
-            kind: Kind::of(names[at]),
+            kind: Kind::of(names[at].as_bytes()),
         };
         at += 1;
     }
@@ -165,6 +217,15 @@ impl<'a> Object<'a> {
         scan::only_object(text.trim_end()).or_else(|| serde_json::from_str(text).ok())
     }
 
+    /// Reads a value; `None` if it is anything but an object.
+    pub(super) fn of(raw: Raw<'a>) -> Option<Self> {
+        if raw.bytes.first() != Some(&b'{') {
+            return None;
+        }
+        let scanned = scan::only_object_of(raw);
+        scanned.or_else(|| serde_json::from_str(raw.get()).ok())
+    }
+
     /// The outermost object of these parts.
     pub(super) fn new(parts: Parts<'a>) -> Self {
         Self {
@@ -181,9 +242,12 @@ impl<'a> Object<'a> {
     pub(super) fn from_entries(entries: Vec<(Cow<'a, str>, Raw<'a>)>) -> Self {
         let mut map = KeyMap::EMPTY;
         let member = |(at, (key, value)): (usize, (Cow<'a, str>, Raw<'a>))| {
-            map.note(&key, at);
+            map.note(key.as_bytes(), at);
             Member {
-                key,
+                key: match key {
+                    Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+                    Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+                },
                 value,
                 inner: None,
             }
@@ -218,14 +282,14 @@ impl<'a> Object<'a> {
 
     /// Its keys, duplicates included.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.members().map(|(_, member)| member.key.as_ref())
+        self.members().map(|(_, member)| member.name())
     }
 
     /// The members, duplicates included.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
         self.parts.asked.set(u128::MAX);
         self.members()
-            .map(|(_, member)| (member.key.as_ref(), member.value))
+            .map(|(_, member)| (member.name(), member.value))
     }
 
     /// Most names are not there; of one that is written out its kind is worked out when this is compiled.
@@ -236,7 +300,7 @@ impl<'a> Object<'a> {
 
     /// Where the last of its members with this name stands.
     fn find(&self, key: &str, kind: Kind) -> Option<usize> {
-        let same = |member: &Member<'_>| member.key.as_bytes() == key.as_bytes();
+        let same = |member: &Member<'_>| *member.key == *key.as_bytes();
         let map = &self.parts.maps[self.map as usize];
         let found = if map.several & kind.bit() == 0 {
             let at = self.from as usize + usize::from(map.at[usize::from(kind.0)]);
@@ -281,7 +345,7 @@ impl<'a> Object<'a> {
 
     /// Whether the value of a key is null.
     pub(super) fn is_null(&self, key: &str) -> bool {
-        let kind = Kind::of(key);
+        let kind = Kind::of(key.as_bytes());
         let found = self.may_have(kind).then(|| self.find(key, kind)).flatten();
         found.is_some_and(|at| is_null(self.parts.members[at].value))
     }
@@ -294,7 +358,7 @@ impl<'a> Object<'a> {
     /// The value of a key, unless it is null.
     #[inline]
     pub(super) fn get(&self, key: &str) -> Option<Raw<'a>> {
-        let kind = Kind::of(key);
+        let kind = Kind::of(key.as_bytes());
         if self.may_have(kind) {
             self.find_value(key, kind)
         } else {
@@ -316,7 +380,7 @@ impl<'a> Object<'a> {
     /// The value of a key if it is an object.
     #[inline]
     pub(super) fn object(&self, key: &str) -> Option<Object<'a>> {
-        let kind = Kind::of(key);
+        let kind = Kind::of(key.as_bytes());
         if self.may_have(kind) {
             self.find_object(key, kind)
         } else {
@@ -335,7 +399,7 @@ impl<'a> Object<'a> {
                 seen: self.parts.maps[map as usize].seen,
                 parts: Rc::clone(&self.parts),
             }),
-            None => Object::parse(member.value.get()),
+            None => Object::of(member.value),
         }
     }
 
@@ -355,7 +419,7 @@ fn bit(at: usize) -> u128 {
 }
 
 pub(super) fn is_null(raw: Raw<'_>) -> bool {
-    raw.get() == "null"
+    raw.is("null")
 }
 
 /// A string value that is not empty.
@@ -372,23 +436,22 @@ pub(super) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
 /// The elements of an array.
 pub(super) fn elements(raw: Raw<'_>) -> Vec<Raw<'_>> {
     let all: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-    all.into_iter().map(|raw| Raw(raw.get())).collect()
+    all.into_iter().map(|raw| Raw::new(raw.get())).collect()
 }
 
 /// The JSON object in a string value, decoded once: the text itself, or what follows the `data:` of a stream event. Journald
 /// writes text that is not plain as an array of bytes.
 pub(super) fn embedded_object(raw: Raw<'_>) -> Option<String> {
-    let json = raw.get();
-    let decoded = if json.starts_with('[') {
-        let bytes: Vec<u8> = serde_json::from_str(json).ok()?;
+    let decoded = if raw.bytes.starts_with(b"[") {
+        let bytes: Vec<u8> = serde_json::from_str(raw.get()).ok()?;
         String::from_utf8(bytes).ok()?
     } else {
-        let inner = json.strip_prefix('"')?;
-        let begin = inner.trim_start_matches(['\\', 'n', 't', 'r', ' ']);
-        if !begin.starts_with(['{', 'u', 'd']) {
+        let inner = raw.bytes.strip_prefix(b"\"")?;
+        let mut begin = inner.iter().filter(|byte| !b"\\ntr ".contains(byte));
+        if !begin.next().is_some_and(|byte| b"{ud".contains(byte)) {
             return None;
         }
-        serde_json::from_str(json).ok()?
+        serde_json::from_str(raw.get()).ok()?
     };
     let text = decoded.trim_start();
     let text = text.strip_prefix("data:").map_or(text, str::trim_start);
@@ -414,7 +477,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::with_capacity(16);
                 while let Some((Text(key), value)) = map.next_entry::<Text<'_>, &RawValue>()? {
-                    entries.push((key, Raw(value.get())));
+                    entries.push((key, Raw::new(value.get())));
                 }
                 Ok(Object::from_entries(entries))
             }

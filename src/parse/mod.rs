@@ -22,6 +22,7 @@ pub use time::{Clock, Zone, rfc3339};
 pub use usage::InputCount;
 
 use std::cell::Cell;
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,7 +31,7 @@ use crate::monitor::Time;
 
 use envelope::{Fragments, Joined};
 use form::Forms;
-use json::Object;
+use json::{Object, Raw};
 use places::Context;
 use stream::Streams;
 
@@ -111,11 +112,11 @@ pub fn parse_alone(
     spare: &mut Spare,
     emit: &mut dyn FnMut(&Item),
 ) -> Option<Verdict> {
-    let text = simdutf8::basic::from_utf8(line).ok()?.trim();
+    let text = line.trim_ascii();
     if text.is_empty() {
         return Some(Verdict::Blank);
     }
-    let ambiguous = Cell::new(false);
+    let (ambiguous, garbled) = (Cell::new(false), AtomicBool::new(false));
     let clock = Clock {
         now,
         previous: None,
@@ -131,7 +132,7 @@ pub fn parse_alone(
     }
     // What was not understood by a form says nothing of the line.
     ambiguous.set(false);
-    let object = scan::only_object_in(text, &mut spare.parts)?;
+    let object = scan::only_object_in(Raw::of(text, Some(&garbled)), &mut spare.parts)?;
     // It may be a part of a line that docker has split.
     if object.get("log").is_some() {
         return None;
@@ -144,10 +145,12 @@ pub fn parse_alone(
     };
     let found = places::find(&object, &context);
     spare.parts.take_back(object);
-    if ambiguous.get() {
+    if ambiguous.get() || garbled.into_inner() {
         return None;
     }
-    if matches!(found, Found::Item(Item::Usage(_))) {
+    if matches!(found, Found::Item(Item::Usage(_)))
+        && let Ok(text) = std::str::from_utf8(text)
+    {
         spare.forms.learn(text, &context);
     }
     match found {
@@ -175,12 +178,7 @@ impl Reader {
         spare: &mut Spare,
         emit: &mut dyn FnMut(&Item),
     ) -> Verdict {
-        let Ok(text) = simdutf8::basic::from_utf8(line) else {
-            let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
-            return bad(valid + 1, no_text(line).to_owned(), 0);
-        };
-        let whole = text.trim();
-        if let Some(item) = spare.forms.read(whole, options, clock) {
+        if let Some(item) = spare.forms.read(line.trim_ascii(), options, clock) {
             emit(item);
             return Verdict::Items(1);
         }
@@ -190,11 +188,36 @@ impl Reader {
             transport: None,
             notes: None,
         };
+        let Ok(text) = simdutf8::basic::from_utf8(line) else {
+            return self.garbled(line, &context, emit);
+        };
         let verdict = self.text(text, &context, MAX_ENVELOPES, emit);
         if verdict == Verdict::Items(1) {
-            spare.forms.learn(whole, &context);
+            spare.forms.learn(text.trim_ascii(), &context);
         }
         verdict
+    }
+
+    /// Reads a line that is not UTF-8. What is broken in a text, most often because it was cut between two bytes of a letter, takes
+    /// nothing from the counts beside it.
+    fn garbled(
+        &mut self,
+        line: &[u8],
+        context: &Context<'_>,
+        emit: &mut dyn FnMut(&Item),
+    ) -> Verdict {
+        let text = String::from_utf8_lossy(line);
+        let verdict = self.text(&text, context, MAX_ENVELOPES, emit);
+        match verdict {
+            Verdict::Bad { reason, items, .. } if reason == CUT_OFF => {
+                bad(line.len(), reason, items)
+            }
+            Verdict::Bad { items, .. } => {
+                let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
+                bad(valid + 1, no_text(line).to_owned(), items)
+            }
+            verdict => verdict,
+        }
     }
 
     /// Nothing is open: there is nothing to save.
@@ -417,10 +440,9 @@ fn array_of_objects(text: &str) -> Option<Vec<&RawValue>> {
 
 /// Whether the bytes are one or more whole JSON objects, so that no further byte can change them.
 pub fn is_complete(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return false;
-    };
-    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let text = String::from_utf8_lossy(bytes);
+    let mut objects =
+        serde_json::Deserializer::from_str(&text).into_iter::<serde::de::IgnoredAny>();
     text.trim_start().starts_with('{')
         && text.trim_end().ends_with('}')
         && objects.all(|object| object.is_ok())

@@ -41,7 +41,7 @@ impl Notes {
 
     /// A value is taken for something.
     pub(super) fn take(&self, role: Role, value: Raw<'_>) {
-        let at = value.get().as_ptr().addr();
+        let at = value.bytes().as_ptr().addr();
         self.taken.borrow_mut().push((at, role));
     }
 

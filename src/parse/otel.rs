@@ -52,9 +52,7 @@ pub(super) fn export(frame: &Frame<'_>, context: &Context<'_>) -> Found {
 
 fn objects<'a>(object: &Object<'a>, key: &str) -> Vec<Object<'a>> {
     let all = object.get(key).map(elements).unwrap_or_default();
-    all.iter()
-        .filter_map(|raw| Object::parse(raw.get()))
-        .collect()
+    all.iter().filter_map(|raw| Object::of(*raw)).collect()
 }
 
 /// The attributes of a resource or record, `[{"key": …, "value": {"stringValue": …}}]`, as members of one object.

@@ -111,10 +111,10 @@ impl<'s> Frame<'s> {
         }
         let mut other = Found::Nothing;
         for (key, value) in self.object.values(&WRAPPERS) {
-            let found = if value.get().starts_with('{') && depth > 0 {
+            let found = if value.bytes().starts_with(b"{") && depth > 0 {
                 let inner = self.object.object(key);
                 inner.map(|inner| self.inside(&inner).search(context, depth - 1, decodes))
-            } else if decodes > 0 && (key == "MESSAGE" || !value.get().starts_with('[')) {
+            } else if decodes > 0 && (key == "MESSAGE" || !value.bytes().starts_with(b"[")) {
                 embedded_object(value).and_then(|json| {
                     let inner = Object::parse(&json)?;
                     Some(self.inside(&inner).search(context, depth, decodes - 1))
@@ -183,7 +183,7 @@ impl<'s> Frame<'s> {
             Some("result") if result::is_result(object) => return Some(self.run(context)),
             _ => {}
         }
-        let flagged = |key| object.get(key).is_some_and(|raw| raw.get() == "true");
+        let flagged = |key| object.get(key).is_some_and(|raw| raw.is("true"));
         if flagged("isApiErrorMessage") {
             return Some(self.error(None, context));
         }
@@ -249,7 +249,7 @@ impl<'s> Frame<'s> {
         self.object.values(&USAGE_KEYS).find_map(|(key, raw)| {
             let found = match self.object.object(key) {
                 Some(usage) => self.respond(&usage, context),
-                None if raw.get().starts_with('[') => return None,
+                None if raw.bytes().starts_with(b"[") => return None,
                 None => self.respond(&Object::parse(&embedded_object(raw)?)?, context),
             };
             (!matches!(found, Found::Nothing)).then_some(found)
@@ -323,7 +323,7 @@ impl<'s> Frame<'s> {
             sidechain: self
                 .outermost()
                 .get("isSidechain")
-                .is_some_and(|raw| raw.get() == "true"),
+                .is_some_and(|raw| raw.is("true")),
             model,
             stamp,
             started,
@@ -336,10 +336,7 @@ impl<'s> Frame<'s> {
             miss_reason: self.miss_reason(),
             output_understated: self.is_unfinished(),
             not_billed: stop_reason.as_deref() == Some(REFUSAL)
-                && self
-                    .object
-                    .get("content")
-                    .is_some_and(|raw| raw.get() == "[]"),
+                && self.object.get("content").is_some_and(|raw| raw.is("[]")),
             assumed_5m: counts.assumed_5m,
             taken_exclusive: counts.taken_exclusive,
             recorded_cost: counts.recorded_cost.or_else(|| self.cost_beside_usage()),
@@ -667,7 +664,7 @@ const TIME_KEYS: [Key; 21] = keys([
 
 /// A name as text; a number is one too.
 fn name(raw: Raw<'_>) -> Option<Cow<'_, str>> {
-    let number = || raw.get().bytes().all(|b| b.is_ascii_digit());
+    let number = || raw.bytes().iter().all(u8::is_ascii_digit);
     text(raw).or_else(|| number().then(|| Cow::Borrowed(raw.get())))
 }
 

@@ -27,7 +27,7 @@ pub(super) fn read(object: &Object) -> Result<Run, String> {
         .object("modelUsage")
         .or_else(|| object.object("model_usage"));
     for (name, raw) in by_model.iter().flat_map(Object::entries) {
-        if let Some(usage) = Object::parse(raw.get()) {
+        if let Some(usage) = Object::of(raw) {
             models.push(model(name, &usage)?);
         }
     }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::num::NonZeroU32;
 
 use super::block::Block;
-use super::json::{Inner, KeyMap, Member, Object, Parts, Raw};
+use super::json::{Garbled, Inner, KeyMap, Member, Object, Parts, Raw};
 
 /// Objects in objects that are taken apart too: line, response, usage, its details.
 const MAX_DEPTH: u32 = 4;
@@ -41,7 +41,7 @@ impl Spare {
         maps.clear();
         // There is none; the memory stays the same, for members of any line.
         let nothing = |_| Member {
-            key: Cow::Borrowed(""),
+            key: Cow::Borrowed(&[]),
             value: Raw::new(""),
             inner: None,
         };
@@ -53,11 +53,16 @@ impl Spare {
     }
 }
 
-/// Takes apart the object that begins with the text, and gives where it ends. `None` if it is no object, or odd.
-fn object<'a>(text: &'a str, parts: Parts<'a>) -> Option<(Object<'a>, usize)> {
+/// Takes apart the object that begins with the bytes, and gives where it ends. `None` if it is no object, or odd.
+fn object<'a>(
+    bytes: &'a [u8],
+    garbled: Garbled<'a>,
+    parts: Parts<'a>,
+) -> Option<(Object<'a>, usize)> {
     let mut scanner = Scanner {
+        garbled,
         parts,
-        ..Scanner::new(text)
+        ..Scanner::new(bytes)
     };
     scanner.object(1)?;
     Some((Object::new(scanner.parts), scanner.at))
@@ -65,13 +70,18 @@ fn object<'a>(text: &'a str, parts: Parts<'a>) -> Option<(Object<'a>, usize)> {
 
 /// The object that the text is, with nothing before or after it.
 pub(super) fn only_object(text: &str) -> Option<Object<'_>> {
-    only_object_in(text, &mut Spare::default())
+    only_object_of(Raw::new(text))
+}
+
+/// The object that a value is.
+pub(super) fn only_object_of(raw: Raw<'_>) -> Option<Object<'_>> {
+    only_object_in(raw, &mut Spare::default())
 }
 
 /// The same, in memory that was used before.
-pub(super) fn only_object_in<'a>(text: &'a str, spare: &mut Spare) -> Option<Object<'a>> {
-    let (object, end) = object(text, spare.lend())?;
-    (end == text.len()).then_some(object)
+pub(super) fn only_object_in<'a>(raw: Raw<'a>, spare: &mut Spare) -> Option<Object<'a>> {
+    let (object, end) = object(raw.bytes(), raw.garbled(), spare.lend())?;
+    (end == raw.bytes().len()).then_some(object)
 }
 
 /// The number that bytes begin with, and how many digits it has: no more than twelve, so that it is far below the largest.
@@ -92,20 +102,20 @@ pub(super) fn leading_digits(bytes: &[u8]) -> Option<(u64, usize)> {
     (length > 0).then_some((n, length))
 }
 
-/// Goes through a text.
+/// Goes through a text. Within strings it need not be UTF-8.
 pub(super) struct Scanner<'a> {
-    text: &'a str,
     bytes: &'a [u8],
+    garbled: Garbled<'a>,
     at: usize,
     block: Block,
     parts: Parts<'a>,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self {
-            text,
-            bytes: text.as_bytes(),
+            bytes,
+            garbled: None,
             at: 0,
             block: Block::default(),
             parts: Parts::default(),
@@ -129,14 +139,14 @@ impl<'a> Scanner<'a> {
 
     /// A string without escapes, with its quotes, or a number.
     #[inline]
-    pub(super) fn plain_text_or_number(&mut self) -> Option<Raw<'a>> {
+    pub(super) fn plain_text_or_number(&mut self) -> Option<&'a [u8]> {
         let begin = self.at;
         if self.peek()? == b'"' {
-            self.plain_key()?;
+            self.plain_string()?;
         } else {
             self.number()?;
         }
-        Some(Raw::new(&self.text[begin..self.at]))
+        Some(&self.bytes[begin..self.at])
     }
 
     /// A number that is written as nothing but a few digits, as far as it goes: what follows tells whether it was all of it.
@@ -198,7 +208,7 @@ impl<'a> Scanner<'a> {
             } else {
                 self.value()?;
             }
-            self.parts.members[slot].value = Raw::new(&self.text[begin..self.at]);
+            self.parts.members[slot].value = Raw::of(&self.bytes[begin..self.at], self.garbled);
             self.space();
             match self.peek()? {
                 b',' => {
@@ -215,7 +225,15 @@ impl<'a> Scanner<'a> {
     }
 
     /// A key without escapes.
-    fn plain_key(&mut self) -> Option<&'a str> {
+    fn plain_key(&mut self) -> Option<&'a [u8]> {
+        let begin = self.at + 1;
+        self.plain_string()?;
+        Some(&self.bytes[begin..self.at - 1])
+    }
+
+    /// Jumps over a string without escapes.
+    #[inline]
+    fn plain_string(&mut self) -> Option<()> {
         self.take(b'"')?;
         let begin = self.at;
         if let Some(stop) = self.block.stop_from(begin) {
@@ -231,9 +249,7 @@ impl<'a> Scanner<'a> {
                 return None;
             }
         }
-        let key = &self.text[begin..self.at];
-        self.take(b'"')?;
-        Some(key)
+        self.take(b'"')
     }
 
     /// Jumps over a value.
@@ -403,7 +419,7 @@ mod tests {
     }
 
     fn check(text: &str) -> Result<(), TestCaseError> {
-        let Some((object, end)) = object(text, Parts::default()) else {
+        let Some((object, end)) = object(text.as_bytes(), None, Parts::default()) else {
             return Ok(());
         };
         let whole = parsed(&text[..end]);
@@ -421,7 +437,7 @@ mod tests {
             r#"{"a":1,"a":{"b":2},"a":3}"#,
             r#"{"a":{"a":{"a":{"a":{"a":{"a":[[[{}]]]}}}}}}"#,
         ] {
-            let (object, end) = object(text, Parts::default()).unwrap();
+            let (object, end) = object(text.as_bytes(), None, Parts::default()).unwrap();
             assert_eq!(end, text.len(), "{text}");
             assert!(same(&object, &parsed(text).unwrap()), "{text}");
         }
@@ -456,7 +472,10 @@ mod tests {
             "{\"a\":nul",
             &deep,
         ] {
-            assert!(object(text, Parts::default()).is_none(), "{text:?}");
+            assert!(
+                object(text.as_bytes(), None, Parts::default()).is_none(),
+                "{text:?}"
+            );
         }
     }
 
@@ -506,7 +525,7 @@ mod tests {
             check(&text)?;
             let is_plain = !text.bytes().any(|b| b < 0x20) && !text.contains("\\\":");
             if is_plain {
-                prop_assert!(object(&text, Parts::default()).is_some(), "{}", text);
+                prop_assert!(object(text.as_bytes(), None, Parts::default()).is_some(), "{}", text);
             }
             // And what is left of it when it is cut anywhere.
             let end = text.floor_char_boundary(cut.index(text.len()));

@@ -35,7 +35,7 @@ pub(super) fn converse(usage: &Object) -> Result<Counts, Refused> {
 fn cache_details(usage: &Object) -> Result<(u64, u64), Refused> {
     let (mut written_5m, mut written_1h) = (0, 0);
     for entry in usage.get("cacheDetails").map(elements).unwrap_or_default() {
-        let Some(entry) = Object::parse(entry.get()) else {
+        let Some(entry) = Object::of(entry) else {
             continue;
         };
         let n = count(&entry, "inputTokens")?.unwrap_or(0);

@@ -78,7 +78,7 @@ pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refuse
 pub(super) fn count(object: &Object, key: &str) -> Result<Option<u64>, Refused> {
     match object.get(key) {
         None => Ok(None),
-        Some(raw) => match plain_count(raw.get()) {
+        Some(raw) => match plain_count(raw.bytes()) {
             Some(n) => Ok(Some(n)),
             None => any_count(key, raw),
         },
@@ -86,8 +86,8 @@ pub(super) fn count(object: &Object, key: &str) -> Result<Option<u64>, Refused> 
 }
 
 /// A count that is written as nothing but digits, so few that any of them is allowed.
-fn plain_count(text: &str) -> Option<u64> {
-    let (n, length) = leading_digits(text.as_bytes())?;
+fn plain_count(text: &[u8]) -> Option<u64> {
+    let (n, length) = leading_digits(text)?;
     (length == text.len()).then_some(n)
 }
 
@@ -102,7 +102,7 @@ fn any_count(key: &str, raw: Raw<'_>) -> Result<Option<u64>, Refused> {
         _ if is_null(raw) || text.is_empty() => Ok(None),
         _ => Err(Refused::Number {
             reason: format!("{key} is {}", shown(raw)),
-            address: raw.get().as_ptr().addr(),
+            address: raw.bytes().as_ptr().addr(),
         }),
     }
 }
