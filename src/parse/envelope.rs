@@ -30,6 +30,9 @@ pub(super) struct Part<'a> {
     pub(super) is_last: bool,
 }
 
+/// No prefix that names who wrote a line is longer.
+const LONGEST_NAME: usize = 200;
+
 /// How many prefixes may stand before each other.
 const MAX_PREFIXES: usize = 4;
 
@@ -56,6 +59,8 @@ pub(super) fn open(line: &str) -> Envelope<'_> {
             envelope.body = rest;
         } else if let Some(rest) = container_name(body).filter(|rest| begins(rest)) {
             envelope.body = rest;
+        } else if let Some(rest) = syslog(body, envelope.time.is_some()) {
+            envelope.body = rest;
         } else {
             break;
         }
@@ -79,6 +84,7 @@ fn begins(rest: &str) -> bool {
         || rest.starts_with("data:")
         || is_event_field(rest)
         || leading_time(rest).is_some()
+        || syslog(rest, true).is_some()
 }
 
 /// The lines of an event stream besides `data:`.
@@ -120,16 +126,63 @@ fn leading_time(body: &str) -> Option<(&str, &str)> {
     Some((&body[..end], body[end..].trim_start()))
 }
 
-/// `api-1  | TEXT` of compose and `[pod/api/main] TEXT` of kubectl.
+/// The object behind `Nov 23 10:00:00 HOST NAME[PID]: ` of syslog and the journal, and behind what is left of it where the time was
+/// written in full and has been taken off: `HOST NAME[PID]: `, or `NAME[PROCESS]: ` of a platform. The short time names no year,
+/// so it is not taken for one.
+fn syslog(body: &str, has_time: bool) -> Option<&str> {
+    let (tag, object) = body
+        .split_once(": ")
+        .filter(|(tag, _)| tag.len() <= LONGEST_NAME)?;
+    let object = object.trim_start();
+    let of = |set: &'static str| {
+        move |word: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || set.contains(c);
+            !word.is_empty() && word.chars().all(allowed)
+        }
+    };
+    let (host, name, process) = (of("-_.:"), of("-_./@"), of("-_."));
+    let mut words = tag.split(' ').filter(|word| !word.is_empty());
+    let last = words.next_back()?;
+    let is_named = match last.strip_suffix(']').and_then(|last| last.split_once('[')) {
+        Some((before, id)) => name(before) && process(id),
+        // Behind a time that is written in full a program may write what it likes: a level, a name, a sentence.
+        None => name(last) && !has_time,
+    };
+    let rest: Vec<&str> = words.collect();
+    let is_placed = match rest[..] {
+        [] => has_time,
+        [on] => has_time && host(on),
+        [month, day, time, on] => !has_time && is_short_time(month, day, time) && host(on),
+        _ => false,
+    };
+    (is_named && is_placed && object.starts_with('{')).then_some(object)
+}
+
+/// `Nov 23 10:00:00`.
+fn is_short_time(month: &str, day: &str, time: &str) -> bool {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let two = |digits: &str| (1..=2).contains(&digits.len()) && is_digits(digits);
+    MONTHS.contains(&month) && two(day) && time.split(':').count() == 3 && time.split(':').all(two)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `api-1  | TEXT` of compose, `0|api  | TEXT` of pm2 and `[pod/api/main] TEXT` of kubectl.
 fn container_name(body: &str) -> Option<&str> {
-    const LONGEST: usize = 200;
     if let Some(rest) = body.strip_prefix('[') {
         let (name, text) = rest.split_once("] ")?;
-        return (name.len() <= LONGEST && name.contains('/')).then_some(text);
+        return (name.len() <= LONGEST_NAME && name.contains('/')).then_some(text);
     }
-    let (name, text) = body.split_once('|')?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
-    (name.len() <= LONGEST && name.chars().all(plain)).then(|| text.trim_start())
+    let (mut name, mut text) = body.split_once('|')?;
+    if is_digits(name) {
+        (name, text) = text.split_once('|')?;
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ' ');
+    (name.len() <= LONGEST_NAME && name.chars().all(plain)).then(|| text.trim_start())
 }
 
 /// Parts of lines that have not ended yet, by the stream they came from.
@@ -271,8 +324,30 @@ mod tests {
             })
         );
         assert_eq!(body(&format!("{space} {{}}")), ("{}", Some(space)));
+        for tagged in [
+            "Nov 23 10:00:00 web-3 api[4711]: {}",
+            "Nov  3 10:00:00 web-3.local docker/api[1]: {}",
+            "Nov 23 10:00:00 web-3 api: {}",
+            "0|api  | {}",
+            "api.1.k2v@node-1    | {}",
+        ] {
+            assert_eq!(body(tagged), ("{}", None), "{tagged}");
+        }
+        for tagged in ["app[web.1]: {}", "web-3 api[4711]: {}"] {
+            let line = format!("{time} {tagged}");
+            assert_eq!(body(&line), ("{}", Some(time)), "{line}");
+        }
         for other in [
             "hello {}",
+            "api[4711]: {}",
+            "web-3 api[4711]: {}",
+            "Nov 23 10:00:00 api[4711]: {}",
+            "Nov 23 10:00:00 web-3 api[4711]: done {}",
+            "Now 23 10:00:00 web-3 api[4711]: {}",
+            "2026-11-23T10:00:00Z prompt: {\"usage\":{}}",
+            "2026-11-23T10:00:00Z the user asked: {\"usage\":{}}",
+            "2026-11-23 10:00:00,123 INFO api: {\"usage\":{}}",
+            "0|1|api | {}",
             "prompt: {\"usage\":{}}",
             "2026-11-23T10:00:00Z INFO done",
             "a|b",
