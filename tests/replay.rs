@@ -297,7 +297,7 @@ fn the_way_out_for_objects_behind_text_works() {
     let lines = [
         format!("2026-11-23 10:00:01,250 - api - INFO - {}", object(1)),
         "2026-11-23 10:00:02,000 - api - INFO - started {with=this}".to_owned(),
-        format!("2026-11-23T10:00:03Z host api[7]: {}", object(2)),
+        format!("2026-11-23T10:00:03Z INFO api: {}", object(2)),
     ];
     append(&home.path().join("app.log"), &lines);
     let output = program(home.path())
