@@ -345,7 +345,7 @@ pub struct ReplayArgs {
     /// Files (also .gz and .zst), directories, patterns, or - for standard input [default: Claude Code sessions]
     pub paths: Vec<PathBuf>,
 
-    /// Begin here: 2026-11-01, 2026-11-01T12:00:00Z, or -2h
+    /// Begin here: 2026-11-01, "2026-11-01 12:00", 2026-11-01T12:00:00Z, yesterday, or -2h
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub since: Option<String>,
 

@@ -199,7 +199,7 @@ fn a_directory_is_followed_with_what_comes_below_it() {
     let home = home();
     fs::create_dir(home.path().join("logs")).unwrap();
     let mut watch = Watch::start(tail(home.path(), &[&["logs"], &EACH_MODEL[..]].concat()));
-    watch.expect("watching 0 files (none there yet)");
+    watch.expect("watching 0 files (none in logs yet)");
     fs::create_dir_all(home.path().join("logs/a/b")).unwrap();
     append(
         &home.path().join("logs/a/b/x.jsonl"),

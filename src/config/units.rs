@@ -1,9 +1,9 @@
 //! Durations, amounts and moments as people write them.
 
-use jiff::civil::{Date, Time as OfDay};
+use jiff::civil::Time as OfDay;
 
 use crate::monitor::{Amount, Time, UNIT};
-use crate::parse::{Zone, rfc3339};
+use crate::parse::{self, Zone};
 use crate::price::scaled_decimal;
 
 /// Reads `30s`, `5m`, `1h`, `7d` or `1h30m` as seconds.
@@ -81,24 +81,28 @@ pub fn write_amount(amount: Amount) -> String {
     }
 }
 
-/// Reads `2026-11-01`, an RFC 3339 time, or `-2h` seen from now.
+/// Reads `2026-11-01` with or without a time of that day, an RFC 3339 time, or `-2h`, `today` and `yesterday` seen from now.
 ///
 /// # Errors
 /// Says what is wrong and how to write it.
 pub fn moment(text: &str, now: Time, zone: Zone) -> Result<Time, String> {
-    if let Some(time) = rfc3339(text) {
-        return Ok(time);
-    }
-    let forms = ["%Y-%m-%d", "%Y%m%d"];
-    let day = forms
-        .iter()
-        .find_map(|form| Date::strptime(form, text).ok());
+    let today = || zone.wall_clock(now).date();
+    let day = match text {
+        "today" => Some(today()),
+        "yesterday" => today().yesterday().ok(),
+        _ => None,
+    };
     if let Some(day) = day {
         return Ok(zone.moment(day.to_datetime(OfDay::midnight()), now));
     }
+    if let Some(time) = parse::moment(text, zone) {
+        return Ok(time);
+    }
     let ago = text.strip_prefix('-').unwrap_or(text);
     duration(ago).map(|secs| now.plus_secs(-secs)).map_err(|_| {
-        format!("\"{text}\" is not a time; write 2026-11-01, 2026-11-01T12:00:00Z or -2h")
+        format!(
+            "\"{text}\" is not a time; write 2026-11-01, \"2026-11-01 12:00\", 2026-11-01T12:00:00Z, yesterday or -2h"
+        )
     })
 }
 
@@ -144,6 +148,23 @@ mod tests {
         );
         assert_eq!(moment("20261123", now, berlin), Ok(Time(1_795_388_400_000)));
         assert_eq!(moment("-2h", now, berlin), Ok(now.plus_secs(-7200)));
-        assert!(moment("yesterday", now, berlin).is_err());
+        let midnight = moment("2026-11-23", now, berlin).unwrap();
+        for (text, secs) in [
+            ("today", 0),
+            ("yesterday", -86_400),
+            ("2026-11-23 01:30", 5400),
+            ("2026-11-23T01:30:15", 5415),
+            ("2026-11-23T00:30Z", 5400),
+            ("2026-11-23 00:30:00Z", 5400),
+        ] {
+            assert_eq!(
+                moment(text, now, berlin),
+                Ok(midnight.plus_secs(secs)),
+                "{text}"
+            );
+        }
+        for wrong in ["tomorrow", "2026-11-31", "2026-11-23 25:00", "01:30", ""] {
+            assert!(moment(wrong, now, berlin).is_err(), "{wrong}");
+        }
     }
 }

@@ -14,8 +14,8 @@ use crate::config::{Options, Span};
 use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Time, Tokens, Totals};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
-use crate::sink::{Clock, Style, count, counted, duration, quantity};
-use crate::source::{MAX_LINE_BYTES, SplitStats};
+use crate::sink::{Clock, Style, clean, count, counted, duration, quantity};
+use crate::source::{MAX_LINE_BYTES, SplitStats, places};
 
 /// So many models or groups are listed.
 const SHOWN: usize = 20;
@@ -64,7 +64,11 @@ pub(super) fn no_data(coverage: &Coverage<'_>, totals: &Totals) -> Vec<String> {
     } = coverage;
     let mut lines = Vec::new();
     if *n_files == 0 {
-        lines.push("NO DATA: there is no .jsonl, .ndjson or .log file there (rotated and compressed ones count too)".to_owned());
+        let places = places(&options.inputs);
+        lines.push(format!(
+            "NO DATA: no .jsonl, .ndjson or .log file in {} (rotated and compressed ones count too)",
+            clean(&places)
+        ));
         return lines;
     }
     let files = counted(*n_files as u64, "file");

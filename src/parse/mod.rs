@@ -18,7 +18,7 @@ mod usage;
 
 pub use item::{ApiError, Item, Names, Run, RunModel, Skipped, Usage, Verdict};
 pub use json::Pointer;
-pub use time::{Clock, Zone, rfc3339};
+pub use time::{Clock, Zone, moment, rfc3339};
 pub use usage::InputCount;
 
 use std::cell::Cell;

@@ -97,6 +97,16 @@ pub fn rfc3339(text: &str) -> Option<Time> {
     Some(Time(moment.as_millisecond()))
 }
 
+/// Reads a moment as people write it: a time of RFC 3339, or a day by the clocks of a zone, `2026-11-23`, which begins at midnight
+/// unless a time follows: `2026-11-23 10:00`.
+pub fn moment(text: &str, zone: Zone) -> Option<Time> {
+    rfc3339(text).or_else(|| {
+        let wall: DateTime = text.parse().ok()?;
+        let near = Offset::UTC.to_timestamp(wall).ok()?;
+        Some(zone.moment(wall, Time(near.as_millisecond())))
+    })
+}
+
 /// The text without the digits of its seconds that no clock tells.
 fn within_nanoseconds(text: &str) -> Cow<'_, str> {
     let Some(dot) = text.find(['.', ',']) else {

@@ -35,14 +35,14 @@ use crate::parse::is_complete;
 use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
 
 use crate::sink::{
-    BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, count, counted, duration,
-    kill_running_hook,
+    BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, clean, count, counted,
+    duration, kill_running_hook,
 };
 
 use crate::source::{
     Follower, HistoryFile, Input, MAX_LINE_BYTES, Mounts, Names, NoEvents, Note, NotifyWake,
     PipeSource, Progress, Refusal, RefusedWake, Resume, SleepWake, Source, SplitStats, StateFile,
-    Wake, WakeHandle, discover, last_line_end, merge, reason, start_of,
+    Wake, WakeHandle, discover, last_line_end, merge, places, reason, start_of,
 };
 
 /// A record younger than this on a pipe shows that it has caught up with the present.
@@ -369,7 +369,7 @@ impl<'a> Tail<'a> {
         if !self.options.output.quiet {
             let rules = self.rules_line();
             let sum = spent(self.pipeline.evaluator.totals());
-            let files = files_line(files);
+            let files = files_line(files, &self.options.inputs);
             self.sinks.printer.line(&format!(
                 "watching {files} on from where we were · so far: {sum} · {rules}"
             ));
@@ -405,7 +405,7 @@ impl<'a> Tail<'a> {
         } else {
             spent(&totals)
         };
-        let files = files_line(files);
+        let files = files_line(files, &self.options.inputs);
         self.sinks.printer.line(&format!(
             "watching {files} · last {history}: {sum} · {rules}"
         ));
@@ -747,7 +747,7 @@ impl<'a> Tail<'a> {
         let what = if self.pipe {
             "standard input".to_owned()
         } else {
-            files_line(source.n_files())
+            files_line(source.n_files(), &self.options.inputs)
         };
         let totals = self.pipeline.evaluator.totals().clone();
         let alerts: u64 = totals.alerts_by_rule.values().sum();
@@ -861,9 +861,9 @@ fn spent(totals: &Totals) -> String {
     format!("{responses}, {bound}{} at list price", totals.cost)
 }
 
-fn files_line(n: usize) -> String {
+fn files_line(n: usize, inputs: &[Input]) -> String {
     match n {
-        0 => "0 files (none there yet)".to_owned(),
+        0 => format!("0 files (none in {} yet)", clean(&places(inputs))),
         n => counted(n as u64, "file"),
     }
 }

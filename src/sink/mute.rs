@@ -10,13 +10,10 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use jiff::civil::DateTime;
-use jiff::tz::Offset;
-
 use super::json::episode;
 use super::text::clean;
 use crate::monitor::{LABELS, Notice, Time};
-use crate::parse::{Zone, rfc3339};
+use crate::parse::{Zone, moment};
 
 /// A file of mutes.
 #[derive(Debug, Clone)]
@@ -141,28 +138,6 @@ fn parse_line(line: &str, zone: Zone) -> Result<Mute, String> {
     let until = moment(until.trim(), zone)
         .ok_or_else(|| format!("\"{}\" is no time; {way_out}", clean(until.trim())))?;
     Ok(Mute { what, until })
-}
-
-fn moment(text: &str, zone: Zone) -> Option<Time> {
-    if let Some(time) = rfc3339(text) {
-        return Some(time);
-    }
-    let text = if text.len() <= 10 {
-        format!("{text} 00:00")
-    } else {
-        text.to_owned()
-    };
-    let forms = [
-        "%Y-%m-%d %H:%M",
-        "%Y-%m-%d %H:%M:%S",
-        "%Y-%m-%dT%H:%M",
-        "%Y-%m-%dT%H:%M:%S",
-    ];
-    let wall = forms
-        .iter()
-        .find_map(|form| DateTime::strptime(form, &text).ok())?;
-    let near = Offset::UTC.to_timestamp(wall).ok()?;
-    Some(zone.moment(wall, Time(near.as_millisecond())))
 }
 
 #[cfg(test)]

@@ -121,6 +121,21 @@ fn input(arg: &Path) -> Result<Input, InputError> {
     })
 }
 
+/// Where logs are looked for, as it was written; only the first few places.
+pub fn places(inputs: &[Input]) -> String {
+    const SHOWN: usize = 3;
+    let names = inputs.iter().map(|input| match input {
+        Input::Stdin => "standard input".into(),
+        Input::Pipe(path) | Input::File(path) | Input::Dir(path) => path.to_string_lossy(),
+        Input::Glob { pattern, .. } => pattern.text().into(),
+    });
+    let mut places: Vec<_> = names.take(SHOWN).collect();
+    if inputs.len() > SHOWN {
+        places.push("…".into());
+    }
+    places.join(", ")
+}
+
 /// The folders of Claude Code that exist: those of `config_dir` (several with commas between), else the two usual ones.
 pub fn claude_code_folders(config_dir: Option<&str>, home: Option<&Path>) -> Vec<PathBuf> {
     let candidates: Vec<PathBuf> = match config_dir.filter(|dirs| !dirs.trim().is_empty()) {

@@ -26,7 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use ahead::{Glance, InOrder};
-pub use discover::{Found, Input, InputError, Names, claude_code_folders, discover, inputs};
+pub use discover::{
+    Found, Input, InputError, Names, claude_code_folders, discover, inputs, places,
+};
 pub use follow::{Follower, FollowerState, NoEvents, Note, Resume};
 
 pub use history::{Decode, Finished, HistoryFile, last_line_end, merge};
