@@ -9,14 +9,11 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use crate::config::{Options, Span};
 use crate::monitor::{Dedupe, Stamp, Time};
 use crate::parse::Zone;
-use crate::pipeline::{Digest, Event, Intake, IntakeAhead, Seen, Undated, see};
+use crate::pipeline::{AT_ONCE, Digest, Event, Intake, IntakeAhead, Seen, Undated, see};
 use crate::source::{Decode, Finished, HistoryFile, Line, SourceInfo, merge};
 
 /// So much is handed over at once by whoever reads to whoever judges.
 const BATCH: usize = 512;
-
-/// So much is told from copies at once, and brought near at once to be judged.
-const AT_ONCE: usize = 32;
 
 /// So many of these may wait there.
 const WAITING: usize = 6;

@@ -12,7 +12,7 @@ use super::lanes::{self, Lanes};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
 use crate::monitor::{Evaluator, Rule, Time};
-use crate::pipeline::{Intake, Lags, Pipeline, Seen};
+use crate::pipeline::{Intake, Pipeline, Seen};
 use crate::run::give;
 use crate::sink::{Progress, Sinks};
 use crate::source::{HistoryFile, SplitStats, reason};
@@ -104,12 +104,7 @@ pub(super) fn pass(
     journal.finish();
     judging.timeline.finish();
     Ok(Pass {
-        pipeline: Pipeline {
-            intake: read.intake,
-            evaluator: judging.evaluator,
-            // What lies in files was not watched.
-            lags: Lags::beyond(i64::MAX),
-        },
+        pipeline: Pipeline::of(read.intake, judging.evaluator),
         episodes: judging.episodes,
         journal,
         timeline: judging.timeline,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Event;
 use super::build::{Builder, Known};
 use super::pool::{Pool, Share};
-use crate::monitor::{Stamp, Time};
+use crate::monitor::{Stamp, Time, UsageRecord};
 use crate::parse::{
     Clock, Item, ParseOptions, Pointer, Reader, Skipped, Spare, Verdict, is_behind_text,
     is_no_object, parse_alone, parse_line,
@@ -270,6 +270,11 @@ impl Intake {
     /// Where responses are left that were read ahead and are no longer needed.
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Takes back a response that is no longer needed, to write over it.
+    pub fn give_back(&mut self, record: Box<UsageRecord>) {
+        self.share.give_back(record);
     }
 
     /// Takes in what lines came to that were read ahead.

@@ -80,7 +80,12 @@ pub struct Pipeline {
     pub evaluator: Evaluator,
     /// Knows of the lines that came while somebody watched how far their times are off.
     pub lags: Lags,
+    /// What was read and is judged next, with the name of its source.
+    waiting: Vec<(Arc<str>, Event)>,
 }
+
+/// What so many responses are told apart by lies in as many places of memory, which are waited for together.
+pub const AT_ONCE: usize = 32;
 
 /// What is done with a record that has no time of its own, or one that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,32 +101,69 @@ impl Pipeline {
     pub fn new(options: ParseOptions, prices: PriceTable, settings: Settings) -> Self {
         let too_late = too_late_after(&settings);
         Self {
-            intake: Intake::new(options, prices),
-            evaluator: Evaluator::new(settings),
             lags: Lags::beyond(too_late),
+            ..Self::of(Intake::new(options, prices), Evaluator::new(settings))
+        }
+    }
+
+    /// What has read and judged what lies in files, which nobody watched.
+    pub fn of(intake: Intake, evaluator: Evaluator) -> Self {
+        Self {
+            intake,
+            evaluator,
+            lags: Lags::beyond(i64::MAX),
+            waiting: Vec::new(),
         }
     }
 
     /// Reads a line and evaluates what is in it. Records older than `oldest` are counted as old and left out.
     pub fn line(&mut self, line: Line<'_>, now: Time, undated: Undated, oldest: Option<Time>) {
+        self.take_in(line, now);
+        self.judge(undated, oldest);
+    }
+
+    /// Reads a line, of which what is in it waits to be [judged](Self::judge) before anything else is done. True if so much
+    /// waits that it is time to.
+    pub fn take_in(&mut self, line: Line<'_>, now: Time) -> bool {
+        let (source, waiting) = (&line.source.name, &mut self.waiting);
+        self.intake.line(line, now, |event| {
+            waiting.push((Arc::clone(source), event));
+        });
+        waiting.len() >= AT_ONCE
+    }
+
+    /// Evaluates what waits.
+    pub fn judge(&mut self, undated: Undated, oldest: Option<Time>) {
         let Self {
             intake,
             evaluator,
             lags,
+            waiting,
         } = self;
-        let source = &line.source.name;
-        intake.line(line, now, |event| {
+        let is_old = |event: &Event| {
+            let time = event.time();
+            time.zip(oldest).is_some_and(|(time, oldest)| time < oldest)
+        };
+        if waiting.len() > 1 {
+            let told_apart = waiting.iter().filter(|(_, event)| !is_old(event));
+            let records = told_apart.filter_map(|(_, event)| event.record());
+            evaluator.dedupe().expect(records);
+        }
+        for (source, event) in waiting.drain(..) {
             let stamp = event.stamp();
             let Some(seen) = see(evaluator.dedupe(), event, undated, oldest) else {
-                return;
+                continue;
             };
             if let (Undated::Arrived(now), Some(stamp)) = (undated, stamp)
                 && seen.is_new_now()
             {
-                lags.note(source, stamp, now);
+                lags.note(&source, stamp, now);
             }
             seen.feed(evaluator);
-        });
+            if let Some(record) = seen.into_record() {
+                intake.give_back(record);
+            }
+        }
     }
 
     /// Gives an event to the evaluator.

@@ -35,7 +35,7 @@ impl Pool {
 /// What one of those who read has taken.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// None where responses are judged as they are read: there is nothing to wait for.
+    /// None where responses are judged by whoever reads them, who has them back.
     pool: Option<Pool>,
     batch: Batch,
 }
@@ -46,6 +46,11 @@ impl Share {
             pool: Some(pool.clone()),
             batch: Vec::new(),
         }
+    }
+
+    /// Takes back what was judged on the same thread.
+    pub(super) fn give_back(&mut self, record: Box<UsageRecord>) {
+        self.batch.push(record);
     }
 
     /// A response whose place may be written over.

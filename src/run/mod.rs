@@ -495,9 +495,14 @@ impl<'a> Tail<'a> {
         let progress = source.read(now, &mut |line| {
             *last_line = now;
             lines += 1;
-            pipeline.line(line, wall, undated, Some(*oldest));
-            told |= give(&mut pipeline.evaluator, sinks, Some(wall_clock), |_| {});
-        })?;
+            if pipeline.take_in(line, wall) {
+                pipeline.judge(undated, Some(*oldest));
+                told |= give(&mut pipeline.evaluator, sinks, Some(wall_clock), |_| {});
+            }
+        });
+        pipeline.judge(undated, Some(*oldest));
+        told |= give(&mut pipeline.evaluator, sinks, Some(wall_clock), |_| {});
+        let progress = progress?;
         if let Some(keeper) = &mut self.keeper {
             keeper.dirty |= lines > 0;
             keeper.urgent |= told;
