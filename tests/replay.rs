@@ -165,6 +165,54 @@ fn a_report_that_does_not_fit_the_disk_is_an_error_that_says_where() {
     assert!(report.contains("could have been avoided"), "{report}");
 }
 
+/// Twenty requests at once with one prompt that is not in the cache yet, then forty that read it, each hour. Without a session nobody can
+/// tell them from twenty users with a prompt each; that nothing could have been avoided is not said of them.
+#[test]
+fn what_requests_without_a_session_may_have_paid_again_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    let log = |session: &str| {
+        let line = |hour: usize, second: usize, n: usize| {
+            let (written, read) = if n < 20 { (50_000, 0) } else { (0, 50_000) };
+            format!(
+                r#"{{"time":"2026-11-20T{hour:02}:{:02}:{:02}Z","id":"msg_{hour}_{n}",{session}"model":"claude-opus-4-7","usage":{{"input_tokens":9,"output_tokens":9,"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read}}}}}"#,
+                second / 60,
+                second % 60,
+            )
+        };
+        let second = |n: usize| if n < 20 { 8 } else { 6 * n - 100 };
+        let hours = (0..12).flat_map(|hour| (0..60).map(move |n| line(hour, second(n), n)));
+        hours.collect::<Vec<_>>()
+    };
+    append(&home.path().join("app.log"), &log(""));
+    append(
+        &home.path().join("named.log"),
+        &log(r#""session_id":"s-1","#),
+    );
+    let report = |log: &str| {
+        let output = program(home.path()).args(["replay", log]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let doubt = "requests without a session read less than the cache held of the one before: $";
+    let (unnamed, named) = (report("app.log"), report("named.log"));
+    assert!(
+        unnamed.contains(doubt) && unnamed.contains("--session-field"),
+        "{unnamed}"
+    );
+    assert!(!named.contains(doubt), "{named}");
+    let (objects, _) = replay(home.path(), &["app.log"]);
+    let summary = objects.last().unwrap();
+    let doubtful = &summary["cache_doubtful"];
+    // All but the first of each hour, which came after a pause, and those of the first hour, before the cache was ever read.
+    assert_eq!(doubtful["requests"], 11 * 19, "{summary}");
+    assert_eq!(doubtful["tokens"], 11 * 19 * 50_000);
+    assert_eq!(summary["cache_waste_usd"], 0.0);
+    // 50,000 tokens written for $6.25 a million instead of read for $0.50.
+    assert_eq!(
+        doubtful["cost_pusd"],
+        (11 * 19 * 287_500_000_000_u64).to_string()
+    );
+}
+
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let home = tempfile::tempdir().unwrap();

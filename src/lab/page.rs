@@ -83,6 +83,9 @@ impl Page<'_> {
             html.push_str("<h2>Why the cache missed</h2>");
             table(&mut html, &causes);
         }
+        if let Some(doubt) = self.report.doubt() {
+            let _ = write!(html, "<p>{}</p>", escape(&doubt));
+        }
         self.days(&mut html);
         html.push_str("<div id=tip></div>");
         self.data(&mut html);

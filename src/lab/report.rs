@@ -423,14 +423,30 @@ impl Report<'_> {
         rows
     }
 
+    /// What may have been paid again besides, if it would be much.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let doubtful = self.totals.doubtful;
+        let is_much = doubtful.cost.0 * 20 >= self.totals.cost.0.max(1);
+        is_much.then(|| {
+            let requests = counted(doubtful.requests, "request");
+            let cost = doubtful.cost;
+            format!(
+                "{requests} without a session read less than the cache held of the one before: {cost} paid again if those were the same prompts (--session-field names the place of a session)"
+            )
+        })
+    }
+
     fn causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.cause_rows();
-        if rows.is_empty() {
+        let (rows, doubt) = (self.cause_rows(), self.doubt());
+        if rows.is_empty() && doubt.is_none() {
             return Ok(());
         }
         writeln!(f)?;
-        self.table(f, &rows)?;
-        writeln!(f, "{} could have been avoided", self.totals.waste())
+        if !rows.is_empty() {
+            self.table(f, &rows)?;
+            writeln!(f, "{} could have been avoided", self.totals.waste())?;
+        }
+        doubt.iter().try_for_each(|doubt| writeln!(f, "{doubt}"))
     }
 
     /// The log in a few lines.

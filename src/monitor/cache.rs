@@ -112,8 +112,11 @@ pub struct Miss {
 /// How the cache served a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Too small, the first of its conversation, or in a stream that cannot be judged.
+    /// Too small, or the first of its conversation.
     NotJudged,
+    /// It gave less than the request before had there, in a stream that may be many conversations: nobody can tell whether that
+    /// was the same prompt.
+    Doubtful(Miss),
     /// The cache gave what it could.
     Hit,
     /// It did not.
@@ -387,7 +390,7 @@ impl CacheTracker {
         match &outcome {
             Outcome::Hit => stream.misses = 0,
             Outcome::Miss(miss) if miss.cause.is_waste() => stream.misses += 1,
-            Outcome::Miss(_) | Outcome::NotJudged => {}
+            Outcome::Miss(_) | Outcome::Doubtful(_) | Outcome::NotJudged => {}
         }
         if let Some(run) = &mut conversation.run {
             run.in_stream = run.in_stream.max(stream.misses);
@@ -679,7 +682,7 @@ impl Conversation {
                 .trusted_at
                 .is_some_and(|t| at.millis_since(t) <= TRUST_MS);
         match &outcome {
-            Outcome::NotJudged => {}
+            Outcome::NotJudged | Outcome::Doubtful(_) => {}
             Outcome::Hit => {
                 if let Some(run) = self.run.take()
                     && !run.told
@@ -710,10 +713,10 @@ impl Conversation {
                 run.waste += miss.cost;
                 run.missed += miss.tokens;
             }
-            Outcome::Miss(_) => {
+            Outcome::Miss(miss) => {
                 chance.add(at, 1, 1);
                 self.note(false);
-                return Outcome::NotJudged;
+                return Outcome::Doubtful(miss.clone());
             }
         }
         outcome

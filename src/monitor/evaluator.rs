@@ -551,6 +551,10 @@ impl Evaluator {
         let outcome = state.cache.observe(record, at);
         let miss = match &outcome {
             Outcome::Miss(miss) => Some(miss),
+            Outcome::Doubtful(miss) => {
+                state.totals.count_doubtful(miss);
+                None
+            }
             Outcome::Hit | Outcome::NotJudged => None,
         };
         if let Some(miss) = miss {

@@ -87,6 +87,14 @@ pub struct CauseTotal {
     pub cost: PicoUsd,
 }
 
+impl CauseTotal {
+    fn count(&mut self, miss: &Miss) {
+        self.requests += 1;
+        self.tokens += miss.tokens;
+        self.cost += miss.cost;
+    }
+}
+
 /// All sums of a span.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -152,6 +160,8 @@ pub struct Totals {
     pub by_group: BTreeMap<Arc<str>, ModelTotal>,
     /// By cause of the miss.
     pub by_cause: BTreeMap<Cause, CauseTotal>,
+    /// Misses only if the request before was of the same conversation, which nobody can tell.
+    pub doubtful: CauseTotal,
     /// Episodes that were told, by rule.
     pub alerts_by_rule: BTreeMap<Arc<str>, u64>,
     /// First and last time of the span.
@@ -371,10 +381,17 @@ impl Totals {
         if !self.covers(Some(miss.at)) {
             return;
         }
-        let total = self.by_cause.entry(miss.cause.clone()).or_default();
-        total.requests += 1;
-        total.tokens += miss.tokens;
-        total.cost += miss.cost;
+        self.by_cause
+            .entry(miss.cause.clone())
+            .or_default()
+            .count(miss);
+    }
+
+    /// Counts a request of which nobody can tell whether the cache could have served it.
+    pub fn count_doubtful(&mut self, miss: &Miss) {
+        if self.covers(Some(miss.at)) {
+            self.doubtful.count(miss);
+        }
     }
 
     /// Dollars paid again that could have been avoided.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::outlet::Outlet;
 use super::text::{headline, unit};
 use super::{Sink, Told};
-use crate::monitor::{Amount, ModelTotal, Notice, Share, Time, Tokens, Totals, UNIT};
+use crate::monitor::{Amount, CauseTotal, ModelTotal, Notice, Share, Time, Tokens, Totals, UNIT};
 use crate::price::PicoUsd;
 
 /// Version of the shape of all objects.
@@ -397,6 +397,7 @@ struct SummaryObject<'a> {
     cache_waste_usd: Number,
     cache_waste_pusd: String,
     cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
+    cache_doubtful: CauseTotalObject,
     by_model: BTreeMap<&'a str, ModelObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_age_secs: Option<u64>,
@@ -425,7 +426,20 @@ struct CauseTotalObject {
     tokens: u64,
     cost_usd: Number,
     cost_pusd: String,
-    waste: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waste: Option<bool>,
+}
+
+impl CauseTotalObject {
+    fn of(total: &CauseTotal, waste: Option<bool>) -> Self {
+        Self {
+            requests: total.requests,
+            tokens: total.tokens,
+            cost_usd: usd(total.cost),
+            cost_pusd: pusd(total.cost),
+            waste,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -546,16 +560,11 @@ impl<'a> Summary<'a> {
                 .by_cause
                 .iter()
                 .map(|(cause, total)| {
-                    let object = CauseTotalObject {
-                        requests: total.requests,
-                        tokens: total.tokens,
-                        cost_usd: usd(total.cost),
-                        cost_pusd: pusd(total.cost),
-                        waste: cause.is_waste(),
-                    };
+                    let object = CauseTotalObject::of(total, Some(cause.is_waste()));
                     (cause.name(), object)
                 })
                 .collect(),
+            cache_doubtful: CauseTotalObject::of(&totals.doubtful, None),
             by_model: models(&totals.by_model),
             state_age_secs: self.fields.state_age_secs,
             state_pending: self.fields.state_pending,
