@@ -128,8 +128,6 @@ pub enum Outcome {
 pub struct Run {
     /// How many.
     pub length: u32,
-    /// How many in a row in all conversations of the same model, project and kind of agent, at most, as of one of these.
-    in_stream: u32,
     /// The first of them.
     pub since: Time,
     /// The last request before them, whatever became of it.
@@ -142,13 +140,8 @@ pub struct Run {
     pub missed: u64,
     /// An alert has spoken of it: it no longer counts as chance.
     told: bool,
-}
-
-impl Run {
-    /// Requests in a row, in this conversation or in all of its kind: a change that breaks them all shows in either.
-    pub fn in_a_row(&self) -> u32 {
-        self.length.max(self.in_stream)
-    }
+    /// It is part of one that has spread over conversations, which is told instead.
+    part_of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -187,6 +180,12 @@ impl History {
         }
         self.bits[3] &= (1 << (REMEMBERED - 192)) - 1;
         self.len = (self.len + 1).min(REMEMBERED);
+    }
+
+    /// More than one in a hundred was not served.
+    fn misses_often(&self) -> bool {
+        let hits: u32 = self.bits.iter().map(|word| word.count_ones()).sum();
+        (self.len - hits) * 100 > self.len
     }
 
     /// One prompt, not many interleaved: nearly all of its requests were served.
@@ -301,6 +300,95 @@ const TRUST_MS: i64 = 24 * 3_600_000;
 /// Streams beyond this are forgotten, all at once: what they have in common is soon known again.
 const MAX_STREAMS: usize = 10_000;
 
+/// Conversations begin with a prompt that they share, as far as the last so many show.
+const FIRSTS: usize = 16;
+
+/// Those that begin within so much time after the cache was cold, or the prompt another one, may all be writing what none of them
+/// could read yet.
+const WARM_UP_MS: i64 = 20_000;
+
+/// So many that miss in a row show that something broke: at one in a hundred that miss anyway, and a thousand an hour, chance shows
+/// three once in sixteen months; where more miss it takes one more.
+const FIRSTS_IN_A_ROW: usize = 3;
+
+/// No more of them are kept.
+const MAX_SUSPECTS: usize = 10_000;
+
+/// What the first requests of the conversations of a stream found in the cache: the prompt that they share, put there by others.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Firsts {
+    /// What the last of them read, as far as they read anything.
+    reads: VecDeque<u64>,
+    history: History,
+    /// When one of them found nothing because of a pause.
+    cold_at: Option<Time>,
+    /// Those of the last ones that missed in a row, until there are enough to say so.
+    suspects: Vec<Miss>,
+    /// It was said of the last ones.
+    is_broken: bool,
+}
+
+impl Firsts {
+    /// So much of a prompt they share, if anything.
+    fn shared(&self) -> Option<u64> {
+        self.reads.iter().min().copied()
+    }
+
+    fn note_read(&mut self, tokens: u64) {
+        if tokens == 0 {
+            return;
+        }
+        if self.reads.len() == FIRSTS {
+            self.reads.pop_front();
+        }
+        self.reads.push_back(tokens);
+    }
+
+    /// One more has missed. Gives all that have in a row, once that cannot be by chance, nor because a prompt is new. They have come
+    /// within the time that an entry lives: where they are further apart, each may have found another one expired.
+    fn suspect(&mut self, miss: Miss) -> Option<Vec<Miss>> {
+        let at = miss.at;
+        let needed = FIRSTS_IN_A_ROW + usize::from(self.history.misses_often());
+        let is_gone = |known: &&Miss| at.millis_since(known.at) > known.ttl_secs * 1000;
+        let gone = self.suspects.iter().take_while(is_gone).count();
+        let too_many = (self.suspects.len() + 1).saturating_sub(MAX_SUSPECTS);
+        for _ in self.suspects.drain(..gone.max(too_many)) {
+            self.history.push(false);
+        }
+        self.suspects.push(miss);
+        let since = self.suspects.first()?.at;
+        let is_sure = self.suspects.len() >= needed && at.millis_since(since) > WARM_UP_MS;
+        is_sure.then(|| std::mem::take(&mut self.suspects))
+    }
+
+    /// What they share is there, or was not to be expected.
+    fn clear(&mut self) {
+        self.suspects.clear();
+        self.is_broken = false;
+    }
+}
+
+/// How the first request of a conversation fared.
+enum First {
+    /// Nothing is known of what it could have read.
+    Unknown,
+    /// It read what others read.
+    Served,
+    /// It did not, and neither did these before it.
+    Missed(Miss, Vec<Miss>),
+}
+
+/// A run of misses that began in one conversation and went on in others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Spread {
+    /// Which it is.
+    id: u64,
+    /// The conversation that it began in.
+    first: u64,
+    /// Under which labels it is told: those of all that the conversations have in common. None while it is in one.
+    labels: Option<Arc<Labels>>,
+}
+
 /// All conversations.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CacheTracker {
@@ -310,14 +398,34 @@ pub struct CacheTracker {
     sessions: FxHashMap<u64, Session>,
     streams: FxHashMap<u64, Stream>,
     chance: Chance,
+    /// Runs that may have spread, so far.
+    spreads: u64,
+    /// The last request is to be looked at under these labels too, or instead of its own.
+    #[serde(skip)]
+    elsewhere: Option<Elsewhere>,
+    /// Misses that the last request shows to have been some.
+    #[serde(skip)]
+    late: Vec<Miss>,
+}
+
+/// Under which labels a request belongs to a run of misses.
+#[derive(Debug, Clone)]
+pub(super) struct Elsewhere {
+    /// Those of its stream.
+    pub(super) labels: Arc<Labels>,
+    /// It belongs to its own conversation as well.
+    pub(super) also_own: bool,
 }
 
 /// What requests of one model, project and kind of agent have in common, whatever their conversation.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Stream {
     last_read: Option<Time>,
-    /// Avoidable misses in a row.
-    misses: u32,
+    /// The last request that read or wrote the cache.
+    last_used: Option<Time>,
+    /// Whose avoidable misses in a row these are.
+    spread: Option<Spread>,
+    firsts: Firsts,
     /// Writes in a row that were for an hour.
     long_writes: u32,
     /// When they became writes for five minutes.
@@ -332,6 +440,9 @@ impl Stream {
         if tokens.cache_read > 0 {
             self.last_read = self.last_read.max(Some(at));
         }
+        if tokens.cache_read + tokens.cache_write() > 0 {
+            self.last_used = self.last_used.max(Some(at));
+        }
         if tokens.cache_write_1h > 0 {
             self.long_writes = self.long_writes.saturating_add(1);
             self.ttl_changed_at = None;
@@ -340,6 +451,68 @@ impl Stream {
                 self.ttl_changed_at = Some(at);
             }
             self.long_writes = 0;
+        }
+    }
+
+    /// Judges the first request of a conversation by what others of its kind began with.
+    fn judge_first(&mut self, record: &UsageRecord, at: Time, min_prompt: u64) -> First {
+        let tokens = &record.tokens;
+        let ttl_secs = if self.long_writes > 0 {
+            LONG_TTL
+        } else {
+            SHORT_TTL
+        };
+        let gap_ms = self
+            .last_used
+            .map_or(i64::MAX, |last| at.millis_since(last));
+        let firsts = &mut self.firsts;
+        let shared = firsts.shared();
+        firsts.note_read(tokens.cache_read);
+        let Some(shared) = shared.filter(|shared| *shared >= min_prompt) else {
+            return First::Unknown;
+        };
+        if gap_ms > ttl_secs * 1000 {
+            firsts.cold_at = Some(at);
+            firsts.clear();
+            return First::Unknown;
+        }
+        let expected = shared.min(tokens.prompt());
+        let missed = expected.saturating_sub(tokens.cache_read);
+        if missed * 20 <= expected {
+            for _ in std::mem::take(&mut firsts.suspects) {
+                firsts.history.push(false);
+            }
+            firsts.clear();
+            firsts.history.push(true);
+            return First::Served;
+        }
+        if firsts
+            .cold_at
+            .is_some_and(|cold| at.millis_since(cold) <= WARM_UP_MS)
+        {
+            return First::Unknown;
+        }
+        if !firsts.history.is_one_conversation() {
+            firsts.history.push(false);
+            return First::Unknown;
+        }
+        let cause = match api_cause(record) {
+            Some((cause, _)) => cause,
+            None if tokens.cache_read > 0 => Cause::Partial,
+            None if tokens.cache_write() > 0 => Cause::Rewritten,
+            None => Cause::Dropped,
+        };
+        let miss = miss(record, at, cause, missed, gap_ms.max(0), ttl_secs);
+        if firsts.is_broken {
+            return First::Missed(miss, Vec::new());
+        }
+        let Some(mut before) = firsts.suspect(miss) else {
+            return First::Unknown;
+        };
+        firsts.is_broken = true;
+        match before.pop() {
+            Some(miss) => First::Missed(miss, before),
+            None => First::Unknown,
         }
     }
 }
@@ -356,11 +529,16 @@ impl CacheTracker {
                 blocks: VecDeque::new(),
                 last_hour: Window::new(3600, 0),
             },
+            spreads: 0,
+            elsewhere: None,
+            late: Vec::new(),
         }
     }
 
     /// Judges a request and remembers it as the predecessor of the next.
     pub fn observe(&mut self, record: &UsageRecord, at: Time) -> Outcome {
+        self.elsewhere = None;
+        self.late.clear();
         let prompt = record.tokens.prompt();
         if prompt < self.min_prompt_tokens || record.batch {
             return Outcome::NotJudged;
@@ -380,20 +558,32 @@ impl CacheTracker {
             self.streams.clear();
         }
         let stream = self.streams.entry(record.labels.stream).or_default();
+        let (mut ended, mut before_it) = (None, Vec::new());
         let outcome = if fresh {
-            switched_model(record, at, before.as_ref())
+            let outcome = switched_model(record, at, before.as_ref());
+            if outcome == Outcome::NotJudged && record.names_conversation() {
+                match stream.judge_first(record, at, self.min_prompt_tokens) {
+                    First::Unknown => outcome,
+                    First::Served => {
+                        ended = stream.spread.take();
+                        outcome
+                    }
+                    First::Missed(miss, before) => {
+                        before_it = before;
+                        Outcome::Miss(miss)
+                    }
+                }
+            } else {
+                outcome
+            }
         } else {
             conversation.judge(record, at, stream)
         };
         stream.remember(&record.tokens, at);
         let outcome = conversation.count(outcome, at, &mut self.chance);
         match &outcome {
-            Outcome::Hit => stream.misses = 0,
-            Outcome::Miss(miss) if miss.cause.is_waste() => stream.misses += 1,
+            Outcome::Hit => ended = stream.spread.take(),
             Outcome::Miss(_) | Outcome::Doubtful(_) | Outcome::NotJudged => {}
-        }
-        if let Some(run) = &mut conversation.run {
-            run.in_stream = run.in_stream.max(stream.misses);
         }
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session
@@ -410,7 +600,137 @@ impl CacheTracker {
                 },
             );
         }
+        if let Some(labels) = ended.and_then(|spread| spread.labels) {
+            self.end_spread(labels, at);
+        } else if let Outcome::Miss(miss) = &outcome
+            && miss.cause.is_waste()
+        {
+            self.spread(record, at, miss, &before_it);
+        }
+        self.late = before_it;
         outcome
+    }
+
+    /// Misses before the request that was observed last of which only that one shows that they were some.
+    pub(super) fn take_late(&mut self) -> Vec<Miss> {
+        std::mem::take(&mut self.late)
+    }
+
+    /// Where else than under its own labels the request that was observed last belongs to a run.
+    pub(super) fn take_elsewhere(&mut self) -> Option<Elsewhere> {
+        self.elsewhere.take()
+    }
+
+    /// A miss goes on with those of other conversations: what broke is what they have in common, and is told as that. A run that
+    /// was told as that of one conversation stays so. `before` are those that are known to be some only now, of others.
+    fn spread(&mut self, record: &UsageRecord, at: Time, miss: &Miss, before: &[Miss]) {
+        let own = record.labels.conversation;
+        if !record.names_conversation() {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&record.labels.stream) else {
+            return;
+        };
+        let id = self.spreads;
+        let spread = stream.spread.get_or_insert_with(|| {
+            self.spreads += 1;
+            Spread {
+                id,
+                first: own,
+                labels: None,
+            }
+        });
+        let (id, first) = (spread.id, spread.first);
+        let known = &mut self.conversations;
+        let Some(mut run) = known.get(&own).and_then(|own| own.run.clone()) else {
+            return;
+        };
+        if run.part_of.is_some_and(|part_of| part_of != id) {
+            // What it was part of is over: the others are served again.
+            run = Run {
+                length: 1,
+                since: at,
+                before: run.last,
+                waste: miss.cost,
+                missed: miss.tokens,
+                told: false,
+                part_of: None,
+                ..run
+            };
+            set_run(known, own, run.clone());
+        }
+        let is_part = run.part_of.is_some();
+        if !is_part && before.is_empty() && (own == first || run.length > 1) {
+            return;
+        }
+        let labels = spread.labels.get_or_insert_with(|| {
+            let labels = Labels {
+                session: None,
+                run: None,
+                conversation: stream_conversation(record.labels.stream),
+                ..Labels::clone(&record.labels)
+            };
+            Arc::new(labels)
+        });
+        let labels = Arc::clone(labels);
+        // What began it and was not told is the first of these.
+        let begun = known.get(&first).and_then(|first| first.run.clone());
+        let begun = begun.filter(|run| own != first && !run.told && run.part_of.is_none());
+        let all = known
+            .entry(labels.conversation)
+            .or_insert_with(|| Conversation::new(at, false));
+        let sum = all.run.get_or_insert_with(|| Run {
+            length: 0,
+            waste: PicoUsd::ZERO,
+            missed: 0,
+            since: at,
+            told: false,
+            part_of: None,
+            ..run.clone()
+        });
+        if let Some(begun) = &begun {
+            sum.length += begun.length;
+            sum.waste += begun.waste;
+            sum.missed += begun.missed;
+            sum.since = sum.since.min(begun.since);
+            sum.before = sum.before.min(begun.before);
+        }
+        for miss in before.iter().chain([miss]) {
+            sum.length += 1;
+            sum.waste += miss.cost;
+            sum.missed += miss.tokens;
+            sum.since = sum.since.min(miss.at);
+            sum.before = sum.before.min(Time(miss.at.0 - miss.gap_ms));
+        }
+        sum.last = at;
+        let is_told = sum.told;
+        all.last = all.last.max(at);
+        let parts = begun.map(|begun| (first, begun)).into_iter();
+        for (of, part) in parts.chain([(own, run)]) {
+            let part = Run {
+                told: part.told | is_told,
+                part_of: Some(id),
+                ..part
+            };
+            set_run(known, of, part);
+        }
+        self.elsewhere = Some(Elsewhere {
+            labels,
+            also_own: false,
+        });
+    }
+
+    /// The cache serves again what many conversations have in common.
+    fn end_spread(&mut self, labels: Arc<Labels>, at: Time) {
+        let Some(all) = self.conversations.get_mut(&labels.conversation) else {
+            return;
+        };
+        all.run = None;
+        all.last = all.last.max(at);
+        self.elsewhere = Some(Elsewhere {
+            labels,
+            also_own: true,
+        });
     }
 
     /// A copy of a response that was counted elsewhere is still what its own conversation goes on from.
@@ -448,8 +768,14 @@ impl CacheTracker {
             session.at.shift(ms);
         }
         for stream in self.streams.values_mut() {
-            let times = [stream.last_read.as_mut(), stream.ttl_changed_at.as_mut()];
-            for time in times.into_iter().flatten() {
+            let times = [
+                stream.last_read.as_mut(),
+                stream.last_used.as_mut(),
+                stream.ttl_changed_at.as_mut(),
+                stream.firsts.cold_at.as_mut(),
+            ];
+            let suspects = stream.firsts.suspects.iter_mut().map(|miss| &mut miss.at);
+            for time in times.into_iter().flatten().chain(suspects) {
                 time.shift(ms);
             }
         }
@@ -465,9 +791,10 @@ impl CacheTracker {
         }
     }
 
-    /// The run of misses that a conversation is in.
+    /// The run of misses that a conversation is in, unless it is part of a larger one.
     pub fn run(&self, conversation: u64) -> Option<&Run> {
-        self.conversations.get(&conversation)?.run.as_ref()
+        let run = self.conversations.get(&conversation)?.run.as_ref();
+        run.filter(|run| run.part_of.is_none())
     }
 
     /// The last request of a conversation.
@@ -700,13 +1027,13 @@ impl Conversation {
                 let before = self.last.min(at);
                 let run = self.run.get_or_insert(Run {
                     length: 0,
-                    in_stream: 0,
                     since: at,
                     before,
                     last: at,
                     waste: PicoUsd::ZERO,
                     missed: 0,
                     told: false,
+                    part_of: None,
                 });
                 run.length += 1;
                 run.last = at;
@@ -760,6 +1087,20 @@ impl Conversation {
             self.last_prompt = tokens.prompt();
         }
     }
+}
+
+fn set_run(known: &mut FxHashMap<u64, Conversation>, conversation: u64, run: Run) {
+    if let Some(known) = known.get_mut(&conversation) {
+        known.run = Some(run);
+    }
+}
+
+/// What stands for the conversations of a stream where something broke that they have in common.
+fn stream_conversation(stream: u64) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = rustc_hash::FxHasher::default();
+    ("stream", stream).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Session and agent without the model: a switch of the model happens within it.

@@ -15,7 +15,7 @@ use super::baseline::Baseline;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
-use super::cache::{CacheTracker, Outcome};
+use super::cache::{CacheTracker, Elsewhere, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::metric::Metric;
 use super::reconcile::{Change, Ledger};
@@ -566,16 +566,32 @@ impl Evaluator {
         state.last_waste = miss.map_or((PicoUsd::ZERO, 0), |miss| (miss.cost, miss.tokens));
         let mut arrival = Arrival {
             record,
+            labels: &record.labels,
             at,
             miss,
             sums: Sums::of_record(record, miss, unread),
             spoken: Spoken::default(),
         };
+        for miss in state.cache.take_late() {
+            state.totals.count_miss(&miss);
+        }
+        let elsewhere = state.cache.take_elsewhere();
         let mut held = true;
         for (index, scope) in self.scopes.iter_mut().enumerate() {
-            if scope.filter.matches(&record.labels) {
-                held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
+            if !scope.filter.matches(&record.labels) {
+                continue;
             }
+            if let Some(Elsewhere { labels, also_own }) =
+                elsewhere.as_ref().filter(|_| is_run(scope))
+            {
+                arrival.labels = labels;
+                held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
+                arrival.labels = &record.labels;
+                if !also_own {
+                    continue;
+                }
+            }
+            held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
         }
         if !held {
             state.totals.too_late += 1;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::baseline::{Amount, Baseline, UNIT, Usual};
-use super::cache::{Odds, Run};
+use super::cache::Odds;
 use super::evaluator::Evaluator;
 use super::metric::{Metric, Value};
 use super::rule::{Label, Limit, Rule};
@@ -71,7 +71,7 @@ impl Evaluator {
                 let read = |key: &Key| match rule.metric {
                     Metric::MissRun => {
                         let run = self.state.cache.run(key.labels.conversation);
-                        let length = run.map_or(0, Run::in_a_row);
+                        let length = run.map_or(0, |run| run.length);
                         (0, Some(Value::count(length).amount()))
                     }
                     Metric::Silence => {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::alert::{Episode, Notice};
 use super::baseline::UNIT;
-use super::cache::Run;
 use super::metric::{Metric, Value};
 use super::names::shares;
 use super::record::Time;
@@ -46,7 +45,7 @@ impl Teller {
         let value = match rule.metric {
             Metric::MissRun => {
                 let run = state.cache.run(key.labels.conversation);
-                Some(Value::count(run.map_or(0, Run::in_a_row)).amount())
+                Some(Value::count(run.map_or(0, |run| run.length)).amount())
             }
             Metric::Silence => {
                 let silent = key

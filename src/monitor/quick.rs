@@ -462,7 +462,7 @@ impl Test {
             }
             Self::NoRun => cache
                 .run(key.labels.conversation)
-                .is_none_or(|run| run.in_a_row() <= 1),
+                .is_none_or(|run| run.length <= 1),
         }
     }
 }
@@ -488,7 +488,7 @@ impl Test {
                     })
                 }
             }
-            // Others may lengthen one that has begun.
+            // One that has begun may go on.
             Self::NoRun => {
                 let run = cache.run(key.labels.conversation);
                 run.is_none().then_some(Slack::ENDLESS)

@@ -197,7 +197,7 @@ pub(super) fn limit_at_least(rule: &Rule, baseline: Option<&Baseline>) -> Option
 fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool) -> bool {
     match rule.metric {
         Metric::MissRun => {
-            let is_run = |run: &super::cache::Run| run.in_a_row() > 1;
+            let is_run = |run: &super::cache::Run| run.length > 1;
             matches!(rule.limit, Limit::ByChance { .. })
                 && !cache.run(key.labels.conversation).is_some_and(is_run)
         }
@@ -572,7 +572,7 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     let conversation = key.labels.conversation;
     let open = alert.open();
     let run = cache.run(conversation);
-    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.in_a_row(), run.waste));
+    let (length, waste) = run.map_or((0, PicoUsd::ZERO), |run| (run.length, run.waste));
     let value = Value::count(length);
     let odds = cache.odds(now);
     let limit_now = |rule: &Rule| run_limit(rule, Some(odds)).unwrap_or(Amount::MAX);

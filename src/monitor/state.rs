@@ -98,6 +98,8 @@ pub(super) struct Arrived<'a> {
 /// A record on its way through the scopes.
 pub(super) struct Arrival<'a> {
     pub(super) record: &'a UsageRecord,
+    /// Under which labels it comes.
+    pub(super) labels: &'a Arc<Labels>,
     pub(super) at: Time,
     /// A miss that could have been avoided.
     pub(super) miss: Option<&'a Miss>,
@@ -201,17 +203,18 @@ impl State {
     ) -> bool {
         let Arrival {
             record,
+            labels,
             at,
             miss,
             sums,
             spoken,
         } = arrival;
         let (second, now) = (at.secs(), self.now.secs());
-        let id = scope.key_of(&record.labels);
+        let id = scope.key_of(labels);
         let key = if let Some(key) = scope.keys.get_mut(&id) {
             key
         } else {
-            scope.open_key(id, &record.labels, *at);
+            scope.open_key(id, labels, *at);
             let Some(key) = scope.keys.get_mut(&id) else {
                 return false;
             };
