@@ -569,11 +569,13 @@ impl Evaluator {
             labels: &record.labels,
             at,
             miss,
+            late: &[],
             sums: Sums::of_record(record, miss, unread),
             spoken: Spoken::default(),
         };
-        for miss in state.cache.take_late() {
-            state.totals.count_miss(&miss);
+        let late = state.cache.take_late();
+        for miss in &late {
+            state.totals.count_miss(miss);
         }
         let elsewhere = state.cache.take_elsewhere();
         let mut held = true;
@@ -584,9 +586,9 @@ impl Evaluator {
             if let Some(Elsewhere { labels, also_own }) =
                 elsewhere.as_ref().filter(|_| is_run(scope))
             {
-                arrival.labels = labels;
+                (arrival.labels, arrival.late) = (labels, &late);
                 held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
-                arrival.labels = &record.labels;
+                (arrival.labels, arrival.late) = (&record.labels, &[]);
                 if !also_own {
                     continue;
                 }

@@ -588,7 +588,7 @@ impl Key {
         self.minutes.front().copied().map(sampled_at)
     }
 
-    fn note_miss(&mut self, miss: &Miss) {
+    pub(super) fn note_miss(&mut self, miss: &Miss) {
         if self.misses.len() == RECENT_MISSES {
             self.misses.pop_front();
         }

@@ -103,6 +103,8 @@ pub(super) struct Arrival<'a> {
     pub(super) at: Time,
     /// A miss that could have been avoided.
     pub(super) miss: Option<&'a Miss>,
+    /// Those before it that it shows to have been some.
+    pub(super) late: &'a [Miss],
     /// What it adds to windows; what the cache could have served of it is for each key to say.
     pub(super) sums: Sums,
     pub(super) spoken: Spoken,
@@ -206,6 +208,7 @@ impl State {
             labels,
             at,
             miss,
+            late,
             sums,
             spoken,
         } = arrival;
@@ -225,6 +228,9 @@ impl State {
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
         let held = key.add(second, sums);
+        for miss in *late {
+            key.note_miss(miss);
+        }
         key.note_arrival(record, *at, *miss);
         if scope.learns {
             key.note_minute(at.minute());
@@ -265,6 +271,9 @@ impl State {
         };
         for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
             if let Some(episode) = alert.open_mut() {
+                for miss in *late {
+                    accrue(episode, rule, record, miss.at, Some(miss), self.now);
+                }
                 accrue(episode, rule, record, *at, *miss, self.now);
             }
         }
@@ -273,6 +282,9 @@ impl State {
             .is_some_and(|slot| !is_of_flow(&scope.rules[slot]))
         {
             for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
+                for miss in *late {
+                    own.accrue(record, miss.at, Some(miss), self.now);
+                }
                 own.accrue(record, *at, *miss, self.now);
             }
         }
