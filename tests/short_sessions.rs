@@ -155,3 +155,52 @@ fn pauses_new_versions_and_many_at_once_are_no_broken_prompt() {
         assert!(cache.is_empty(), "seed {seed}: {:?}", story(&notices));
     }
 }
+
+/// Many users without a session, whose prompts grow behind the one that they share. What is claimed is what they share, no more.
+#[test]
+fn what_many_users_share_is_judged_though_nobody_can_tell_them_apart() {
+    for seed in 0..4 {
+        let mut random = Random(seed);
+        let mut at = TWO_O_CLOCK - 24 * HOUR;
+        let (mut lines, mut affected) = (Vec::new(), 0);
+        while at < TWO_O_CLOCK + HOUR {
+            at += random.pause_ms(200.0).clamp(1, 250_000);
+            let (own_read, own_write) = (random.below(30) * 1_000, 500 + random.below(5_000));
+            let is_broken = at >= TWO_O_CLOCK;
+            affected += i128::from(is_broken);
+            let call = Call {
+                at,
+                id: format!("msg_{}", lines.len()),
+                input: 9,
+                output: 300,
+                read: if is_broken { 0 } else { SHARED + own_read },
+                write_5m: if is_broken {
+                    SHARED + own_read + own_write
+                } else {
+                    own_write
+                },
+                ..Call::default()
+            };
+            lines.push(call.line());
+        }
+        let mut pipeline = pipeline(&[]);
+        let notices = told(&mut pipeline, &lines);
+        let cache = of_cache(&notices);
+        let first = cache.first().unwrap();
+        assert_eq!(first.rule.name.as_ref(), "cache-break", "seed {seed}");
+        assert!(
+            first.at.0 - TWO_O_CLOCK < 10 * 60_000,
+            "seed {seed}: {first:?}"
+        );
+        let firsts = cache.iter().filter(|n| n.reason == Reason::First);
+        assert_eq!(firsts.count(), 1, "seed {seed}: {:?}", story(&notices));
+        // What the last sixteen requests all read is a little more than what is shared, as a rule.
+        let (each, most) = (287_500_000_000, 287_500_000_000 * 54 / 50);
+        let waste = pipeline.evaluator.totals().waste().0;
+        let range = affected * each..=affected * most;
+        assert!(
+            range.contains(&waste),
+            "seed {seed}: {waste} not in {range:?}"
+        );
+    }
+}

@@ -140,6 +140,8 @@ pub struct Run {
     pub missed: u64,
     /// An alert has spoken of it: it no longer counts as chance.
     told: bool,
+    /// What it missed is what many conversations share.
+    of_shared: bool,
     /// It is part of one that has spread over conversations, which is told instead.
     part_of: Option<u64>,
 }
@@ -560,30 +562,39 @@ impl CacheTracker {
         let stream = self.streams.entry(record.labels.stream).or_default();
         let (mut ended, mut before_it) = (None, Vec::new());
         let outcome = if fresh {
-            let outcome = switched_model(record, at, before.as_ref());
-            if outcome == Outcome::NotJudged && record.names_conversation() {
-                match stream.judge_first(record, at, self.min_prompt_tokens) {
-                    First::Unknown => outcome,
-                    First::Served => {
-                        ended = stream.spread.take();
-                        outcome
-                    }
-                    First::Missed(miss, before) => {
-                        before_it = before;
-                        Outcome::Miss(miss)
-                    }
-                }
-            } else {
-                outcome
-            }
+            switched_model(record, at, before.as_ref())
         } else {
             conversation.judge(record, at, stream)
         };
+        // Where requests name no session each may be the first of a conversation, unless all are one.
+        let is_one = conversation.is_one(at);
+        let may_begin = fresh || !record.names_conversation();
+        let first = if may_begin && !(fresh && outcome != Outcome::NotJudged) {
+            stream.judge_first(record, at, self.min_prompt_tokens)
+        } else {
+            First::Unknown
+        };
         stream.remember(&record.tokens, at);
-        let outcome = conversation.count(outcome, at, &mut self.chance);
-        match &outcome {
-            Outcome::Hit => ended = stream.spread.take(),
-            Outcome::Miss(_) | Outcome::Doubtful(_) | Outcome::NotJudged => {}
+        let outcome = match first {
+            First::Missed(miss, before) if fresh || !is_one => {
+                if !record.names_conversation() {
+                    for miss in &before {
+                        conversation.lengthen_run(miss, true);
+                    }
+                }
+                conversation.lengthen_run(&miss, true);
+                before_it = before;
+                Outcome::Miss(miss)
+            }
+            First::Served if fresh || !is_one => {
+                conversation.end_run(at, &mut self.chance);
+                ended = stream.spread.take();
+                conversation.count(outcome, is_one, at, &mut self.chance)
+            }
+            _ => conversation.count(outcome, is_one, at, &mut self.chance),
+        };
+        if outcome == Outcome::Hit {
+            ended = stream.spread.take();
         }
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session
@@ -991,55 +1002,37 @@ impl Conversation {
         }
     }
 
-    /// Keeps the run and the odds. In a stream that may be many users interleaved, misses are noted but not claimed.
-    fn count(&mut self, outcome: Outcome, at: Time, chance: &mut Chance) -> Outcome {
-        let is_one = self
-            .history
-            .is_none_or(|history| history.is_one_conversation());
-        if is_one
-            && self
-                .history
-                .is_some_and(|history| history.len >= REMEMBERED)
-        {
+    /// It is one conversation: it has a name, or nearly all of its requests were served.
+    fn is_one(&mut self, at: Time) -> bool {
+        let Some(history) = self.history else {
+            return true;
+        };
+        let is_one = history.is_one_conversation();
+        if is_one && history.len >= REMEMBERED {
             self.trusted_at = Some(at);
         }
         // What has long been one conversation before it began to miss is still judged as one.
-        let trusted = is_one
-            || self
-                .trusted_at
-                .is_some_and(|t| at.millis_since(t) <= TRUST_MS);
+        let lately = |t: Time| at.millis_since(t) <= TRUST_MS;
+        is_one || self.trusted_at.is_some_and(lately)
+    }
+
+    /// Keeps the run and the odds. In a stream that may be many users interleaved, misses are noted but not claimed.
+    fn count(&mut self, outcome: Outcome, is_one: bool, at: Time, chance: &mut Chance) -> Outcome {
         match &outcome {
             Outcome::NotJudged | Outcome::Doubtful(_) => {}
             Outcome::Hit => {
-                if let Some(run) = self.run.take()
-                    && !run.told
-                {
-                    chance.add(at, u64::from(run.length), u64::from(run.length));
-                    for _ in 0..run.length {
-                        self.note(false);
-                    }
-                }
+                self.end_run(at, chance);
                 chance.add(at, 1, 0);
                 self.note(true);
             }
             Outcome::Miss(miss) if !miss.cause.is_waste() => {}
-            Outcome::Miss(miss) if trusted || self.run.is_some() => {
-                let before = self.last.min(at);
-                let run = self.run.get_or_insert(Run {
-                    length: 0,
-                    since: at,
-                    before,
-                    last: at,
-                    waste: PicoUsd::ZERO,
-                    missed: 0,
-                    told: false,
-                    part_of: None,
-                });
-                run.length += 1;
-                run.last = at;
-                run.waste += miss.cost;
-                run.missed += miss.tokens;
+            Outcome::Miss(miss)
+                if is_one || self.run.as_ref().is_some_and(|run| !run.of_shared) =>
+            {
+                self.lengthen_run(miss, false);
             }
+            // What is told already is no chance.
+            Outcome::Miss(miss) if self.run.is_some() => return Outcome::Doubtful(miss.clone()),
             Outcome::Miss(miss) => {
                 chance.add(at, 1, 1);
                 self.note(false);
@@ -1047,6 +1040,38 @@ impl Conversation {
             }
         }
         outcome
+    }
+
+    /// One more of its requests in a row was affected.
+    fn lengthen_run(&mut self, miss: &Miss, of_shared: bool) {
+        let before = self.last.min(Time(miss.at.0 - miss.gap_ms)).min(miss.at);
+        let run = self.run.get_or_insert(Run {
+            length: 0,
+            since: miss.at,
+            before,
+            last: miss.at,
+            waste: PicoUsd::ZERO,
+            missed: 0,
+            told: false,
+            of_shared,
+            part_of: None,
+        });
+        run.length += 1;
+        run.last = miss.at;
+        run.waste += miss.cost;
+        run.missed += miss.tokens;
+    }
+
+    /// The next one was served. What nobody was told of may have been chance.
+    fn end_run(&mut self, at: Time, chance: &mut Chance) {
+        if let Some(run) = self.run.take()
+            && !run.told
+        {
+            chance.add(at, u64::from(run.length), u64::from(run.length));
+            for _ in 0..run.length {
+                self.note(false);
+            }
+        }
     }
 
     fn note(&mut self, hit: bool) {

@@ -583,17 +583,21 @@ impl Evaluator {
             if !scope.filter.matches(&record.labels) {
                 continue;
             }
-            if let Some(Elsewhere { labels, also_own }) =
-                elsewhere.as_ref().filter(|_| is_run(scope))
-            {
-                (arrival.labels, arrival.late) = (labels, &late);
+            if elsewhere.is_none() && late.is_empty() || !is_run(scope) {
                 held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
-                (arrival.labels, arrival.late) = (&record.labels, &[]);
-                if !also_own {
-                    continue;
-                }
+                continue;
             }
-            held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
+            arrival.late = &late;
+            let place = elsewhere.as_ref();
+            if let Some(Elsewhere { labels, .. }) = place {
+                arrival.labels = labels;
+                held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
+                arrival.labels = &record.labels;
+            }
+            if place.is_none_or(|place| place.also_own) {
+                held &= state.arrive(index, scope, &mut arrival, &mut self.tellers);
+            }
+            arrival.late = &[];
         }
         if !held {
             state.totals.too_late += 1;
