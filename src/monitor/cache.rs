@@ -1136,3 +1136,106 @@ fn session_key(labels: &Labels) -> Option<u64> {
     (session, &labels.agent).hash(&mut hasher);
     Some(hasher.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Caveats, Stamp};
+    use super::*;
+
+    const STREAM: u64 = 7;
+
+    /// A request of a session, so many seconds after the first, that reads or writes a prompt of 20,000 tokens.
+    fn request(session: u64, secs: i64, reads: bool) -> UsageRecord {
+        let labels = Labels {
+            session: Some(format!("s-{session}").into()),
+            conversation: session,
+            stream: STREAM,
+            ..Labels::default()
+        };
+        let (cache_read, cache_write_5m) = if reads { (20_000, 0) } else { (0, 20_000) };
+        UsageRecord {
+            id: None,
+            stamp: Stamp::At(Time::from_secs(secs)),
+            started: None,
+            labels: Arc::new(labels),
+            tokens: Tokens {
+                cache_read,
+                cache_write_5m,
+                ..Tokens::default()
+            },
+            extra: Vec::new(),
+            cost: None,
+            rates: None,
+            batch: false,
+            miss_reason: None,
+            caveats: Caveats::default(),
+        }
+    }
+
+    /// Observes them one second after the other, and gives how long the runs of these conversations are.
+    fn runs(requests: &[(u64, bool)], of: &[u64]) -> Vec<Option<u32>> {
+        let mut cache = CacheTracker::new(5_000);
+        for (secs, (session, reads)) in (0..).zip(requests) {
+            cache.observe(&request(*session, secs, *reads), Time::from_secs(secs));
+        }
+        of.iter().map(|id| Some(cache.run(*id)?.length)).collect()
+    }
+
+    #[test]
+    fn a_miss_among_those_of_others_is_told_as_theirs_as_long_as_they_miss() {
+        let all = stream_conversation(STREAM);
+        let warm = [
+            (1, false),
+            (2, false),
+            (3, false),
+            (1, true),
+            (2, true),
+            (3, true),
+        ];
+        let after = |requests: &[(u64, bool)]| {
+            let requests = [&warm, requests].concat();
+            runs(&requests, &[1, 2, all])
+        };
+        assert_eq!(after(&[(1, false)]), [Some(1), None, None]);
+        assert_eq!(after(&[(1, false), (1, false)]), [Some(2), None, None]);
+        // What nobody was told of goes on as part of the whole, which is what is asked about.
+        let spread = [(1, false), (2, false), (2, false)];
+        assert_eq!(after(&spread), [None, None, Some(3)]);
+        assert_eq!(
+            after(&[(1, false), (1, false), (2, false)]),
+            [None, None, Some(3)]
+        );
+        // Others are served: it is over, and who still misses does so alone.
+        let ended = [&spread[..], &[(3, true)]].concat();
+        assert_eq!(after(&ended)[2], None);
+        let alone = [&ended[..], &[(2, false)]].concat();
+        assert_eq!(after(&alone), [None, Some(1), None]);
+        let longer = [&alone[..], &[(2, false)]].concat();
+        assert_eq!(after(&longer), [None, Some(2), None]);
+    }
+
+    /// Where one in fifty first requests finds nothing anyway, three in a row say less.
+    #[test]
+    fn more_must_miss_in_a_row_where_more_miss_anyway() {
+        let missed_at = |every: u64| {
+            let mut cache = CacheTracker::new(5_000);
+            let mut secs = 0;
+            let mut ask = |session: u64, reads: bool| {
+                secs += 30;
+                let request = request(session, secs, reads);
+                matches!(
+                    cache.observe(&request, Time::from_secs(secs)),
+                    Outcome::Miss(_)
+                )
+            };
+            for session in 0..310 {
+                assert!(!ask(session, session % every != every - 1));
+            }
+            (1..9).find(|n| ask(310 + n, false))
+        };
+        assert_eq!(missed_at(1_000), Some(3));
+        assert_eq!(missed_at(50), Some(4));
+        // Where one in ten does nobody can tell.
+        assert_eq!(missed_at(10), None);
+    }
+}
