@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::baseline::{Amount, Usual};
-use super::cache::{Cause, Miss, Odds};
+use super::cache::{Cause, Miss};
+use super::chance::Odds;
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
 use super::told::Reason;

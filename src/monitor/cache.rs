@@ -6,13 +6,13 @@
 //! request that used the cache, no more than this prompt or the last one. A tail that was never cached is not missed.
 
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::chance::{Chance, History, Odds, REMEMBERED};
+use super::firsts::{First, Firsts};
 use super::record::{Labels, Time, Tokens, UsageRecord};
-use super::window::Window;
 use crate::price::PicoUsd;
 
 /// A conversation that has not read the cache for this long is taken for one that does not use it.
@@ -24,13 +24,6 @@ const LONG_TTL: i64 = 3600;
 
 /// For so long after one-hour writes became five-minute writes, gaps under an hour count as waste.
 const TTL_CHANGE_MS: i64 = 24 * 3_600_000;
-
-/// Outcomes remembered of a stream without conversation ids, how many of them it takes to judge it, and how many hundredths of
-/// them must be hits. Ten users interleaved, each pausing over five minutes now and then, hit 92 times in a hundred and would
-/// pass for one conversation for hours a day at 95 of the last 20 to 200; at 97 of at least 50 they hardly ever do.
-const REMEMBERED: u32 = 200;
-const MIN_REMEMBERED: u32 = 50;
-const ONE_CONVERSATION_PERCENT: u32 = 97;
 
 /// Conversations followed at once; the least recent are forgotten.
 const MAX_CONVERSATIONS: usize = 10_000;
@@ -165,38 +158,6 @@ struct Conversation {
     trusted_at: Option<Time>,
 }
 
-/// The last outcomes of a stream, newest bit first.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct History {
-    bits: [u64; 4],
-    len: u32,
-}
-
-impl History {
-    fn push(&mut self, hit: bool) {
-        let mut carry = u64::from(hit);
-        for word in &mut self.bits {
-            let out = *word >> 63;
-            *word = (*word << 1) | carry;
-            carry = out;
-        }
-        self.bits[3] &= (1 << (REMEMBERED - 192)) - 1;
-        self.len = (self.len + 1).min(REMEMBERED);
-    }
-
-    /// More than one in a hundred was not served.
-    fn misses_often(&self) -> bool {
-        let hits: u32 = self.bits.iter().map(|word| word.count_ones()).sum();
-        (self.len - hits) * 100 > self.len
-    }
-
-    /// One prompt, not many interleaved: nearly all of its requests were served.
-    fn is_one_conversation(&self) -> bool {
-        let hits: u32 = self.bits.iter().map(|word| word.count_ones()).sum();
-        self.len >= MIN_REMEMBERED && hits * 100 >= self.len * ONE_CONVERSATION_PERCENT
-    }
-}
-
 /// The last request of a session, whatever its model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Session {
@@ -206,179 +167,11 @@ struct Session {
     ttl_secs: i64,
 }
 
-/// How often the cache misses by chance: judged and affected requests of seven days, in blocks of six hours, outside runs
-/// that an alert has spoken of.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Chance {
-    blocks: VecDeque<(i64, u64, u64)>,
-    last_hour: Window<i64>,
-}
-
-const CHANCE_BLOCK_SECS: i64 = 6 * 3600;
-const CHANCE_BLOCKS: i64 = 28;
-
-impl Chance {
-    fn add(&mut self, at: Time, judged: u64, affected: u64) {
-        let block = at.secs().div_euclid(CHANCE_BLOCK_SECS);
-        // Nearly all come in order.
-        if let Some((_, j, a)) = self.blocks.back_mut().filter(|(index, ..)| *index == block) {
-            *j += judged;
-            *a += affected;
-            return;
-        }
-        let position = self.blocks.partition_point(|(index, ..)| *index < block);
-        match self.blocks.get_mut(position) {
-            Some((index, j, a)) if *index == block => {
-                *j += judged;
-                *a += affected;
-            }
-            _ => self.blocks.insert(position, (block, judged, affected)),
-        }
-        let newest = self.blocks.back().map_or(block, |(index, ..)| *index);
-        while self
-            .blocks
-            .front()
-            .is_some_and(|(index, ..)| *index <= newest - CHANCE_BLOCKS)
-        {
-            self.blocks.pop_front();
-        }
-    }
-}
-
-/// How likely a run of misses is to be chance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Odds {
-    /// Affected requests, plus one.
-    pub affected: u64,
-    /// Judged requests, plus a hundred.
-    pub judged: u64,
-    /// Requests that thirty days at the pace of the last hour would bring.
-    pub per_30_days: u64,
-}
-
-impl Odds {
-    /// Share of requests that miss by themselves, at least one in a thousand, as a fraction.
-    fn share(&self) -> (u128, u128) {
-        let (a, j) = (u128::from(self.affected), u128::from(self.judged));
-        if a * 1000 < j {
-            (1, 1000)
-        } else {
-            (a.min(j), j)
-        }
-    }
-
-    /// Whether so many affected requests of so many are within what chance shows now and then: the mean, four times its root,
-    /// and two. At a share of 0.5 % and fifty requests, five are beyond it; chance shows that once in 150,000 windows.
-    pub fn may_be_chance(&self, affected: i64, requests: i64) -> bool {
-        const SCALE: u128 = 1_000_000;
-        let (a, j) = self.share();
-        let mean = u128::try_from(requests).unwrap_or(0) * a * SCALE / j.max(1);
-        let bound = mean + 4 * (mean * SCALE).isqrt() + 2 * SCALE;
-        u128::try_from(affected).unwrap_or(0) * SCALE <= bound
-    }
-
-    /// Parts of 10¹⁸ of a run of `length` that chance would show in thirty days, rounded up.
-    pub fn expected_per_30_days(&self, length: u32) -> u128 {
-        let (a, j) = self.share();
-        let mut expected = u128::from(self.per_30_days.max(1)) * 1_000_000_000_000_000_000;
-        for _ in 0..length {
-            expected = (expected * a).div_ceil(j);
-        }
-        expected
-    }
-
-    /// The shortest run, from 2 to 10, that chance would show less than once in `days`.
-    pub fn shortest_run(&self, days: u64) -> u32 {
-        let less_than_once = |n: &u32| {
-            self.expected_per_30_days(*n) * u128::from(days) < 30 * 1_000_000_000_000_000_000
-        };
-        (2..10).find(less_than_once).unwrap_or(10)
-    }
-}
-
 /// A stream that was one conversation is taken for one for so long.
 const TRUST_MS: i64 = 24 * 3_600_000;
 
 /// Streams beyond this are forgotten, all at once: what they have in common is soon known again.
 const MAX_STREAMS: usize = 10_000;
-
-/// Conversations begin with a prompt that they share, as far as the last so many show.
-const FIRSTS: usize = 16;
-
-/// Those that begin within so much time after the cache was cold, or the prompt another one, may all be writing what none of them
-/// could read yet.
-const WARM_UP_MS: i64 = 20_000;
-
-/// So many that miss in a row show that something broke: at one in a hundred that miss anyway, and a thousand an hour, chance shows
-/// three once in sixteen months; where more miss it takes one more.
-const FIRSTS_IN_A_ROW: usize = 3;
-
-/// No more of them are kept.
-const MAX_SUSPECTS: usize = 10_000;
-
-/// What the first requests of the conversations of a stream found in the cache: the prompt that they share, put there by others.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Firsts {
-    /// What the last of them read, as far as they read anything.
-    reads: VecDeque<u64>,
-    history: History,
-    /// When one of them found nothing because of a pause.
-    cold_at: Option<Time>,
-    /// Those of the last ones that missed in a row, until there are enough to say so.
-    suspects: Vec<Miss>,
-    /// It was said of the last ones.
-    is_broken: bool,
-}
-
-impl Firsts {
-    /// So much of a prompt they share, if anything.
-    fn shared(&self) -> Option<u64> {
-        self.reads.iter().min().copied()
-    }
-
-    fn note_read(&mut self, tokens: u64) {
-        if tokens == 0 {
-            return;
-        }
-        if self.reads.len() == FIRSTS {
-            self.reads.pop_front();
-        }
-        self.reads.push_back(tokens);
-    }
-
-    /// One more has missed. Gives all that have in a row, once that cannot be by chance, nor because a prompt is new. They have come
-    /// within the time that an entry lives: where they are further apart, each may have found another one expired.
-    fn suspect(&mut self, miss: Miss) -> Option<Vec<Miss>> {
-        let at = miss.at;
-        let needed = FIRSTS_IN_A_ROW + usize::from(self.history.misses_often());
-        let is_gone = |known: &&Miss| at.millis_since(known.at) > known.ttl_secs * 1000;
-        let gone = self.suspects.iter().take_while(is_gone).count();
-        let too_many = (self.suspects.len() + 1).saturating_sub(MAX_SUSPECTS);
-        for _ in self.suspects.drain(..gone.max(too_many)) {
-            self.history.push(false);
-        }
-        self.suspects.push(miss);
-        let since = self.suspects.first()?.at;
-        let is_sure = self.suspects.len() >= needed && at.millis_since(since) > WARM_UP_MS;
-        is_sure.then(|| std::mem::take(&mut self.suspects))
-    }
-
-    /// What they share is there, or was not to be expected.
-    fn clear(&mut self) {
-        self.suspects.clear();
-        self.is_broken = false;
-    }
-}
-
-/// How the first request of a conversation fared.
-enum First {
-    /// Nothing is known of what it could have read.
-    Unknown,
-    /// It read what others read.
-    Served,
-    /// It did not, and neither did these before it.
-    Missed(Miss, Vec<Miss>),
-}
 
 /// A run of misses that began in one conversation and went on in others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -456,9 +249,8 @@ impl Stream {
         }
     }
 
-    /// Judges the first request of a conversation by what others of its kind began with.
+    /// Judges what may be the first request of a conversation.
     fn judge_first(&mut self, record: &UsageRecord, at: Time, min_prompt: u64) -> First {
-        let tokens = &record.tokens;
         let ttl_secs = if self.long_writes > 0 {
             LONG_TTL
         } else {
@@ -466,56 +258,9 @@ impl Stream {
         };
         let gap_ms = self
             .last_used
-            .map_or(i64::MAX, |last| at.millis_since(last));
-        let firsts = &mut self.firsts;
-        let shared = firsts.shared();
-        firsts.note_read(tokens.cache_read);
-        let Some(shared) = shared.filter(|shared| *shared >= min_prompt) else {
-            return First::Unknown;
-        };
-        if gap_ms > ttl_secs * 1000 {
-            firsts.cold_at = Some(at);
-            firsts.clear();
-            return First::Unknown;
-        }
-        let expected = shared.min(tokens.prompt());
-        let missed = expected.saturating_sub(tokens.cache_read);
-        if missed * 20 <= expected {
-            for _ in std::mem::take(&mut firsts.suspects) {
-                firsts.history.push(false);
-            }
-            firsts.clear();
-            firsts.history.push(true);
-            return First::Served;
-        }
-        if firsts
-            .cold_at
-            .is_some_and(|cold| at.millis_since(cold) <= WARM_UP_MS)
-        {
-            return First::Unknown;
-        }
-        if !firsts.history.is_one_conversation() {
-            firsts.history.push(false);
-            return First::Unknown;
-        }
-        let cause = match api_cause(record) {
-            Some((cause, _)) => cause,
-            None if tokens.cache_read > 0 => Cause::Partial,
-            None if tokens.cache_write() > 0 => Cause::Rewritten,
-            None => Cause::Dropped,
-        };
-        let miss = miss(record, at, cause, missed, gap_ms.max(0), ttl_secs);
-        if firsts.is_broken {
-            return First::Missed(miss, Vec::new());
-        }
-        let Some(mut before) = firsts.suspect(miss) else {
-            return First::Unknown;
-        };
-        firsts.is_broken = true;
-        match before.pop() {
-            Some(miss) => First::Missed(miss, before),
-            None => First::Unknown,
-        }
+            .map_or(i64::MAX, |last| at.millis_since(last).max(0));
+        self.firsts
+            .judge(record, at, (gap_ms, ttl_secs), min_prompt)
     }
 }
 
@@ -527,10 +272,7 @@ impl CacheTracker {
             conversations: FxHashMap::default(),
             sessions: FxHashMap::default(),
             streams: FxHashMap::default(),
-            chance: Chance {
-                blocks: VecDeque::new(),
-                last_hour: Window::new(3600, 0),
-            },
+            chance: Chance::new(),
             spreads: 0,
             elsewhere: None,
             late: Vec::new(),
@@ -545,7 +287,7 @@ impl CacheTracker {
         if prompt < self.min_prompt_tokens || record.batch {
             return Outcome::NotJudged;
         }
-        self.chance.last_hour.add(at.secs(), &1);
+        self.chance.note_request(at);
         let session = session_key(&record.labels);
         let before = session.and_then(|key| self.sessions.get(&key)).cloned();
         let fresh = !self.conversations.contains_key(&record.labels.conversation);
@@ -783,14 +525,13 @@ impl CacheTracker {
                 stream.last_read.as_mut(),
                 stream.last_used.as_mut(),
                 stream.ttl_changed_at.as_mut(),
-                stream.firsts.cold_at.as_mut(),
             ];
-            let suspects = stream.firsts.suspects.iter_mut().map(|miss| &mut miss.at);
-            for time in times.into_iter().flatten().chain(suspects) {
+            stream.firsts.shift(ms);
+            for time in times.into_iter().flatten() {
                 time.shift(ms);
             }
         }
-        self.chance.last_hour.shift(ms / 1000);
+        self.chance.shift(ms / 1000);
     }
 
     /// The next prompt of these conversations starts anew. Conversations of all models of the session are meant.
@@ -833,21 +574,7 @@ impl CacheTracker {
 
     /// How often requests miss by chance, as seen up to now.
     pub fn odds(&mut self, now: Time) -> Odds {
-        self.chance.last_hour.advance(now.secs());
-        let oldest = now.secs().div_euclid(CHANCE_BLOCK_SECS) - CHANCE_BLOCKS;
-        let recent = self
-            .chance
-            .blocks
-            .iter()
-            .filter(|(block, ..)| *block > oldest);
-        let (judged, affected) =
-            recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
-        let last_hour = u64::try_from(*self.chance.last_hour.total()).unwrap_or(0);
-        Odds {
-            affected: affected + 1,
-            judged: judged + 100,
-            per_30_days: last_hour * 720,
-        }
+        self.chance.odds(now)
     }
 
     fn make_room(&mut self) {
@@ -892,7 +619,7 @@ fn switched_model(record: &UsageRecord, at: Time, before: Option<&Session>) -> O
     ))
 }
 
-fn miss(
+pub(super) fn miss(
     record: &UsageRecord,
     at: Time,
     cause: Cause,
@@ -916,7 +643,7 @@ fn miss(
 }
 
 /// The API's reason if it names one that is known; its other types say only that it does not know.
-fn api_cause(record: &UsageRecord) -> Option<(Cause, Option<u64>)> {
+pub(super) fn api_cause(record: &UsageRecord) -> Option<(Cause, Option<u64>)> {
     let reason = record.miss_reason.as_ref()?;
     let cause = match &*reason.kind {
         "model_changed" => Cause::ModelChanged,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::baseline::{Amount, Baseline, UNIT, Usual};
-use super::cache::Odds;
+use super::chance::Odds;
 use super::evaluator::Evaluator;
 use super::metric::{Metric, Value};
 use super::rule::{Label, Limit, Rule};

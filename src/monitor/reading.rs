@@ -4,8 +4,9 @@
 
 use super::alert::{Alert, Basis, Episode, Phase, Reading};
 use super::baseline::{Amount, Baseline, UNIT, Usual};
-use super::cache::{CacheTracker, Odds};
+use super::cache::CacheTracker;
 use super::calm::Slack;
+use super::chance::Odds;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
 use super::record::Time;
