@@ -886,8 +886,8 @@ mod tests {
             started: None,
             labels: Arc::new(labels),
             tokens: Tokens {
-                cache_read,
                 cache_write_5m,
+                cache_read,
                 ..Tokens::default()
             },
             extra: Vec::new(),
