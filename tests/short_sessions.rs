@@ -3,7 +3,7 @@
 
 mod common;
 
-use claude_tokmon::monitor::{Notice, Reason};
+use claude_tokmon::monitor::{Label, Notice, Reason};
 use claude_tokmon::price::PicoUsd;
 use common::{Call, Random, TWO_O_CLOCK, is_cache_alert, pipeline, story, told};
 
@@ -71,6 +71,12 @@ fn a_shared_prompt_that_breaks_is_told_at_once_with_all_its_dollars() {
         let by = PicoUsd(4 * each);
         assert!(first.exposed.unwrap() <= by, "{per_session}: {first:?}");
         assert!(first.at.0 - broken_at < 5 * 60_000, "{per_session}");
+        // What broke for all of them is told as that.
+        let all = cache.last().unwrap();
+        assert!(
+            all.key.contains(&(Label::Session, "*".to_owned())),
+            "{per_session}: {all:?}"
+        );
         let firsts = cache.iter().filter(|n| n.reason == Reason::First);
         assert!(firsts.count() <= 2, "{per_session}: {:?}", story(&notices));
         // What ended and what is still on hold all of it, each dollar once.

@@ -25,6 +25,9 @@ const LONG_TTL: i64 = 3600;
 /// For so long after one-hour writes became five-minute writes, gaps under an hour count as waste.
 const TTL_CHANGE_MS: i64 = 24 * 3_600_000;
 
+/// Stands for a session, and for an agent, where several are meant.
+pub const SEVERAL: &str = "*";
+
 /// Conversations followed at once; the least recent are forgotten.
 const MAX_CONVERSATIONS: usize = 10_000;
 
@@ -310,15 +313,22 @@ impl CacheTracker {
         };
         // Where requests name no session each may be the first of a conversation, unless all are one.
         let is_one = conversation.is_one(at);
-        let may_begin = fresh || !record.names_conversation();
-        let first = if may_begin && !(fresh && outcome != Outcome::NotJudged) {
+        let may_begin = if record.names_conversation() {
+            fresh && outcome == Outcome::NotJudged
+        } else {
+            !is_one
+        };
+        let first = if may_begin {
             stream.judge_first(record, at, self.min_prompt_tokens)
         } else {
+            if !record.names_conversation() && outcome == Outcome::Hit {
+                stream.firsts.note_served(record.tokens.cache_read);
+            }
             First::Unknown
         };
         stream.remember(&record.tokens, at);
         let outcome = match first {
-            First::Missed(miss, before) if fresh || !is_one => {
+            First::Missed(miss, before) => {
                 if !record.names_conversation() {
                     for miss in &before {
                         conversation.lengthen_run(miss, true);
@@ -328,12 +338,12 @@ impl CacheTracker {
                 before_it = before;
                 Outcome::Miss(miss)
             }
-            First::Served if fresh || !is_one => {
+            First::Served => {
                 conversation.end_run(at, &mut self.chance);
                 ended = stream.spread.take();
                 conversation.count(outcome, is_one, at, &mut self.chance)
             }
-            _ => conversation.count(outcome, is_one, at, &mut self.chance),
+            First::Unknown => conversation.count(outcome, is_one, at, &mut self.chance),
         };
         if outcome == Outcome::Hit {
             ended = stream.spread.take();
@@ -418,7 +428,8 @@ impl CacheTracker {
         }
         let labels = spread.labels.get_or_insert_with(|| {
             let labels = Labels {
-                session: None,
+                session: Some(SEVERAL.into()),
+                agent: record.labels.agent.as_ref().map(|_| SEVERAL.into()),
                 run: None,
                 conversation: stream_conversation(record.labels.stream),
                 ..Labels::clone(&record.labels)

@@ -54,6 +54,20 @@ impl Firsts {
         self.reads.push_back(tokens);
     }
 
+    /// One of them, which is judged otherwise, read so much, and all that it could.
+    pub(super) fn note_served(&mut self, tokens: u64) {
+        self.note_read(tokens);
+        self.note_hit();
+    }
+
+    fn note_hit(&mut self) {
+        for _ in std::mem::take(&mut self.suspects) {
+            self.history.push(false);
+        }
+        self.clear();
+        self.history.push(true);
+    }
+
     /// Judges the first request of a conversation by what others of its kind began with.
     ///
     /// The cache was used last so many milliseconds before, by entries that live for so many seconds. What is shared says nothing
@@ -79,11 +93,7 @@ impl Firsts {
         let expected = shared.min(tokens.prompt());
         let missed = expected.saturating_sub(tokens.cache_read);
         if missed * 20 <= expected {
-            for _ in std::mem::take(&mut self.suspects) {
-                self.history.push(false);
-            }
-            self.clear();
-            self.history.push(true);
+            self.note_hit();
             return First::Served;
         }
         let is_warming_up = |cold: Time| at.millis_since(cold) <= WARM_UP_MS;

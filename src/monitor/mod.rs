@@ -47,7 +47,7 @@ pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share
 pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use blind::BlindSpot;
 pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
-pub use cache::{CacheTracker, Cause, Miss, Outcome, Run};
+pub use cache::{CacheTracker, Cause, Miss, Outcome, Run, SEVERAL};
 pub use chance::Odds;
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Episode, Phase};
 use super::baseline::{Amount, Baseline};
-use super::cache::{CacheTracker, Miss};
+use super::cache::{CacheTracker, Miss, SEVERAL};
 use super::calm::Calm;
 use super::metric::{Metric, Value};
 use super::names::Names;
@@ -464,7 +464,12 @@ fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
             .map(|agent| format!("/{agent}"))
             .unwrap_or_default();
         parts.push((Label::Session, format!("{session}{agent}")));
-    } else if let Some(project) = &labels.project {
+    }
+    let is_of_project = labels
+        .session
+        .as_deref()
+        .is_none_or(|session| session == SEVERAL);
+    if let Some(project) = labels.project.as_ref().filter(|_| is_of_project) {
         parts.push((Label::Project, project.to_string()));
     }
     parts

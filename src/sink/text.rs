@@ -9,7 +9,8 @@ use std::fmt::Write;
 use jiff::civil::Date;
 
 use crate::monitor::{
-    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, Time, UNIT, Unit,
+    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL, Time,
+    UNIT, Unit,
 };
 use crate::parse::Zone;
 use crate::price::{PicoUsd, div_half_even, thousands};
@@ -357,6 +358,9 @@ fn named(label: Label, value: &str) -> String {
     let value = clean(value);
     match label {
         Label::Model | Label::Conversation => value.into_owned(),
+        Label::Session if value.split('/').all(|part| part == SEVERAL) => {
+            "several sessions".to_owned()
+        }
         Label::Session => format!("session {}", short(&value)),
         Label::Project | Label::Source | Label::Place { .. } => {
             format!("{} {value}", label.name())
