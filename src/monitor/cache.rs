@@ -346,7 +346,7 @@ impl CacheTracker {
             First::Unknown => conversation.count(outcome, is_one, at, &mut self.chance),
         };
         if outcome == Outcome::Hit {
-            ended = stream.spread.take();
+            ended = ended.or_else(|| stream.spread.take());
         }
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session
