@@ -952,6 +952,34 @@ mod tests {
         assert_eq!(after(&longer), [None, Some(2), None]);
     }
 
+    /// Users that nobody can tell apart, each with more behind what all share: more than that is never claimed, also not behind a
+    /// pause in which nobody knows what was there.
+    #[test]
+    fn of_many_users_no_more_is_claimed_than_they_share() {
+        let mut cache = CacheTracker::new(5_000);
+        let mut ask = |secs: i64, user: u64, reads: bool| {
+            let mut request = request(0, secs, reads);
+            Arc::get_mut(&mut request.labels).unwrap().session = None;
+            request.tokens.cache_write_5m += 1_000 * (user % 7) * (user % 5);
+            cache.observe(&request, Time::from_secs(secs))
+        };
+        for user in 0..300 {
+            ask(30 * i64::try_from(user).unwrap(), user, true);
+        }
+        let broken = (300..310).map(|user| ask(30 * i64::try_from(user).unwrap(), user, false));
+        let claimed: Vec<u64> = broken
+            .filter_map(|outcome| match outcome {
+                Outcome::Miss(miss) => Some(miss.tokens),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(claimed, [20_000; 8]);
+        let pause = 30 * 310 + 400;
+        ask(pause, 310, false);
+        let next = ask(pause + 5, 311, false);
+        assert!(matches!(next, Outcome::Doubtful(_)), "{next:?}");
+    }
+
     /// Where one in fifty first requests finds nothing anyway, three in a row say less.
     #[test]
     fn more_must_miss_in_a_row_where_more_miss_anyway() {
