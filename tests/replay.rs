@@ -198,7 +198,14 @@ fn what_requests_without_a_session_may_have_paid_again_is_said() {
         unnamed.contains(doubt) && unnamed.contains("--session-field"),
         "{unnamed}"
     );
-    assert!(!named.contains(doubt), "{named}");
+    assert!(
+        unnamed.contains("≥ $0.00 could have been avoided"),
+        "{unnamed}"
+    );
+    assert!(
+        !named.contains(doubt) && !named.contains("≥ $0.00"),
+        "{named}"
+    );
     let (objects, _) = replay(home.path(), &["app.log"]);
     let summary = objects.last().unwrap();
     let doubtful = &summary["cache_doubtful"];

@@ -109,7 +109,7 @@ impl Page<'_> {
         let mut sums = vec![
             ("cost", format!("{bound}{}", totals.cost)),
             ("responses", count(totals.records)),
-            ("paid again, avoidable", totals.waste().to_string()),
+            ("paid again, avoidable", self.report.avoidable()),
             ("alerts", count(told)),
         ];
         if let Some(per_mille) = totals.cache_read_per_mille() {

@@ -423,6 +423,12 @@ impl Report<'_> {
         rows
     }
 
+    /// What was paid again and could have been avoided; at least, where much more may have been.
+    pub(super) fn avoidable(&self) -> String {
+        let bound = if self.doubt().is_some() { "≥ " } else { "" };
+        format!("{bound}{}", self.totals.waste())
+    }
+
     /// What may have been paid again besides, if it would be much.
     pub(super) fn doubt(&self) -> Option<String> {
         let doubtful = self.totals.doubtful;
@@ -444,7 +450,7 @@ impl Report<'_> {
         writeln!(f)?;
         if !rows.is_empty() {
             self.table(f, &rows)?;
-            writeln!(f, "{} could have been avoided", self.totals.waste())?;
+            writeln!(f, "{} could have been avoided", self.avoidable())?;
         }
         doubt.iter().try_for_each(|doubt| writeln!(f, "{doubt}"))
     }
