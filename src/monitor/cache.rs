@@ -3,7 +3,8 @@
 //! Follows each conversation: requests that share a growing prompt. Knows nothing of rules or windows.
 //!
 //! What is expected of the cache is what the conversation is known to have put there: the tokens read and written by the last
-//! request that used the cache, no more than this prompt or the last one. A tail that was never cached is not missed.
+//! request that used the cache, no more than this prompt or the last one. A tail that was never cached is not missed. What begins a
+//! conversation is held against what others of its kind began with.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -54,10 +54,13 @@ pub(super) fn open(line: &str) -> Envelope<'_> {
             envelope.part = Some(part);
             envelope.body = rest;
             break;
-        } else if let Some((time, rest)) = leading_time(body).filter(|(_, rest)| begins(rest)) {
+        } else if let Some((time, rest)) = leading_time(body).filter(|(_, rest)| begins(rest, true))
+        {
             envelope.time = Some(time);
             envelope.body = rest;
-        } else if let Some(rest) = container_name(body).filter(|rest| begins(rest)) {
+        } else if let Some(rest) =
+            container_name(body).filter(|rest| begins(rest, envelope.time.is_some()))
+        {
             envelope.body = rest;
         } else if let Some(rest) = syslog(body, envelope.time.is_some()) {
             envelope.body = rest;
@@ -78,13 +81,13 @@ pub(super) fn plain(line: &str) -> Envelope<'_> {
     }
 }
 
-/// What may follow a prefix: an object, an event, or another prefix.
-fn begins(rest: &str) -> bool {
+/// What may follow a prefix: an object, an event, or another prefix. A time may have stood before it.
+fn begins(rest: &str, has_time: bool) -> bool {
     rest.starts_with('{')
         || rest.starts_with("data:")
         || is_event_field(rest)
         || leading_time(rest).is_some()
-        || syslog(rest, true).is_some()
+        || syslog(rest, has_time).is_some()
 }
 
 /// The lines of an event stream besides `data:`.
@@ -329,6 +332,7 @@ mod tests {
             "Nov  3 10:00:00 web-3.local docker/api[1]: {}",
             "Nov 23 10:00:00 web-3 api: {}",
             "0|api  | {}",
+            "api-1  | Nov 23 10:00:00 web-3 api[4711]: {}",
             "api.1.k2v@node-1    | {}",
         ] {
             assert_eq!(body(tagged), ("{}", None), "{tagged}");
@@ -348,6 +352,7 @@ mod tests {
             "2026-11-23T10:00:00Z the user asked: {\"usage\":{}}",
             "2026-11-23 10:00:00,123 INFO api: {\"usage\":{}}",
             "0|1|api | {}",
+            "api-1  | api[4711]: {}",
             "prompt: {\"usage\":{}}",
             "2026-11-23T10:00:00Z INFO done",
             "a|b",
