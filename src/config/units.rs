@@ -1,4 +1,4 @@
-//! Durations, amounts and moments as people write them.
+//! Durations, amounts and moments as people write them. Knows neither flags nor rules, and reads no clock.
 
 use jiff::civil::Time as OfDay;
 

@@ -1,4 +1,4 @@
-//! The report of a replay: coverage first, then dollars, then alerts.
+//! The report of a replay: coverage first, then dollars, then alerts. Only words and tables: judges and sums up nothing.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Lines → events, source by source, and what the lines came to.
+//! Lines → events, source by source, and what the lines came to. Does not know what events lead to.
 
 use std::collections::BTreeMap;
 use std::path::Path;

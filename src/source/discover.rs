@@ -1,4 +1,4 @@
-//! From what the user names to the files that are there: files, directories, patterns.
+//! From what the user names to the files that are there: files, directories, patterns. Does not look into them.
 
 use std::collections::HashSet;
 use std::fs;
