@@ -155,10 +155,40 @@ fn what_comes_back_soon_is_the_same_episode_and_says_so_once_in_a_quarter_of_an_
             "0s cost-rate first",
             "90s cost-rate resolved",
             "240s cost-rate reopened",
-            "330s cost-rate resolved",
+            "360s cost-rate resolved",
             "1200s cost-rate reopened",
-            "1290s cost-rate resolved",
+            "1980s cost-rate resolved",
         ]
+    );
+}
+
+/// Twice as long each time it has come back: a rate that is over its limit for a minute out of twelve, for ten hours.
+#[test]
+fn what_hovers_about_its_limit_must_be_clear_for_longer_and_longer() {
+    let mut tale = Tale::new(&["no-cache.enabled=false"]);
+    for n in 0..50 {
+        tale.spend(n * 12 * MINUTE, 3);
+    }
+    assert_eq!(
+        tale.told,
+        [
+            "0s cost-rate first",
+            "360s cost-rate resolved",
+            "720s cost-rate reopened",
+            "1380s cost-rate resolved",
+            "2160s cost-rate reopened",
+            "3600s cost-rate repeat",
+            "5760s cost-rate repeat",
+            "9360s cost-rate repeat",
+            "16560s cost-rate repeat",
+            "30960s cost-rate repeat",
+        ]
+    );
+    // Twenty minutes by now; and for as long it is the same that comes back.
+    tale.spend((49 * 12 + 39) * MINUTE, 3);
+    assert_eq!(
+        tale.told[10..],
+        ["36540s cost-rate resolved", "37620s cost-rate reopened"]
     );
 }
 

@@ -3,10 +3,11 @@
 
 mod common;
 
-use claude_tokmon::monitor::{Notice, Severity};
+use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
 use common::{Call, Random, TWO_O_CLOCK, pipeline, story, told};
 
 const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
 
 fn pages(notices: &[Notice]) -> Vec<String> {
     let pages: Vec<Notice> = notices
@@ -250,4 +251,95 @@ fn a_tail_that_is_never_cached_is_no_waste() {
     let notices = told(&mut pipeline, &lines);
     assert_eq!(pages(&notices), Vec::<String>::new());
     assert_eq!(pipeline.evaluator.totals().waste().0, 0);
+}
+
+/// Agents that begin at so many a minute, each with three requests, for so many days.
+fn agents(days: i64, per_minute: impl Fn(i64) -> f64) -> Vec<String> {
+    let most = (0..days * 24)
+        .map(|hour| per_minute(hour * HOUR))
+        .fold(0.0, f64::max);
+    let mut random = Random(11);
+    let mut requests = Vec::new();
+    let mut at = 0;
+    while at < days * DAY {
+        at += random.pause_ms(60.0 * most);
+        if random.chance(per_minute(at) / most) {
+            let mut next = at;
+            for _ in 0..3 {
+                next += random.pause_ms(450.0) + 1000;
+                requests.push((
+                    next,
+                    2_000 + random.below(2_500),
+                    random.lognormal(600.0, 0.6),
+                ));
+            }
+        }
+    }
+    requests.sort_unstable();
+    let line = |(n, (at, input, output)): (usize, (i64, u64, u64))| Call {
+        at: TWO_O_CLOCK - 2 * HOUR + at,
+        id: format!("msg_{n}"),
+        model: "claude-haiku-4-5",
+        input,
+        output,
+        ..Call::default()
+    };
+    requests
+        .into_iter()
+        .enumerate()
+        .map(|request| line(request).line())
+        .collect()
+}
+
+/// Milliseconds after the first midnight at which each notice of a rule was given, and which it was.
+fn since_midnight<'a>(notices: &'a [Notice], rule: &str) -> Vec<(i64, &'a Notice)> {
+    let midnight = Time(TWO_O_CLOCK - 2 * HOUR);
+    let of_rule = notices.iter().filter(|n| &*n.rule.name == rule);
+    of_rule.map(|n| (n.at.millis_since(midnight), n)).collect()
+}
+
+/// Hardly any at night, eight a minute at noon.
+fn of_the_hour(at: i64) -> f64 {
+    let hour = (at % DAY) as f64 / HOUR as f64;
+    let height = ((hour - 6.0) / 14.0 * std::f64::consts::PI).sin();
+    0.4 + if (6.0..20.0).contains(&hour) {
+        7.6 * height
+    } else {
+        0.0
+    }
+}
+
+/// The busy hours of a fleet are three times what is usual over days and nights, and no spike; four times as many agents are one.
+#[test]
+fn the_busy_hours_of_ordinary_days_are_no_spike() {
+    let surge = 3 * DAY + 10 * HOUR..3 * DAY + 11 * HOUR;
+    let times = |at: i64| if surge.contains(&at) { 4.0 } else { 1.0 };
+    let lines = agents(4, |at| of_the_hour(at) * times(at));
+    let notices = told(&mut pipeline(&[]), &lines);
+    let spikes = since_midnight(&notices, "token-spike");
+    let is_first = |(at, n): &&(i64, &Notice)| *at > DAY && n.reason == Reason::First;
+    let first: Vec<i64> = spikes.iter().filter(is_first).map(|(at, _)| *at).collect();
+    assert!(
+        matches!(first[..], [at] if surge.contains(&at)),
+        "{first:?} in {surge:?}"
+    );
+}
+
+/// A service that has grown for good is told of for three days, every four hours at most, and then counts as what is usual: when it
+/// comes back in the morning, and when it never was away.
+#[test]
+fn what_every_day_shows_is_usual_after_three_days() {
+    let times = |at: i64| if at > 2 * DAY { 4.0 } else { 1.0 };
+    let by_day = agents(6, |at| of_the_hour(at) * times(at));
+    let at_all_hours = agents(6, |at| 2.0 * times(at));
+    for (lines, usual_by_now) in [(by_day, false), (at_all_hours, true)] {
+        let notices = told(&mut pipeline(&["token-spike.floor=1000"]), &lines);
+        let spikes = since_midnight(&notices, "token-spike");
+        let later: Vec<_> = spikes.iter().filter(|(at, _)| *at > 2 * DAY).collect();
+        assert!(later.len() > 3 && later.len() < 40, "{}", later.len());
+        let (at, last) = later.last().unwrap();
+        assert!(*at < 5 * DAY + 12 * HOUR, "{at}");
+        assert_eq!(last.reason, Reason::Resolved);
+        assert_eq!(later.iter().any(|(_, n)| n.usual_by_now), usual_by_now);
+    }
 }

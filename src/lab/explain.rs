@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::inputs::read_all;
 use crate::config::{Options, write_duration};
-use crate::monitor::{Explained, Limit, Time};
+use crate::monitor::{BEYOND_BUSY, Explained, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
 use crate::run::Exit;
 use crate::sink::{self, Outlet, amount, clean, count, percent};
@@ -120,8 +120,9 @@ fn origin(explained: &Explained) -> String {
         }
         Limit::Below(_) => ", from above, as set".to_owned(),
         Limit::TimesUsual(n) => format!(
-            ": {} × usual, but at least busy and {}",
+            ": {} × usual, but at least usual + {} × (busy − usual) and {}",
             times(n),
+            times(BEYOND_BUSY),
             say(rule.floor)
         ),
         Limit::BeyondBusy(n) => format!(

@@ -4,7 +4,6 @@
 //! comes in as an argument; values, windows and sinks are not known here.
 
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::baseline::{Amount, Usual};
@@ -20,8 +19,17 @@ pub(super) const MINUTE_MS: i64 = 60_000;
 /// An alert that fires again this soon after it resolved is the same episode, and says so at most this often.
 pub(super) const REOPEN_MS: i64 = 15 * MINUTE_MS;
 
-/// So many reopenings within an hour are flapping.
-const FLAPS: usize = 3;
+/// What has come back so often is flapping.
+const FLAPS: u32 = 3;
+
+/// No alert must be clear for longer before it is over, unless its rule says so.
+const MAX_KEEP_SECS: i64 = 3600;
+
+/// What lasts for so long may become usual.
+const ADAPT_MS: i64 = 24 * 60 * MINUTE_MS;
+
+/// From a second to more than an hour.
+const MAX_DOUBLINGS: u32 = 12;
 
 /// What a rule's value says at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +133,10 @@ pub struct Episode {
     pub labels: Arc<Labels>,
     /// It ended for want of traffic.
     pub stale: bool,
-    reopenings: VecDeque<Time>,
+    /// The limit before it was raised to what days like these show, if it has lasted that long.
+    fired_on: Option<Amount>,
+    /// How often it has come back.
+    comebacks: u32,
 }
 
 impl Episode {
@@ -149,7 +160,8 @@ impl Episode {
             causes: Vec::new(),
             labels,
             stale: false,
-            reopenings: VecDeque::new(),
+            fired_on: None,
+            comebacks: 0,
         }
     }
 
@@ -194,9 +206,51 @@ impl Episode {
             .max_by_key(|tally| (tally.cost, tally.requests))
     }
 
-    /// Fires and resolves again and again.
+    /// It has come back again and again.
     pub fn is_flapping(&self) -> bool {
-        self.reopenings.len() >= FLAPS
+        self.comebacks >= FLAPS
+    }
+
+    /// For how many seconds it must be clear before it is over: twice as long each time that it has come back, up to an hour, so
+    /// that what hovers about its limit is told once and not all day long.
+    pub fn keep_secs(&self, rule: &Rule) -> i64 {
+        let keep = rule.keep_firing_secs;
+        let longer = keep.saturating_mul(1 << self.comebacks.min(MAX_DOUBLINGS));
+        longer.min(MAX_KEEP_SECS).max(keep)
+    }
+
+    /// It has lasted for a day or more: its limit rises with what is usual by now, since what every day shows is ordinary. It
+    /// never falls. True if it has risen.
+    pub(super) fn adapt(&mut self, rule: &Rule, usual: Usual, now: Time) -> bool {
+        let before = self.basis.usual;
+        let rises = usual.usual >= before.usual && usual.busy >= before.busy;
+        if !rises || now.millis_since(self.since) < ADAPT_MS {
+            return false;
+        }
+        let basis = Basis {
+            usual,
+            ..self.basis
+        };
+        let Some(limit) = rule.limit_on(basis).filter(|limit| *limit > self.limit) else {
+            return false;
+        };
+        self.basis = basis;
+        self.fired_on.get_or_insert(self.limit);
+        self.limit = limit;
+        true
+    }
+
+    /// It is over because what it told of has become usual: its limit was raised, and the value has not fallen to half of what it was.
+    pub(super) fn is_usual_by_now(&self, value: Option<Amount>) -> bool {
+        let (Some(value), Some(fired_on)) = (value, self.fired_on) else {
+            return false;
+        };
+        value * 2 >= fired_on
+    }
+
+    /// Within how many milliseconds of its end it is the same one that comes back.
+    fn reopen_ms(&self, rule: &Rule) -> i64 {
+        REOPEN_MS.max(self.keep_secs(rule) * 1000)
     }
 
     /// Moves it in time. Its identity stays.
@@ -206,8 +260,7 @@ impl Episode {
             &mut self.last_evidence,
             &mut self.last_value,
         ];
-        let times = times.into_iter().chain(&mut self.before);
-        for time in times.chain(&mut self.reopenings) {
+        for time in times.into_iter().chain(&mut self.before) {
             time.shift(ms);
         }
         self.last_minute = self.last_minute.saturating_add(ms / MINUTE_MS);
@@ -283,7 +336,8 @@ impl Alert {
         use Reading::{Between, Breach, Clear, Nothing, Stale};
         self.reading = reading;
         let hold_ms = rule.hold_secs * 1000;
-        let keep_ms = rule.keep_firing_secs * 1000;
+        let episode = self.episode.as_deref();
+        let keep_ms = episode.map_or(0, |episode| episode.keep_secs(rule) * 1000);
         self.phase = match (self.phase, reading) {
             // What has just ended begins again at a later moment, however often it is looked at in this one.
             (closed @ Phase::Closed { at }, Breach) if at == now => closed,
@@ -318,8 +372,9 @@ impl Alert {
         if let Phase::Closed { at } = self.phase {
             self.ended = Some(at);
         }
+        let episode = self.episode.as_deref();
         if let Phase::Closed { at } = self.phase
-            && now.millis_since(at) >= REOPEN_MS
+            && episode.is_none_or(|episode| now.millis_since(at) >= episode.reopen_ms(rule))
         {
             self.phase = Phase::Inactive;
             self.episode = None;
@@ -339,17 +394,11 @@ impl Alert {
             episode.limit = limit;
             episode.basis = basis;
             episode.odds = odds;
+            episode.fired_on = None;
             episode.stale = false;
             episode.last_evidence = now;
             episode.last_value = now;
-            episode.reopenings.push_back(now);
-            while episode
-                .reopenings
-                .front()
-                .is_some_and(|at| now.millis_since(*at) > 60 * MINUTE_MS)
-            {
-                episode.reopenings.pop_front();
-            }
+            episode.comebacks += 1;
         } else {
             self.episode = Some(Box::new(begin()));
         }
@@ -397,8 +446,10 @@ impl Alert {
         match self.phase {
             Phase::Inactive | Phase::Firing => None,
             Phase::Pending { since } => Some(since.plus_secs(rule.hold_secs)),
-            Phase::Recovering { since } => Some(since.plus_secs(rule.keep_firing_secs)),
-            Phase::Closed { at } => Some(Time(at.0 + REOPEN_MS)),
+            Phase::Recovering { since } => {
+                Some(since.plus_secs(self.episode.as_ref()?.keep_secs(rule)))
+            }
+            Phase::Closed { at } => Some(Time(at.0 + self.episode.as_ref()?.reopen_ms(rule))),
         }
     }
 }
@@ -461,6 +512,8 @@ pub struct Notice {
     pub flapping: bool,
     /// It ended for want of traffic.
     pub stale: bool,
+    /// It ended because it had lasted for days, and is what is usual by now.
+    pub usual_by_now: bool,
     /// It began and ended while nothing was watched: there is nothing left to do about it.
     pub missed: bool,
     /// What is wrong, in words, where no number says it.
@@ -505,6 +558,7 @@ impl Notice {
             also: 0,
             flapping: false,
             stale: false,
+            usual_by_now: false,
             missed: false,
             text: Some(text.into()),
         }

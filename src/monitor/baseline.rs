@@ -15,7 +15,11 @@ pub type Amount = i128;
 pub const UNIT: Amount = 1_000_000_000_000;
 
 const BLOCK_MINUTES: i64 = 6 * 60;
-const BLOCKS: i64 = 7 * 4;
+const BLOCKS_OF_A_DAY: i64 = 4;
+const BLOCKS: i64 = 7 * BLOCKS_OF_A_DAY;
+
+/// What busy minutes showed on so many of the days before is ordinary, though alerts were on; on all of them while there are fewer.
+const ORDINARY_DAYS: usize = 3;
 
 /// With fewer minutes than this it is not known what one in a hundred shows: the largest sample stands for it.
 const MIN_FOR_PERCENTILE: u64 = 300;
@@ -140,12 +144,31 @@ impl Histogram {
     }
 }
 
+/// The sample of a minute in an episode, which is kept until that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    /// Minutes since the epoch.
+    pub(super) minute: i64,
+    /// As it counts: cut, so that it cannot become its own excuse.
+    pub(super) counted: Amount,
+    /// As it was, if it may be that of an ordinary day; else as it counts.
+    pub(super) seen: Amount,
+}
+
 /// The samples of six hours.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Block {
     index: i64,
     bins: Histogram,
+    /// What they were before some of them were cut, if any was.
+    seen: Option<Histogram>,
     minutes: u64,
+}
+
+impl Block {
+    fn day(&self) -> i64 {
+        self.index.div_euclid(BLOCKS_OF_A_DAY)
+    }
 }
 
 /// What has been worked out.
@@ -174,6 +197,20 @@ pub struct Baseline {
 impl Baseline {
     /// Adds the sample of a minute (minutes since the epoch). Blocks that have grown older than seven days are dropped.
     pub fn add(&mut self, minute: i64, sample: Amount) {
+        self.take(Held {
+            minute,
+            counted: sample,
+            seen: sample,
+        });
+    }
+
+    /// Adds one that was held back.
+    pub(super) fn take(&mut self, sample: Held) {
+        let Held {
+            minute,
+            counted,
+            seen,
+        } = sample;
         let index = minute.div_euclid(BLOCK_MINUTES);
         // Nearly all come in order.
         if self.blocks.back().is_none_or(|last| last.index != index) {
@@ -184,7 +221,13 @@ impl Baseline {
             _ => self.blocks.iter_mut().find(|block| block.index == index),
         };
         if let Some(block) = block {
-            let bin = bin_of(sample.max(0));
+            let bin = bin_of(counted.max(0));
+            if seen != counted && block.seen.is_none() {
+                block.seen = Some(block.bins.clone());
+            }
+            if let Some(bins) = &mut block.seen {
+                bins.add(bin_of(seen.max(0)));
+            }
             block.bins.add(bin);
             self.merged.add(bin);
             self.samples += 1;
@@ -270,9 +313,28 @@ impl Baseline {
         };
         Usual {
             usual,
-            busy: busy.max(usual + usual / 5),
+            busy: busy.max(self.of_ordinary_days()).max(usual + usual / 5),
             minutes: self.minutes,
         }
+    }
+
+    /// What busy minutes showed on the third of the days before this one, the busiest first, whether an alert was on or not. Traffic
+    /// that comes every day, as at noon, is learned by it though the first day was told; an incident is not. Zero if nothing was cut.
+    fn of_ordinary_days(&self) -> Amount {
+        if self.blocks.iter().all(|block| block.seen.is_none()) {
+            return 0;
+        }
+        let today = self.blocks.back().map(Block::day);
+        let before = self
+            .blocks
+            .iter()
+            .filter(|block| Some(block.day()) != today);
+        let before: Vec<&Block> = before.collect();
+        let days = before.chunk_by(|a, b| a.day() == b.day());
+        let mut busy: Vec<Amount> = days.map(busy_of_day).collect();
+        busy.sort_unstable_by(|a, b| b.cmp(a));
+        busy.truncate(ORDINARY_DAYS);
+        busy.last().copied().unwrap_or(0)
     }
 
     /// The sample that so many are not above.
@@ -285,6 +347,15 @@ impl Baseline {
             Some(_) => behind(self.merged.0.iter(), rank - 1),
         }
     }
+}
+
+/// What one minute in a hundred of a day was beyond.
+fn busy_of_day(blocks: &[&Block]) -> Amount {
+    let seen = blocks.iter().map(|b| b.seen.as_ref().unwrap_or(&b.bins));
+    let mut bins: Vec<(u16, u32)> = seen.flat_map(|bins| &bins.0).copied().collect();
+    bins.sort_unstable();
+    let minutes: u64 = blocks.iter().map(|block| block.minutes).sum();
+    behind(bins.iter().rev(), minutes / 100)
 }
 
 /// The sample that comes after so many.
@@ -390,6 +461,39 @@ mod tests {
         }
         let busy = baseline.usual().busy / UNIT;
         assert!((19_500..=19_990).contains(&busy), "{busy}");
+    }
+
+    /// Ten busy minutes an hour, of which an alert told and none counts as it was.
+    fn days(busy: &[i128]) -> Usual {
+        let mut baseline = Baseline::default();
+        for (day, busy) in (0..).zip(busy) {
+            for minute in 0..24 * 60 {
+                let seen = if minute % 6 == 0 { *busy } else { 10 } * UNIT;
+                let minute = day * 24 * 60 + minute;
+                baseline.take(Held {
+                    minute,
+                    counted: seen.min(12 * UNIT),
+                    seen,
+                });
+            }
+        }
+        baseline.usual()
+    }
+
+    #[test]
+    fn what_busy_minutes_show_on_three_days_is_ordinary() {
+        let busy = |of: &[i128]| days(of).busy * 100 / UNIT;
+        let is = |busy: i128, days: i128| busy <= 100 * days && busy >= 98 * days;
+        // The day that is not over is not asked.
+        assert!(is(busy(&[50]), 12));
+        assert!(is(busy(&[10, 10, 50, 50, 50]), 12));
+        assert!(is(busy(&[10, 10, 50, 50, 50, 10]), 50));
+        assert!(is(busy(&[10, 30, 40, 50, 60, 10]), 40));
+        // While there are fewer days, all of them have to show it.
+        assert!(is(busy(&[50, 10]), 50));
+        assert!(is(busy(&[50, 20, 10]), 20));
+        // Days of more than a week ago are forgotten.
+        assert!(is(busy(&[50, 50, 50, 10, 10, 10, 10, 10, 10, 10, 10]), 12));
     }
 
     #[test]

@@ -185,6 +185,14 @@ impl Metric {
         self.is_sum() || self.is_mean() || matches!(self, Self::CacheMiss | Self::Errors)
     }
 
+    /// How much there is: a sum to which nothing adds less than nothing, and which goes with the hours of the day.
+    pub const fn is_volume(self) -> bool {
+        matches!(
+            self,
+            Self::Cost | Self::Tokens | Self::PromptTokens | Self::OutputTokens | Self::Requests
+        )
+    }
+
     /// An average over responses.
     pub const fn is_mean(self) -> bool {
         matches!(

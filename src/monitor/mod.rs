@@ -59,7 +59,9 @@ pub use record::{
     Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,
     RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
-pub use rule::{DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity};
+pub use rule::{
+    BEYOND_BUSY, DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity,
+};
 pub use told::Reason;
 pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
 pub use variants::Variants;

@@ -107,6 +107,7 @@ impl Teller {
             also: self.firing_beside(scope, place),
             flapping: episode.is_flapping(),
             stale: episode.stale,
+            usual_by_now: episode.is_usual_by_now(value),
             missed: false,
             text: None,
         }

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::alert::{Alert, Phase};
-use super::baseline::{Amount, Baseline};
+use super::baseline::{Amount, Baseline, Held};
 use super::cache::{CacheTracker, Miss};
 use super::metric::Metric;
 use super::quick::Quick;
 use super::reading::{limit_at_least, stays_quiet_as_learned};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
-use super::scope::{Key, Scope, hold, keep};
+use super::scope::{Key, Scope, hold, keep, ripe};
 use super::step::{Step, accrue, accrue_error, grow};
 use super::variants::Variants;
 use super::watch::{Evidence, Flow, NEVER, Watch};
@@ -34,7 +34,7 @@ pub(super) struct Own {
     pub(super) alert: Alert,
     baseline: Baseline,
     /// Samples of minutes in an episode, which enter the baseline after it.
-    held: VecDeque<(i64, Amount)>,
+    held: VecDeque<Held>,
     /// Its limit may have fallen, or its sum grown, since it was looked at.
     has_changed: bool,
     /// Until this second time alone changes nothing for its key, but for what leaves its windows.
@@ -349,8 +349,8 @@ impl Own {
         }
         // Minutes of an episode enter the baseline once it can no longer reopen.
         if self.alert.episode.is_none() && !self.held.is_empty() {
-            for (minute, sample) in std::mem::take(&mut self.held) {
-                self.baseline.add(minute, sample);
+            for sample in std::mem::take(&mut self.held) {
+                self.baseline.take(sample);
             }
             // It was asked with the limit before.
             self.has_changed = true;
@@ -361,7 +361,7 @@ impl Own {
     }
 
     /// Learns from the minute that a key was looked at for. False if its limit stays as it is.
-    pub(super) fn sample(&mut self, key: &Key, minute: i64) -> bool {
+    pub(super) fn sample(&mut self, key: &Key, minute: i64, now: Time) -> bool {
         if !self.rule.limit.learns() {
             return false;
         }
@@ -369,9 +369,22 @@ impl Own {
             return false;
         };
         let episode = self.alert.episode.as_deref();
-        if let Some(clipped) = hold(episode, minute, sample) {
-            keep(&mut self.held, minute, clipped);
-            return false;
+        // It is of the whole stream.
+        if let Some(held) = hold(episode, &self.rule, false, minute, sample) {
+            keep(&mut self.held, held);
+            let mut has_learned = false;
+            for sample in ripe(&mut self.held, minute) {
+                self.baseline.take(sample);
+                has_learned = true;
+            }
+            let usual = self.baseline.usual();
+            let episode = self.alert.open_mut().filter(|_| has_learned);
+            let adapts = episode.is_some_and(|e| e.adapt(&self.rule, usual, now));
+            self.has_changed |= has_learned;
+            if adapts {
+                self.forget_next();
+            }
+            return adapts;
         }
         self.baseline.add(minute, sample);
         self.has_changed = true;

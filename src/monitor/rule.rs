@@ -12,6 +12,10 @@ use super::record::Labels;
 use crate::pattern::Pattern;
 use crate::price::PicoUsd;
 
+/// Of busy minutes one in a hundred is above `busy` in the nature of things: what is told has to be this many times as far from
+/// the usual.
+pub const BEYOND_BUSY: Amount = UNIT * 14 / 10;
+
 /// The default rules, as TOML.
 pub const DEFAULT_RULES: &str = include_str!("rules.toml");
 
@@ -104,7 +108,8 @@ pub enum Limit {
     Above(Amount),
     /// Fires below a fixed number.
     Below(Amount),
-    /// Fires above so many times the usual, and above what busy minutes show.
+    /// Fires above so many times the usual, if that is also beyond what busy minutes show: usual + [`BEYOND_BUSY`] times the way
+    /// from usual to busy. Where days and nights differ, their busy hours alone may be three times the usual.
     TimesUsual(Amount),
     /// Fires beyond what busy minutes show: usual + so many times the way from usual to busy.
     BeyondBusy(Amount),
@@ -383,15 +388,9 @@ impl Rule {
     /// What is above its limit stays so, whatever comes, until enough has left its windows: it is about a sum to which nothing adds
     /// less than nothing.
     pub fn only_rises(&self) -> bool {
-        let is_sum = matches!(
-            self.metric,
-            Metric::Cost
-                | Metric::Tokens
-                | Metric::PromptTokens
-                | Metric::OutputTokens
-                | Metric::Requests
-        );
-        is_sum && !matches!(self.limit, Limit::Below(_)) && self.min_waste == PicoUsd::ZERO
+        self.metric.is_volume()
+            && !matches!(self.limit, Limit::Below(_))
+            && self.min_waste == PicoUsd::ZERO
     }
 
     /// The same for what was known at some moment.
@@ -406,7 +405,7 @@ impl Rule {
             Limit::Below(limit) => Some(limit),
             Limit::TimesUsual(factor) => self.has_learned(usual).then(|| {
                 let limit = times(usual.usual, factor);
-                limit.max(usual.busy).max(self.floor)
+                limit.max(beyond_busy(usual, BEYOND_BUSY)).max(self.floor)
             }),
             Limit::BeyondBusy(times) => self
                 .has_learned(usual)
@@ -435,5 +434,31 @@ fn millionths(amount: Amount) -> Amount {
     match i64::try_from(amount) {
         Ok(small) => Amount::from(small / 1_000_000),
         Err(_) => amount / 1_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_times_the_usual_are_no_alarm_within_what_busy_minutes_show() {
+        let rule = Rule {
+            limit: Limit::TimesUsual(3 * UNIT),
+            floor: 20 * UNIT,
+            ..Rule::blank()
+        };
+        let limit = |usual: i128, busy: i128| {
+            let usual = Usual {
+                usual: usual * UNIT,
+                busy: busy * UNIT,
+                minutes: MIN_MINUTES,
+            };
+            rule.limit_now(usual, PicoUsd::ZERO)
+                .map(|limit| limit / UNIT)
+        };
+        assert_eq!(limit(10, 20), Some(30));
+        assert_eq!(limit(10, 40), Some(52));
+        assert_eq!(limit(5, 6), Some(20));
     }
 }

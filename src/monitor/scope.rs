@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Episode, Phase};
-use super::baseline::{Amount, Baseline};
+use super::baseline::{Amount, Baseline, Held};
 use super::cache::{CacheTracker, Miss, SEVERAL};
 use super::calm::Calm;
 use super::metric::{Metric, Value};
@@ -31,6 +31,9 @@ const LOOKBACK_SECS: i64 = SAMPLE_DELAY_SECS + 120;
 
 /// No baseline remembers more minutes.
 const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
+
+/// Samples of an episode that is on count after so many minutes.
+const RIPE_MINUTES: i64 = 6 * 60;
 
 /// Misses remembered for naming the cause of a windowed alert.
 const RECENT_MISSES: usize = 32;
@@ -162,8 +165,8 @@ pub(super) struct Key {
     pub(super) windows: Vec<Window>,
     pub(super) alerts: Vec<Alert>,
     pub(super) baselines: Vec<Baseline>,
-    /// Samples of minutes in an episode, which enter the baseline after it: rule, minute, sample.
-    pub(super) held: BTreeMap<usize, VecDeque<(i64, Amount)>>,
+    /// Samples of minutes in an episode, which enter the baseline after it, by rule.
+    pub(super) held: BTreeMap<usize, VecDeque<Held>>,
     pub(super) last_read: Option<Time>,
     pub(super) first_record: Time,
     pub(super) last_record: Time,
@@ -809,20 +812,42 @@ impl Key {
     }
 }
 
-/// The sample of a minute as it is kept until the episode in which it lies is over; none if it lies in none.
-pub(super) fn hold(episode: Option<&Episode>, minute: i64, sample: Amount) -> Option<Amount> {
+/// The sample of a minute as it is kept until the episode in which it lies is over; none if it lies in none. How much there is goes
+/// with the hours of the day, and what every day shows is ordinary; what a response costs, or a session, does not.
+pub(super) fn hold(
+    episode: Option<&Episode>,
+    rule: &Rule,
+    is_pooled: bool,
+    minute: i64,
+    sample: Amount,
+) -> Option<Held> {
     let minute_end = Time::from_secs(minute * 60 + 59);
     let episode = episode.filter(|episode| episode.since <= minute_end)?;
-    Some(episode.usual.unwrap_or_default().clip(sample))
+    let counted = episode.usual.unwrap_or_default().clip(sample);
+    let is_of_days = !is_pooled && rule.metric.is_volume();
+    Some(Held {
+        minute,
+        counted,
+        seen: if is_of_days { sample } else { counted },
+    })
 }
 
 /// Keeps such a sample.
-pub(super) fn keep(held: &mut VecDeque<(i64, Amount)>, minute: i64, clipped: Amount) {
-    held.push_back((minute, clipped));
+pub(super) fn keep(held: &mut VecDeque<Held>, sample: Held) {
+    held.push_back(sample);
     // Older ones would be forgotten at once.
     if held.len() > MINUTES_OF_A_WEEK {
         held.pop_front();
     }
+}
+
+/// Takes out those that count though the episode goes on, because they are old: it may go on for weeks.
+pub(super) fn ripe(held: &mut VecDeque<Held>, minute: i64) -> impl Iterator<Item = Held> + '_ {
+    let is_ripe = move |oldest: &Held| oldest.minute <= minute - RIPE_MINUTES;
+    std::iter::from_fn(move || {
+        held.front().filter(|oldest| is_ripe(oldest))?;
+        held.pop_front()
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::reading::{find_due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
-use super::scope::{Key, Scope, hold, keep, sampled_at};
+use super::scope::{Key, Scope, hold, keep, ripe, sampled_at};
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
@@ -351,6 +351,8 @@ impl State {
             return;
         };
         key.advance(self.now);
+        let is_pooled = scope.pooled.is_some();
+        let mut adapts = false;
         while key.next_sample().is_some_and(|due| due <= self.now.secs()) {
             let Some(minute) = key.minutes.pop_front() else {
                 break;
@@ -369,14 +371,33 @@ impl State {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
                 };
-                match hold(key.alerts[slot].episode.as_deref(), minute, sample) {
-                    Some(clipped) => keep(key.held.entry(slot).or_default(), minute, clipped),
-                    None => baseline.add(minute, sample),
+                let episode = key.alerts[slot].episode.as_deref();
+                let Some(held) = hold(episode, rule, is_pooled, minute, sample) else {
+                    baseline.add(minute, sample);
+                    continue;
+                };
+                let others = key.held.entry(slot).or_default();
+                keep(others, held);
+                let mut has_learned = false;
+                for sample in ripe(others, minute) {
+                    baseline.take(sample);
+                    has_learned = true;
                 }
+                let episode = key.alerts[slot].open_mut().filter(|_| has_learned);
+                if episode.is_some_and(|e| e.adapt(rule, baseline.usual(), self.now)) {
+                    adapts = true;
+                }
+            }
+            if std::mem::take(&mut adapts) {
+                key.forget_rooms();
             }
             let own = tellers.iter_mut().filter(|_| scope.own.is_some());
             for (n, own) in own.enumerate() {
-                if own.own.as_mut().is_some_and(|own| own.sample(key, minute)) {
+                if own
+                    .own
+                    .as_mut()
+                    .is_some_and(|own| own.sample(key, minute, self.now))
+                {
                     self.watches.open(n);
                 }
             }
@@ -629,8 +650,8 @@ impl State {
                     Some(pooled) => &mut pooled[slot],
                     None => &mut key.baselines[slot],
                 };
-                for (minute, sample) in samples {
-                    baseline.add(minute, sample);
+                for sample in samples {
+                    baseline.take(sample);
                 }
             }
             if is_over {

@@ -101,10 +101,7 @@ impl Told {
         match reason {
             Reason::First | Reason::StillFiring => self.repeats = 0,
             Reason::Repeat | Reason::Escalated => self.repeats += 1,
-            Reason::Reopened => {
-                self.repeats = 0;
-                self.reopened_at = Some(now);
-            }
+            Reason::Reopened => self.reopened_at = Some(now),
             Reason::Resolved | Reason::Stopped => {}
         }
         self.at = Some(now);
@@ -174,7 +171,7 @@ impl Told {
         exposed: PicoUsd,
     ) -> bool {
         let has_grown = || self.has_grown(exposed) && now.millis_since(told_at) >= GROWTH_PAUSE_MS;
-        has_news_since(episode, told_at) && (now >= self.repeat_at(episode, told_at) || has_grown())
+        has_news_since(episode, told_at) && (now >= self.repeat_at(told_at) || has_grown())
     }
 
     /// The moment from which on it may be told again because it has grown.
@@ -185,13 +182,12 @@ impl Told {
 
     /// The moment from which on it may be told again because it goes on, or is back.
     pub(super) fn again_at(&self, alert: &Alert) -> Option<Time> {
-        let episode = alert.episode.as_deref();
-        let episode = episode.filter(|_| alert.phase == Phase::Firing)?;
-        let at = self.at?;
+        let is_firing = alert.phase == Phase::Firing && alert.episode.is_some();
+        let at = self.at.filter(|_| is_firing)?;
         if self.over {
             self.reopen_notice_at()
         } else {
-            Some(self.repeat_at(episode, at))
+            Some(self.repeat_at(at))
         }
     }
 
@@ -206,10 +202,9 @@ impl Told {
         exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.exposed.0
     }
 
-    fn repeat_at(&self, episode: &Episode, told_at: Time) -> Time {
+    fn repeat_at(&self, told_at: Time) -> Time {
         let minutes = REPEAT_MINUTES[self.repeats.min(REPEAT_MINUTES.len() - 1)];
-        let factor = if episode.is_flapping() { 2 } else { 1 };
-        Time(told_at.0 + minutes * factor * MINUTE_MS)
+        Time(told_at.0 + minutes * MINUTE_MS)
     }
 
     fn reopen_notice_at(&self) -> Option<Time> {

@@ -166,6 +166,10 @@ pub fn headline(notice: &Notice) -> String {
             "no traffic any more, closed after {since}{}",
             total(notice, exposed)
         ),
+        Reason::Resolved if notice.usual_by_now => format!(
+            "usual by now, closed after {since}{}",
+            total(notice, exposed)
+        ),
         Reason::Resolved => format!("resolved after {since}{}", total(notice, exposed)),
         Reason::Stopped => format!(
             "still on at the end, for {since} now{}",
@@ -431,7 +435,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         ));
     }
     if notice.flapping {
-        lines.push("flapping: it comes and goes; repeats come half as often".to_owned());
+        lines.push("flapping: it comes and goes; over once it stays clear for longer".to_owned());
     }
     lines
 }
