@@ -299,6 +299,7 @@ fn since_midnight<'a>(notices: &'a [Notice], rule: &str) -> Vec<(i64, &'a Notice
 }
 
 /// Hardly any at night, eight a minute at noon.
+#[allow(clippy::cast_precision_loss, reason = "milliseconds of a day")]
 fn of_the_hour(at: i64) -> f64 {
     let hour = (at % DAY) as f64 / HOUR as f64;
     let height = ((hour - 6.0) / 14.0 * std::f64::consts::PI).sin();
