@@ -610,7 +610,10 @@ proptest! {
                 let who = (n.labels.model.clone(), n.labels.session.clone());
                 (n.rule.name.clone(), n.reason, n.episode, n.at, n.exposed, n.requests, n.explains, n.limit, who)
             };
-            notices.into_iter().map(said).collect::<Vec<_>>()
+            let mut said: Vec<_> = notices.into_iter().map(said).collect();
+            // Those of one moment come in the order in which they are looked at, which is no matter.
+            said.sort_by_key(|(rule, _, episode, at, ..)| (*at, rule.clone(), *episode));
+            said
         };
         let rule = |pipeline: Pipeline| {
             let mut rules = pipeline.evaluator.scoped_rules();

@@ -12,8 +12,9 @@ const HOUR: i64 = 3_600_000;
 /// What all sessions begin with.
 const SHARED: u64 = 50_000;
 
-/// A hundred requests an hour, so many in a session, with the cache up to `broken_at`; after it each writes what it should read.
-fn requests(per_session: i64, hours: i64, broken_at: i64) -> Vec<String> {
+/// A hundred requests an hour, so many in a session, with the cache up to `broken_at`; after it each writes what it should read, or
+/// if it `drops` the cache sends it as if there were none.
+fn requests(per_session: i64, hours: i64, broken_at: i64, drops: bool) -> Vec<String> {
     let mut random = Random(u64::try_from(per_session).unwrap());
     let mut at = TWO_O_CLOCK - 24 * HOUR;
     let end = at + hours * HOUR;
@@ -21,17 +22,19 @@ fn requests(per_session: i64, hours: i64, broken_at: i64) -> Vec<String> {
     let mut n = 0;
     while at < end {
         at += random.pause_ms(100.0).clamp(1, 250_000);
-        let (read, write_5m) = if at < broken_at {
-            (SHARED, 0)
+        let (read, write_5m, sent) = if at < broken_at {
+            (SHARED, 0, 0)
+        } else if drops {
+            (0, 0, SHARED)
         } else {
-            (0, SHARED)
+            (0, SHARED, 0)
         };
         let session = format!("s-{}", n / per_session);
         let call = Call {
             at,
             id: format!("msg_{n}"),
             session: Some(&session),
-            input: 200 + random.below(700),
+            input: sent + 200 + random.below(700),
             output: 100 + random.below(500),
             read,
             write_5m,
@@ -50,8 +53,9 @@ fn of_cache(notices: &[Notice]) -> Vec<&Notice> {
 #[test]
 fn a_shared_prompt_that_breaks_is_told_at_once_with_all_its_dollars() {
     let broken_at = TWO_O_CLOCK;
-    for per_session in [1, 2, 3, 6] {
-        let lines = requests(per_session, 33, broken_at);
+    let ways = [1, 2, 3, 6].map(|n| [(n, false), (n, true)]);
+    for (per_session, drops) in ways.into_iter().flatten() {
+        let lines = requests(per_session, 33, broken_at, drops);
         let mut pipeline = pipeline(&[]);
         let mut notices = told(&mut pipeline, &lines);
         pipeline.evaluator.stop();
@@ -61,16 +65,30 @@ fn a_shared_prompt_that_breaks_is_told_at_once_with_all_its_dollars() {
             .iter()
             .filter(|line| line.contains("\"cache_read_input_tokens\":0"));
         let affected = i128::try_from(affected.count()).unwrap();
-        // 50,000 tokens for $6.25 a million instead of $0.50.
-        let each = 287_500_000_000;
+        // 50,000 tokens for $6.25 a million instead of $0.50, or for $5.
+        let each = if drops {
+            225_000_000_000
+        } else {
+            287_500_000_000
+        };
         let totals = pipeline.evaluator.totals();
         let unclaimed = affected - totals.waste().0 / each;
         assert_eq!(totals.waste().0 % each, 0);
-        assert!((0..=1).contains(&unclaimed), "{per_session}: {unclaimed}");
+        // If they drop the cache, sessions that began before this was known, and went on.
+        let most = if drops { 5 } else { 1 };
+        assert!(
+            (0..=most).contains(&unclaimed),
+            "{per_session}: {unclaimed}"
+        );
         let first = cache.first().unwrap();
-        let by = PicoUsd(4 * each);
+        // At the third session, with all that those before it sent without the cache; each of one that writes is judged by itself.
+        let sent = if drops { 2 * per_session + 2 } else { 4 };
+        let by = PicoUsd(i128::from(sent) * each);
         assert!(first.exposed.unwrap() <= by, "{per_session}: {first:?}");
-        assert!(first.at.0 - broken_at < 5 * 60_000, "{per_session}");
+        assert!(
+            first.at.0 - broken_at < (4 + per_session) * 60_000,
+            "{per_session}"
+        );
         // What broke for all of them is told as that.
         let all = cache.last().unwrap();
         assert!(

@@ -12,16 +12,17 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::chance::{Chance, History, Odds, REMEMBERED};
-use super::firsts::{First, Firsts};
+use super::firsts::First;
 use super::record::{Labels, Time, Tokens, UsageRecord};
+use super::stream::{Spread, Stream};
 use crate::price::PicoUsd;
 
 /// A conversation that has not read the cache for this long is taken for one that does not use it.
 pub(super) const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
 
 /// Time to live of the two kinds of cache entries, in seconds.
-const SHORT_TTL: i64 = 300;
-const LONG_TTL: i64 = 3600;
+pub(super) const SHORT_TTL: i64 = 300;
+pub(super) const LONG_TTL: i64 = 3600;
 
 /// For so long after one-hour writes became five-minute writes, gaps under an hour count as waste.
 const TTL_CHANGE_MS: i64 = 24 * 3_600_000;
@@ -160,6 +161,8 @@ struct Conversation {
     history: Option<History>,
     /// When the stream was last seen to be one conversation.
     trusted_at: Option<Time>,
+    /// A request since the last one that was served neither read nor wrote.
+    has_dropped: bool,
 }
 
 /// The last request of a session, whatever its model.
@@ -176,17 +179,6 @@ const TRUST_MS: i64 = 24 * 3_600_000;
 
 /// Streams beyond this are forgotten, all at once: what they have in common is soon known again.
 const MAX_STREAMS: usize = 10_000;
-
-/// A run of misses that began in one conversation and went on in others.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Spread {
-    /// Which it is.
-    id: u64,
-    /// The conversation that it began in.
-    first: u64,
-    /// Under which labels it is told: those of all that the conversations have in common. None while it is in one.
-    labels: Option<Arc<Labels>>,
-}
 
 /// All conversations.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -214,58 +206,6 @@ pub(super) struct Elsewhere {
     pub(super) labels: Arc<Labels>,
     /// It belongs to its own conversation as well.
     pub(super) also_own: bool,
-}
-
-/// What requests of one model, project and kind of agent have in common, whatever their conversation.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Stream {
-    last_read: Option<Time>,
-    /// The last request that read or wrote the cache.
-    last_used: Option<Time>,
-    /// Whose avoidable misses in a row these are.
-    spread: Option<Spread>,
-    firsts: Firsts,
-    /// Writes in a row that were for an hour.
-    long_writes: u32,
-    /// When they became writes for five minutes.
-    ttl_changed_at: Option<Time>,
-}
-
-/// So many writes for an hour in a row are what a stream does.
-const HABIT: u32 = 20;
-
-impl Stream {
-    fn remember(&mut self, tokens: &Tokens, at: Time) {
-        if tokens.cache_read > 0 {
-            self.last_read = self.last_read.max(Some(at));
-        }
-        if tokens.cache_read + tokens.cache_write() > 0 {
-            self.last_used = self.last_used.max(Some(at));
-        }
-        if tokens.cache_write_1h > 0 {
-            self.long_writes = self.long_writes.saturating_add(1);
-            self.ttl_changed_at = None;
-        } else if tokens.cache_write_5m > 0 {
-            if self.long_writes >= HABIT {
-                self.ttl_changed_at = Some(at);
-            }
-            self.long_writes = 0;
-        }
-    }
-
-    /// Judges what may be the first request of a conversation.
-    fn judge_first(&mut self, record: &UsageRecord, at: Time, min_prompt: u64) -> First {
-        let ttl_secs = if self.long_writes > 0 {
-            LONG_TTL
-        } else {
-            SHORT_TTL
-        };
-        let gap_ms = self
-            .last_used
-            .map_or(i64::MAX, |last| at.millis_since(last).max(0));
-        self.firsts
-            .judge(record, at, (gap_ms, ttl_secs), min_prompt)
-    }
 }
 
 impl CacheTracker {
@@ -312,19 +252,20 @@ impl CacheTracker {
         } else {
             conversation.judge(record, at, stream)
         };
-        // Where requests name no session each may be the first of a conversation, unless all are one.
+        // Where requests name no session each may be the first of a conversation, unless all are one. One that began when what
+        // others begin with was lost, or may be, and has nothing in the cache since, is still held against that.
         let is_one = conversation.is_one(at);
         let may_begin = if record.names_conversation() {
-            fresh && outcome == Outcome::NotJudged
+            let has_none = fresh || conversation.cached == 0 && stream.may_be_lost();
+            has_none && outcome == Outcome::NotJudged
         } else {
             !is_one
         };
         let first = if may_begin {
-            stream.judge_first(record, at, self.min_prompt_tokens)
+            let last_prompt = conversation.alive(record, at);
+            stream.judge_first(record, at, self.min_prompt_tokens, last_prompt)
         } else {
-            if !record.names_conversation() && outcome == Outcome::Hit {
-                stream.firsts.note_served(record.tokens.cache_read);
-            }
+            stream.note_outcome(record, &outcome, conversation.last_prompt);
             First::Unknown
         };
         stream.remember(&record.tokens, at);
@@ -369,6 +310,7 @@ impl CacheTracker {
         } else if let Outcome::Miss(miss) = &outcome
             && miss.cause.is_waste()
         {
+            stream.note_miss(record, at, &miss.cause, conversation.run.as_ref());
             self.spread(record, at, miss, &before_it);
         }
         self.late = before_it;
@@ -533,15 +475,7 @@ impl CacheTracker {
             session.at.shift(ms);
         }
         for stream in self.streams.values_mut() {
-            let times = [
-                stream.last_read.as_mut(),
-                stream.last_used.as_mut(),
-                stream.ttl_changed_at.as_mut(),
-            ];
-            stream.firsts.shift(ms);
-            for time in times.into_iter().flatten() {
-                time.shift(ms);
-            }
+            stream.shift(ms);
         }
         self.chance.shift(ms / 1000);
     }
@@ -679,6 +613,7 @@ impl Conversation {
             run: None,
             history: unnamed.then(History::default),
             trusted_at: None,
+            has_dropped: false,
         }
     }
 
@@ -694,6 +629,9 @@ impl Conversation {
         }
         let gap_ms = at.millis_since(self.last).max(0);
         let expected = tokens.prompt().min(self.last_prompt).min(self.cached);
+        if expected + tokens.cache_read == 0 {
+            return Outcome::NotJudged;
+        }
         let mut missed = expected.saturating_sub(tokens.cache_read);
         if missed * 20 <= expected {
             missed = 0;
@@ -741,6 +679,17 @@ impl Conversation {
         }
     }
 
+    /// How long its last prompt was, if it would still be in the cache. Where requests name no conversation nobody knows what came
+    /// before one.
+    fn alive(&self, record: &UsageRecord, at: Time) -> u64 {
+        let is_alive = at.millis_since(self.last) <= self.ttl_secs * 1000;
+        if is_alive && record.names_conversation() {
+            self.last_prompt
+        } else {
+            0
+        }
+    }
+
     /// It is one conversation: it has a name, or nearly all of its requests were served.
     fn is_one(&mut self, at: Time) -> bool {
         let Some(history) = self.history else {
@@ -757,12 +706,20 @@ impl Conversation {
 
     /// Keeps the run and the odds. In a stream that may be many users interleaved, misses are noted but not claimed.
     fn count(&mut self, outcome: Outcome, is_one: bool, at: Time, chance: &mut Chance) -> Outcome {
+        if let Outcome::Miss(miss) = &outcome {
+            self.has_dropped |= miss.cause == Cause::Dropped;
+        }
         match &outcome {
             Outcome::NotJudged | Outcome::Doubtful(_) => {}
             Outcome::Hit => {
                 self.end_run(at, chance);
                 chance.add(at, 1, 0);
                 self.note(true);
+                // Between those that are served some neither read nor write: it is many, of which some never use the cache.
+                let misses = |history: History| !history.is_one_conversation();
+                if std::mem::take(&mut self.has_dropped) && self.history.is_some_and(misses) {
+                    self.trusted_at = None;
+                }
             }
             Outcome::Miss(miss) if !miss.cause.is_waste() => {}
             Outcome::Miss(miss)
@@ -842,8 +799,12 @@ impl Conversation {
             self.last_read = Some(at.max(self.last_read.unwrap_or(at)));
         }
         let used = tokens.cache_read + tokens.cache_write();
-        if used > 0 || compacted {
+        if used > 0 {
             self.cached = used;
+        } else if compacted {
+            // Without the cache already, it would have been there if that were not lost.
+            let is_lost = self.run.is_some();
+            self.cached = if is_lost { tokens.prompt() } else { 0 };
         }
         self.compacted = false;
         if at >= self.last {

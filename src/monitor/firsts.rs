@@ -21,24 +21,57 @@ const WARM_UP_MS: i64 = 20_000;
 /// three once in six weeks; where more miss it takes one more.
 const FIRSTS_IN_A_ROW: usize = 3;
 
+/// So many do, however far apart they come.
+const MANY_IN_A_ROW: usize = 8;
+
 /// No more of them are kept.
 const MAX_SUSPECTS: usize = 10_000;
+
+/// A request that missed, though that may be chance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Suspect {
+    miss: Miss,
+    /// It began a conversation. One that goes on with such a conversation shows nothing more.
+    is_first: bool,
+}
 
 /// What the first requests of the conversations of a stream found in the cache: the prompt that they share, put there by others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Firsts {
     /// What the last of them read, as far as they read anything.
     reads: VecDeque<u64>,
+    /// What the last requests that went on with a conversation read of the prompt before them, which was so long.
+    follows: VecDeque<(u64, u64)>,
+    /// The most that any of many more of them read.
+    most: Most,
     history: History,
     /// When one of them found nothing because of a pause.
     cold_at: Option<Time>,
     /// Those of the last ones that missed in a row, until there are enough to say so.
-    suspects: Vec<Miss>,
+    suspects: Vec<Suspect>,
     /// It was said of the last ones.
     is_broken: bool,
+    /// Nobody uses the cache any more: requests that should neither read nor wrote it, and none has since, whatever pauses there were.
+    is_lost: bool,
 }
 
 impl Firsts {
+    /// A conversation that goes on without the cache shows that nobody uses it.
+    pub(super) fn note_lost(&mut self) {
+        self.is_lost = true;
+    }
+
+    /// Somebody does.
+    pub(super) fn note_use(&mut self) {
+        self.is_lost = false;
+    }
+
+    /// The last ones missed, if they are of conversations with a name. Each of them would have kept alive, or put back, what they
+    /// share. Without a name they may be one conversation that never used the cache, until there are more than one has.
+    pub(super) const fn would_keep(&self, is_named: bool) -> bool {
+        self.is_lost || is_named && !self.suspects.is_empty()
+    }
+
     /// So much of a prompt they share, if anything.
     fn shared(&self) -> Option<u64> {
         self.reads.iter().min().copied()
@@ -54,6 +87,30 @@ impl Firsts {
         self.reads.push_back(tokens);
     }
 
+    /// A request that went on with a conversation, whose prompt was so long, was served with so much.
+    pub(super) fn note_follow(&mut self, read: u64, last_prompt: u64) {
+        if self.follows.len() == FIRSTS {
+            self.follows.pop_front();
+        }
+        self.follows.push_back((read.min(last_prompt), last_prompt));
+        self.most.note(read);
+    }
+
+    /// What one reads at least that goes on with a prompt of that length, as far as others have shown: all but so many tokens, and but
+    /// for such a part; no more than any of them read.
+    pub(super) fn follow(&self, last_prompt: u64) -> u64 {
+        if self.follows.len() < FIRSTS {
+            return 0;
+        }
+        let of = |(read, prompt): &(u64, u64)| {
+            let share = u128::from(last_prompt) * u128::from(*read) / u128::from((*prompt).max(1));
+            let all_but = last_prompt.saturating_sub(prompt - read);
+            u64::try_from(share).unwrap_or(all_but).min(all_but)
+        };
+        let least = self.follows.iter().map(of).min();
+        least.unwrap_or(0).min(self.most.get())
+    }
+
     /// One of them, which is judged otherwise, read so much, and all that it could.
     pub(super) fn note_served(&mut self, tokens: u64) {
         self.note_read(tokens);
@@ -61,46 +118,46 @@ impl Firsts {
     }
 
     fn note_hit(&mut self) {
-        for _ in std::mem::take(&mut self.suspects) {
-            self.history.push(false);
+        for suspect in std::mem::take(&mut self.suspects) {
+            self.give_up(&suspect);
         }
         self.clear();
         self.history.push(true);
     }
 
     /// Judges the first request of a conversation by what others of its kind began with.
-    ///
-    /// The cache was used last so many milliseconds before, by entries that live for so many seconds. What is shared says nothing
-    /// where it is smaller than `min_prompt`.
-    pub(super) fn judge(
-        &mut self,
-        record: &UsageRecord,
-        at: Time,
-        (gap_ms, ttl_secs): (i64, i64),
-        min_prompt: u64,
-    ) -> First {
+    pub(super) fn judge(&mut self, record: &UsageRecord, at: Time, given: &Given) -> First {
+        let Given {
+            gap_ms,
+            ttl_secs,
+            min_prompt,
+            others_miss,
+            follows,
+        } = *given;
         let tokens = &record.tokens;
-        let shared = self.shared();
+        let shared = self.shared().unwrap_or(0);
         self.note_read(tokens.cache_read);
-        let Some(shared) = shared.filter(|shared| *shared >= min_prompt) else {
+        let expected = if shared < min_prompt { 0 } else { shared };
+        let expected = expected.max(follows).min(tokens.prompt());
+        if expected < min_prompt {
             return First::Unknown;
-        };
+        }
         if gap_ms > ttl_secs * 1000 {
             self.cold_at = Some(at);
             self.clear();
             return First::Unknown;
         }
-        let expected = shared.min(tokens.prompt());
         let missed = expected.saturating_sub(tokens.cache_read);
         if missed * 20 <= expected {
             self.note_hit();
             return First::Served;
         }
         let is_warming_up = |cold: Time| at.millis_since(cold) <= WARM_UP_MS;
-        if self.cold_at.is_some_and(is_warming_up) {
+        if self.cold_at.is_some_and(is_warming_up) && follows == 0 {
             return First::Unknown;
         }
-        if !self.history.is_one_conversation() {
+        // One that goes on without the cache is not judged by what others began with.
+        if follows == 0 && !self.history.is_one_conversation() {
             self.history.push(false);
             return First::Unknown;
         }
@@ -114,39 +171,61 @@ impl Firsts {
             return First::Unknown;
         }
         let miss = miss(record, at, cause, missed, gap_ms.max(0), ttl_secs);
-        if self.is_broken {
+        let is_dropped = miss.cause == Cause::Dropped;
+        let is_named = record.names_conversation();
+        if self.is_broken || self.is_lost && follows > 0 {
+            self.is_lost |= is_dropped && is_named;
             return First::Missed(miss, Vec::new());
         }
-        let Some(mut before) = self.suspect(miss) else {
+        let is_first = follows == 0;
+        let suspects = self.suspect(Suspect { miss, is_first }, is_named);
+        let all = |suspects: Vec<Suspect>| suspects.into_iter().map(|s| s.miss).collect();
+        let others_too = || others_miss.then(|| std::mem::take(&mut self.suspects));
+        let sure: Option<Vec<Miss>> = suspects.or_else(others_too).map(all);
+        let Some(mut before) = sure else {
             return First::Unknown;
         };
         self.is_broken = true;
+        self.is_lost |= is_dropped && is_named;
         match before.pop() {
             Some(miss) => First::Missed(miss, before),
             None => First::Unknown,
         }
     }
 
-    /// One more has missed. Gives all that have in a row, once that cannot be by chance, nor because a prompt is new. They have come
-    /// within the time that an entry lives: where they are further apart, each may have found another one expired.
-    fn suspect(&mut self, miss: Miss) -> Option<Vec<Miss>> {
-        let at = miss.at;
+    /// One more has missed. Gives all that have in a row, once that cannot be by chance, nor because a prompt is new. A few that begin
+    /// conversations have to come within the time that an entry lives: where they are further apart, each may have found another one
+    /// expired. Not so many, with none between them that was served: unless they have no name, and may all be of one.
+    fn suspect(&mut self, suspect: Suspect, is_named: bool) -> Option<Vec<Suspect>> {
+        let at = suspect.miss.at;
         let needed = FIRSTS_IN_A_ROW + usize::from(self.history.misses_often());
-        let is_gone = |known: &&Miss| at.millis_since(known.at) > known.ttl_secs * 1000;
-        let gone = self.suspects.iter().take_while(is_gone).count();
-        let too_many = (self.suspects.len() + 1).saturating_sub(MAX_SUSPECTS);
-        for _ in self.suspects.drain(..gone.max(too_many)) {
+        if self.suspects.len() >= MAX_SUSPECTS {
+            let oldest = self.suspects.remove(0);
+            self.give_up(&oldest);
+        }
+        self.suspects.push(suspect);
+        let is_alive = |known: &Miss| at.millis_since(known.at) <= known.ttl_secs * 1000;
+        let firsts = self.suspects.iter().filter(|suspect| suspect.is_first);
+        let firsts = firsts.map(|suspect| &suspect.miss);
+        let alive = firsts.clone().skip_while(|miss| !is_alive(miss));
+        let is_sure = |n: usize, since: Option<&Miss>, needed: usize| {
+            n >= needed && since.is_some_and(|since| at.millis_since(since.at) > WARM_UP_MS)
+        };
+        let few = is_sure(alive.clone().count(), alive.clone().next(), needed);
+        let many = is_sure(firsts.clone().count(), firsts.clone().next(), MANY_IN_A_ROW);
+        (few || is_named && many).then(|| std::mem::take(&mut self.suspects))
+    }
+
+    /// It missed, and that may have been chance.
+    fn give_up(&mut self, suspect: &Suspect) {
+        if suspect.is_first {
             self.history.push(false);
         }
-        self.suspects.push(miss);
-        let since = self.suspects.first()?.at;
-        let is_sure = self.suspects.len() >= needed && at.millis_since(since) > WARM_UP_MS;
-        is_sure.then(|| std::mem::take(&mut self.suspects))
     }
 
     /// The clock was wrong by so much.
     pub(super) fn shift(&mut self, ms: i64) {
-        let suspects = self.suspects.iter_mut().map(|miss| &mut miss.at);
+        let suspects = self.suspects.iter_mut().map(|s| &mut s.miss.at);
         for time in suspects.chain(&mut self.cold_at) {
             time.shift(ms);
         }
@@ -157,6 +236,45 @@ impl Firsts {
         self.suspects.clear();
         self.is_broken = false;
     }
+}
+
+/// The largest of the last numbers: of a thousand at least, and two thousand at most.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Most {
+    now: u64,
+    before: u64,
+    n: u32,
+}
+
+impl Most {
+    fn note(&mut self, number: u64) {
+        self.now = self.now.max(number);
+        self.n += 1;
+        if self.n == 1000 {
+            *self = Self {
+                before: self.now,
+                ..Self::default()
+            };
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.now.max(self.before)
+    }
+}
+
+/// What is known of such a request besides.
+pub(super) struct Given {
+    /// The cache was used last so many milliseconds before.
+    pub(super) gap_ms: i64,
+    /// Its entries live for so many seconds.
+    pub(super) ttl_secs: i64,
+    /// What is shared says nothing where it is smaller.
+    pub(super) min_prompt: u64,
+    /// Several conversations miss already: that one more begins without the cache is no chance.
+    pub(super) others_miss: bool,
+    /// It is not the first, but its conversation has had nothing in the cache so far: so much it would read of it.
+    pub(super) follows: u64,
 }
 
 /// How the first request of a conversation fared.

@@ -35,6 +35,7 @@ mod scope;
 mod settings;
 mod state;
 mod step;
+mod stream;
 mod teller;
 mod told;
 mod totals;
