@@ -261,9 +261,14 @@ impl CacheTracker {
         } else {
             !is_one
         };
+        if fresh && record.names_conversation() {
+            stream.note_begin(&record.tokens, at);
+        }
         let first = if may_begin {
-            let last_prompt = conversation.alive(record, at);
-            stream.judge_first(record, at, self.min_prompt_tokens, last_prompt)
+            // Where requests name no conversation nobody knows what came before one.
+            let goes_on = !fresh && record.names_conversation();
+            let before = goes_on.then(|| conversation.alive(at));
+            stream.judge_first(record, at, self.min_prompt_tokens, before)
         } else {
             stream.note_outcome(record, &outcome, conversation.last_prompt);
             First::Unknown
@@ -679,15 +684,10 @@ impl Conversation {
         }
     }
 
-    /// How long its last prompt was, if it would still be in the cache. Where requests name no conversation nobody knows what came
-    /// before one.
-    fn alive(&self, record: &UsageRecord, at: Time) -> u64 {
+    /// How long its last prompt was, if it would still be in the cache.
+    fn alive(&self, at: Time) -> u64 {
         let is_alive = at.millis_since(self.last) <= self.ttl_secs * 1000;
-        if is_alive && record.names_conversation() {
-            self.last_prompt
-        } else {
-            0
-        }
+        if is_alive { self.last_prompt } else { 0 }
     }
 
     /// It is one conversation: it has a name, or nearly all of its requests were served.

@@ -132,11 +132,14 @@ impl Firsts {
             ttl_secs,
             min_prompt,
             others_miss,
+            begins,
             follows,
         } = *given;
         let tokens = &record.tokens;
         let shared = self.shared().unwrap_or(0);
-        self.note_read(tokens.cache_read);
+        if begins {
+            self.note_read(tokens.cache_read);
+        }
         let expected = if shared < min_prompt { 0 } else { shared };
         let expected = expected.max(follows).min(tokens.prompt());
         if expected < min_prompt {
@@ -153,11 +156,11 @@ impl Firsts {
             return First::Served;
         }
         let is_warming_up = |cold: Time| at.millis_since(cold) <= WARM_UP_MS;
-        if self.cold_at.is_some_and(is_warming_up) && follows == 0 {
+        if self.cold_at.is_some_and(is_warming_up) && begins {
             return First::Unknown;
         }
         // One that goes on without the cache is not judged by what others began with.
-        if follows == 0 && !self.history.is_one_conversation() {
+        if begins && !self.history.is_one_conversation() {
             self.history.push(false);
             return First::Unknown;
         }
@@ -173,12 +176,15 @@ impl Firsts {
         let miss = miss(record, at, cause, missed, gap_ms.max(0), ttl_secs);
         let is_dropped = miss.cause == Cause::Dropped;
         let is_named = record.names_conversation();
-        if self.is_broken || self.is_lost && follows > 0 {
+        if self.is_broken || self.is_lost && !begins {
             self.is_lost |= is_dropped && is_named;
             return First::Missed(miss, Vec::new());
         }
-        let is_first = follows == 0;
-        let suspects = self.suspect(Suspect { miss, is_first }, is_named);
+        let suspect = Suspect {
+            miss,
+            is_first: begins,
+        };
+        let suspects = self.suspect(suspect, is_named);
         let all = |suspects: Vec<Suspect>| suspects.into_iter().map(|s| s.miss).collect();
         let others_too = || others_miss.then(|| std::mem::take(&mut self.suspects));
         let sure: Option<Vec<Miss>> = suspects.or_else(others_too).map(all);
@@ -273,7 +279,9 @@ pub(super) struct Given {
     pub(super) min_prompt: u64,
     /// Several conversations miss already: that one more begins without the cache is no chance.
     pub(super) others_miss: bool,
-    /// It is not the first, but its conversation has had nothing in the cache so far: so much it would read of it.
+    /// It is the first of its conversation, as far as anybody can tell.
+    pub(super) begins: bool,
+    /// If it is not, its conversation has had nothing in the cache so far; it would read so much of it.
     pub(super) follows: u64,
 }
 

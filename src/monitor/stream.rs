@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::cache::{Cause, LONG_TTL, Outcome, Run, SHORT_TTL};
+use super::chance::{History, REMEMBERED};
 use super::firsts::{First, Firsts, Given};
 use super::record::{Labels, Time, Tokens, UsageRecord};
 
@@ -30,6 +31,7 @@ pub(super) struct Stream {
     /// Whose avoidable misses in a row these are.
     pub(super) spread: Option<Spread>,
     firsts: Firsts,
+    disuse: Disuse,
     /// Writes in a row that were for an hour.
     long_writes: u32,
     /// When they became writes for five minutes.
@@ -54,6 +56,7 @@ impl Stream {
         if tokens.cache_read + tokens.cache_write() > 0 {
             self.last_used = self.last_used.max(Some(at));
             self.firsts.note_use();
+            self.disuse.note_use();
         }
         if tokens.cache_write_1h > 0 {
             self.long_writes = self.long_writes.saturating_add(1);
@@ -71,14 +74,21 @@ impl Stream {
         self.firsts.would_keep(true)
     }
 
-    /// Judges what may be the first request of a conversation, or goes on with one that has had nothing in the cache, whose last
-    /// prompt was so long.
+    /// The first request of a conversation that has a name.
+    pub(super) fn note_begin(&mut self, tokens: &Tokens, at: Time) {
+        if self.disuse.note_begin(tokens, at) {
+            self.firsts.note_lost();
+        }
+    }
+
+    /// Judges what may be the first request of a conversation, or goes on with one that has had nothing in the cache, but may have
+    /// had so much of its prompt before.
     pub(super) fn judge_first(
         &mut self,
         record: &UsageRecord,
         at: Time,
         min_prompt: u64,
-        last_prompt: u64,
+        before: Option<u64>,
     ) -> First {
         let last = self.last_used;
         let given = Given {
@@ -90,7 +100,8 @@ impl Stream {
             },
             min_prompt,
             others_miss: self.spread.as_ref().is_some_and(|s| s.labels.is_some()),
-            follows: self.firsts.follow(last_prompt),
+            begins: before.is_none(),
+            follows: before.map_or(0, |prompt| self.firsts.follow(prompt)),
         };
         let first = self.firsts.judge(record, at, &given);
         if self.firsts.would_keep(record.names_conversation()) {
@@ -148,5 +159,44 @@ impl Stream {
             time.shift(ms);
         }
         self.firsts.shift(ms);
+        if let Some(since) = &mut self.disuse.since {
+            since.shift(ms);
+        }
+    }
+}
+
+/// Conversations that begin without any use of the cache: where nearly all read or write it, many in a row that do neither show that
+/// nobody uses it any more, whatever pauses there are between them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Disuse {
+    /// Whether those that began used it.
+    history: History,
+    /// Those in a row that did not, and the first of them.
+    unused: u32,
+    since: Option<Time>,
+}
+
+/// So many conversations in a row, over so long a time: a job that never uses the cache may well begin some at once.
+const SURELY_UNUSED: u32 = 8;
+const SURELY_UNUSED_MS: i64 = 3_600_000;
+
+impl Disuse {
+    /// One begins. True if nobody uses the cache any more.
+    fn note_begin(&mut self, tokens: &Tokens, at: Time) -> bool {
+        let is_used = tokens.cache_read + tokens.cache_write() > 0;
+        if is_used || !self.history.is_one_conversation() {
+            self.history.push(is_used);
+            return false;
+        }
+        self.unused += 1;
+        let since = *self.since.get_or_insert(at);
+        self.unused >= SURELY_UNUSED && at.millis_since(since) >= SURELY_UNUSED_MS
+    }
+
+    fn note_use(&mut self) {
+        self.since = None;
+        for _ in 0..std::mem::take(&mut self.unused).min(REMEMBERED) {
+            self.history.push(false);
+        }
     }
 }
