@@ -966,4 +966,74 @@ mod tests {
         // Where one in ten does nobody can tell.
         assert_eq!(missed_at(10), None);
     }
+
+    /// A tracker that has seen sixty sessions of two requests that were served, and how it takes another one: none reads or writes.
+    struct Lost {
+        cache: CacheTracker,
+        secs: i64,
+    }
+
+    impl Lost {
+        fn new() -> Self {
+            let mut lost = Self {
+                cache: CacheTracker::new(5_000),
+                secs: 0,
+            };
+            for session in (0..60).flat_map(|session| [session, session]) {
+                lost.ask(session, true);
+            }
+            lost
+        }
+
+        fn ask(&mut self, session: u64, reads: bool) -> Outcome {
+            self.secs += 30;
+            let mut request = request(session, self.secs, reads);
+            if !reads {
+                request.tokens = Tokens {
+                    input: 20_000,
+                    ..Tokens::default()
+                };
+            }
+            self.cache.observe(&request, Time::from_secs(self.secs))
+        }
+
+        fn misses(&mut self, session: u64) -> u64 {
+            match self.ask(session, false) {
+                Outcome::Miss(miss) => {
+                    assert_eq!(miss.cause, Cause::Dropped);
+                    miss.tokens
+                }
+                _ => 0,
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_uses_any_more_is_missed_until_somebody_does() {
+        let after_pause = |is_used: bool| {
+            let mut lost = Lost::new();
+            assert_eq!([59; 3].map(|session| lost.misses(session)), [20_000; 3]);
+            lost.secs += 600;
+            if is_used {
+                lost.ask(70, true);
+                lost.secs += 600;
+            }
+            // Nothing was there for its first request; of its second there would have been its first.
+            [80, 80, 80].map(|session| lost.misses(session))
+        };
+        assert_eq!(after_pause(false), [0, 20_000, 20_000]);
+        assert_eq!(after_pause(true), [0, 0, 0]);
+    }
+
+    #[test]
+    fn where_others_miss_one_that_begins_without_the_cache_does_too() {
+        let mut lost = Lost::new();
+        assert_eq!(lost.misses(80), 0);
+        let mut lost = Lost::new();
+        assert_eq!(
+            [58, 59, 58].map(|session| lost.misses(session)),
+            [20_000; 3]
+        );
+        assert_eq!(lost.misses(80), 20_000);
+    }
 }
