@@ -18,7 +18,7 @@ const BLOCK_MINUTES: i64 = 6 * 60;
 const BLOCKS_OF_A_DAY: i64 = 4;
 const BLOCKS: i64 = 7 * BLOCKS_OF_A_DAY;
 
-/// What busy minutes showed on so many of the days before is ordinary, though alerts were on; on all of them while there are fewer.
+/// What busy hours showed on so many of the days before is ordinary, though alerts were on; on all of them while there are fewer.
 const ORDINARY_DAYS: usize = 3;
 
 /// With fewer minutes than this it is not known what one in a hundred shows: the largest sample stands for it.
@@ -318,7 +318,7 @@ impl Baseline {
         }
     }
 
-    /// What busy minutes showed on the third of the days before this one, the busiest first, whether an alert was on or not. Traffic
+    /// What busy hours showed on the third of the days before this one, the busiest first, whether an alert was on or not. Traffic
     /// that comes every day, as at noon, is learned by it though the first day was told; an incident is not. Zero if nothing was cut.
     fn of_ordinary_days(&self) -> Amount {
         if self.blocks.iter().all(|block| block.seen.is_none()) {
@@ -349,13 +349,13 @@ impl Baseline {
     }
 }
 
-/// What one minute in a hundred of a day was beyond.
+/// What one minute in twenty of a day was beyond: busy hours last, and an incident of an hour is not one.
 fn busy_of_day(blocks: &[&Block]) -> Amount {
     let seen = blocks.iter().map(|b| b.seen.as_ref().unwrap_or(&b.bins));
     let mut bins: Vec<(u16, u32)> = seen.flat_map(|bins| &bins.0).copied().collect();
     bins.sort_unstable();
     let minutes: u64 = blocks.iter().map(|block| block.minutes).sum();
-    behind(bins.iter().rev(), minutes / 100)
+    behind(bins.iter().rev(), minutes / 20)
 }
 
 /// The sample that comes after so many.
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn what_busy_minutes_show_on_three_days_is_ordinary() {
+    fn what_busy_hours_show_on_three_days_is_ordinary() {
         let busy = |of: &[i128]| days(of).busy * 100 / UNIT;
         let is = |busy: i128, days: i128| busy <= 100 * days && busy >= 98 * days;
         // The day that is not over is not asked.
