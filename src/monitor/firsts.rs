@@ -1,4 +1,4 @@
-//! What conversations begin with: the prompt that they share, and whether it broke.
+//! What conversations begin and go on with: the prompt that they share, and whether it broke or is not used any more.
 //!
 //! Judges first requests by those before them. Knows nothing of conversations, nor of what follows from a break.
 
