@@ -48,7 +48,7 @@ pub(super) struct Firsts {
     /// When one of them found nothing because of a pause.
     cold_at: Option<Time>,
     /// Those of the last ones that missed in a row, until there are enough to say so.
-    suspects: Vec<Suspect>,
+    suspects: VecDeque<Suspect>,
     /// It was said of the last ones.
     is_broken: bool,
     /// Nobody uses the cache any more: requests that should neither read nor wrote it, and none has since, whatever pauses there were.
@@ -68,7 +68,7 @@ impl Firsts {
 
     /// The last ones missed, if they are of conversations with a name. Each of them would have kept alive, or put back, what they
     /// share. Without a name they may be one conversation that never used the cache, until there are more than one has.
-    pub(super) const fn would_keep(&self, is_named: bool) -> bool {
+    pub(super) fn would_keep(&self, is_named: bool) -> bool {
         self.is_lost || is_named && !self.suspects.is_empty()
     }
 
@@ -185,7 +185,7 @@ impl Firsts {
             is_first: begins,
         };
         let suspects = self.suspect(suspect, is_named);
-        let all = |suspects: Vec<Suspect>| suspects.into_iter().map(|s| s.miss).collect();
+        let all = |suspects: VecDeque<Suspect>| suspects.into_iter().map(|s| s.miss).collect();
         let others_too = || others_miss.then(|| std::mem::take(&mut self.suspects));
         let sure: Option<Vec<Miss>> = suspects.or_else(others_too).map(all);
         let Some(mut before) = sure else {
@@ -201,24 +201,25 @@ impl Firsts {
 
     /// One more has missed. Gives all that have in a row, once that cannot be by chance, nor because a prompt is new. A few that begin
     /// conversations have to come within the time that an entry lives: where they are further apart, each may have found another one
-    /// expired. Not so many, with none between them that was served: unless they have no name, and may all be of one.
-    fn suspect(&mut self, suspect: Suspect, is_named: bool) -> Option<Vec<Suspect>> {
+    /// expired. Not so many, with none between them that was served, if they have a name: without one they may all be of one.
+    fn suspect(&mut self, suspect: Suspect, is_named: bool) -> Option<VecDeque<Suspect>> {
         let at = suspect.miss.at;
-        let needed = FIRSTS_IN_A_ROW + usize::from(self.history.misses_often());
-        if self.suspects.len() >= MAX_SUSPECTS {
-            let oldest = self.suspects.remove(0);
+        let is_gone = |known: &Suspect| at.millis_since(known.miss.at) > known.miss.ttl_secs * 1000;
+        let may_count = |known: &Suspect| is_named || !is_gone(known);
+        while let Some(oldest) = self.suspects.front()
+            && (self.suspects.len() >= MAX_SUSPECTS || !may_count(oldest))
+            && let Some(oldest) = self.suspects.pop_front()
+        {
             self.give_up(&oldest);
         }
-        self.suspects.push(suspect);
-        let is_alive = |known: &Miss| at.millis_since(known.at) <= known.ttl_secs * 1000;
-        let firsts = self.suspects.iter().filter(|suspect| suspect.is_first);
-        let firsts = firsts.map(|suspect| &suspect.miss);
-        let alive = firsts.clone().skip_while(|miss| !is_alive(miss));
-        let is_sure = |n: usize, since: Option<&Miss>, needed: usize| {
-            n >= needed && since.is_some_and(|since| at.millis_since(since.at) > WARM_UP_MS)
-        };
-        let few = is_sure(alive.clone().count(), alive.clone().next(), needed);
-        let many = is_sure(firsts.clone().count(), firsts.clone().next(), MANY_IN_A_ROW);
+        self.suspects.push_back(suspect);
+        let needed = FIRSTS_IN_A_ROW + usize::from(self.history.misses_often());
+        let firsts = || self.suspects.iter().filter(|suspect| suspect.is_first);
+        let is_long_ago = |known: &Suspect| at.millis_since(known.miss.at) > WARM_UP_MS;
+        let alive = || firsts().skip_while(|known| is_gone(known));
+        let few = alive().nth(needed - 1).is_some() && alive().next().is_some_and(is_long_ago);
+        let many =
+            firsts().nth(MANY_IN_A_ROW - 1).is_some() && firsts().next().is_some_and(is_long_ago);
         (few || is_named && many).then(|| std::mem::take(&mut self.suspects))
     }
 

@@ -70,7 +70,7 @@ impl Stream {
     }
 
     /// What conversations begin with is lost, or may be.
-    pub(super) const fn may_be_lost(&self) -> bool {
+    pub(super) fn may_be_lost(&self) -> bool {
         self.firsts.would_keep(true)
     }
 
