@@ -54,6 +54,20 @@ struct Played {
 
 impl Fleet {
     fn play(self) -> Played {
+        let (lines, truth) = self.lines();
+        let mut pipeline = pipeline(&[]);
+        let notices = told(&mut pipeline, &lines);
+        let totals = pipeline.evaluator.totals();
+        Played {
+            notices,
+            counted: totals.waste().0,
+            truth,
+            cost: totals.cost.0,
+        }
+    }
+
+    /// The log, and what was lost, in pico-dollars.
+    fn lines(self) -> (Vec<String>, i128) {
         let mut random = Random(self.seed);
         let mut requests = Vec::new();
         let mut at = TWO_O_CLOCK - 30 * HOUR;
@@ -107,15 +121,7 @@ impl Fleet {
             };
             lines.push(call.line());
         }
-        let mut pipeline = pipeline(&[]);
-        let notices = told(&mut pipeline, &lines);
-        let totals = pipeline.evaluator.totals();
-        Played {
-            notices,
-            counted: totals.waste().0,
-            truth,
-            cost: totals.cost.0,
-        }
+        (lines, truth)
     }
 }
 
@@ -236,4 +242,34 @@ fn without_a_name_a_part_is_counted_and_little_that_was_not_lost() {
         let claimed = some.counted * 1000 / some.cost;
         assert!(claimed <= 30, "{seed}: {claimed} ‰");
     }
+}
+
+/// What is shorter than all that the sessions begin with cannot begin with it: another program, which never used the cache.
+#[test]
+fn a_job_with_shorter_prompts_is_no_loss() {
+    let fleet = Fleet {
+        lost_for: 0,
+        ..FLEET
+    };
+    let mut random = Random(5);
+    let mut lines = fleet.lines().0;
+    let mut at = TWO_O_CLOCK - 2 * HOUR;
+    for n in 0..240 {
+        at += random.pause_ms(120.0);
+        let call = Call {
+            at,
+            id: format!("job_{n}"),
+            session: Some(&format!("job-{n}")),
+            input: SHARED - 1 - random.below(5_000),
+            output: 200,
+            ..Call::default()
+        };
+        lines.push(call.line());
+    }
+    // Each begins with its time.
+    lines.sort();
+    let mut pipeline = pipeline(&[]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(pipeline.evaluator.totals().waste().0, 0);
+    assert!(!notices.iter().any(is_cache_alert));
 }

@@ -140,7 +140,9 @@ impl Firsts {
         if begins {
             self.note_read(tokens.cache_read);
         }
-        let expected = if shared < min_prompt { 0 } else { shared };
+        // What is shorter than what they share begins with something else.
+        let may_share = shared >= min_prompt && shared <= tokens.prompt();
+        let expected = if may_share { shared } else { 0 };
         let expected = expected.max(follows).min(tokens.prompt());
         if expected < min_prompt {
             return First::Unknown;
