@@ -227,12 +227,14 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
     };
     match metric {
         Metric::MissRun => {
-            let n = if notice.reason == Reason::First {
-                held / UNIT
+            // Some may have been served in between, since it was told.
+            let all = i128::from(notice.requests);
+            if notice.reason == Reason::First || all <= held / UNIT {
+                let n = held / UNIT;
+                format!("{n} requests in a row missed the cache: {exposed} paid again")
             } else {
-                i128::from(notice.requests)
-            };
-            format!("{n} requests in a row missed the cache: {exposed} paid again")
+                format!("{all} requests missed the cache: {exposed} paid again")
+            }
         }
         Metric::CacheMiss => {
             format!(
