@@ -111,9 +111,9 @@ fn between_the_limit_and_four_fifths_of_it_nothing_changes() {
 }
 
 #[test]
-fn repeats_come_after_15_30_60_and_120_minutes_and_then_every_four_hours() {
+fn repeats_come_after_15_30_60_and_120_minutes_then_every_four_hours_and_after_a_day_daily() {
     let mut tale = Tale::new(&["cost-rate.above=0.001"]);
-    for half_minute in 0..(20 * 120) {
+    for half_minute in 0..(73 * 120) {
         tale.call(Call {
             at: TWO_O_CLOCK + half_minute * MINUTE / 2,
             input: 1_000,
@@ -125,7 +125,9 @@ fn repeats_come_after_15_30_60_and_120_minutes_and_then_every_four_hours() {
         .iter()
         .map(|line| line.split_once('s').unwrap().0.parse::<i64>().unwrap() / 60)
         .collect();
-    assert_eq!(minutes, [0, 15, 45, 105, 225, 465, 705, 945, 1185]);
+    let first_day = [0, 15, 45, 105, 225, 465, 705, 945, 1185, 1425];
+    assert_eq!(minutes[..10], first_day);
+    assert_eq!(minutes[10..], [1425 + 1440, 1425 + 2 * 1440]);
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn the_busy_hours_of_ordinary_days_are_no_spike() {
     );
 }
 
-/// A service that has grown for good is told of for three days, every four hours at most, and then counts as what is usual: when it
+/// A service that has grown for good is told of for three days, less and less often, and then counts as what is usual: when it
 /// comes back in the morning, and when it never was away.
 #[test]
 fn what_every_day_shows_is_usual_after_three_days() {
@@ -343,4 +343,33 @@ fn what_every_day_shows_is_usual_after_three_days() {
         assert_eq!(last.reason, Reason::Resolved);
         assert_eq!(later.iter().any(|(_, n)| n.usual_by_now), usual_by_now);
     }
+}
+
+/// A dearer model for good is told of, and counts as what is usual once it has been there for days.
+#[test]
+fn another_model_is_usual_after_some_days() {
+    let mut random = Random(13);
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let mut at = midnight;
+    let mut lines = Vec::new();
+    while at < midnight + 9 * DAY {
+        at += random.pause_ms(100.0);
+        let is_old = at < midnight + 3 * DAY;
+        let call = Call {
+            at,
+            id: format!("msg_{}", lines.len()),
+            model: ["claude-sonnet-4-6", "claude-opus-4-7"][usize::from(!is_old)],
+            input: 4_000 + random.below(2_000),
+            output: 200,
+            ..Call::default()
+        };
+        lines.push(call.line());
+    }
+    let notices = told(&mut pipeline(&[]), &lines);
+    let told = since_midnight(&notices, "request-cost");
+    let (first, last) = (told.first().unwrap(), told.last().unwrap());
+    assert!((3 * DAY..3 * DAY + HOUR).contains(&first.0), "{}", first.0);
+    assert!((6 * DAY..8 * DAY).contains(&last.0), "{}", last.0);
+    assert!(last.1.reason == Reason::Resolved && last.1.usual_by_now);
+    assert!(told.len() < 18, "{}", told.len());
 }

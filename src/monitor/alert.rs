@@ -26,7 +26,7 @@ const FLAPS: u32 = 3;
 const MAX_KEEP_SECS: i64 = 3600;
 
 /// What lasts for so long may become usual.
-const ADAPT_MS: i64 = 24 * 60 * MINUTE_MS;
+pub(super) const ADAPT_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// From a second to more than an hour.
 const MAX_DOUBLINGS: u32 = 12;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::{Alert, Episode, Phase};
+use super::alert::{ADAPT_MS, Alert, Episode, Phase};
 use super::baseline::{Amount, Baseline, Held};
 use super::cache::{CacheTracker, Miss, SEVERAL};
 use super::calm::Calm;
@@ -813,7 +813,8 @@ impl Key {
 }
 
 /// The sample of a minute as it is kept until the episode in which it lies is over; none if it lies in none. How much there is goes
-/// with the hours of the day, and what every day shows is ordinary; what a response costs, or a session, does not.
+/// with the hours of the day, and what every day shows is ordinary. What a response costs is so once it has lasted for a day: another
+/// model stays. What a session costs, or what of the cache is lost, never is.
 pub(super) fn hold(
     episode: Option<&Episode>,
     rule: &Rule,
@@ -824,7 +825,8 @@ pub(super) fn hold(
     let minute_end = Time::from_secs(minute * 60 + 59);
     let episode = episode.filter(|episode| episode.since <= minute_end)?;
     let counted = episode.usual.unwrap_or_default().clip(sample);
-    let is_of_days = !is_pooled && rule.metric.is_volume();
+    let lasts = || minute_end.millis_since(episode.since) >= ADAPT_MS;
+    let is_of_days = !is_pooled && (rule.metric.is_volume() || rule.metric.is_mean() && lasts());
     Some(Held {
         minute,
         counted,

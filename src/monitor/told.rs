@@ -9,8 +9,9 @@ use super::alert::{Alert, Episode, MINUTE_MS, Phase, REOPEN_MS};
 use super::record::{Labels, Time};
 use crate::price::PicoUsd;
 
-/// Pauses between repeats: each is counted from the notice before. The last one goes on for ever.
-const REPEAT_MINUTES: [i64; 5] = [15, 30, 60, 120, 240];
+/// Pauses between repeats: each is counted from the notice before. The last one goes on for ever: what has been on for a day is told
+/// once a day.
+const REPEAT_MINUTES: [i64; 10] = [15, 30, 60, 120, 240, 240, 240, 240, 240, 1440];
 
 /// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes.
 const GROWTH: i128 = 4;
