@@ -100,10 +100,13 @@ impl Episodes {
                 told.pages.push(notice.at);
             }
             if let Some(clock) = self.words {
-                // What it is about stays what was told first; why is known best at the end.
+                // What it is about stays what was told first; why is known best at the end, but what had changed before.
                 let headline = told.words.first().cloned();
-                told.words = vec![headline.unwrap_or_else(|| headline_of(notice))];
-                told.words.extend(explanation(notice, clock));
+                let is_new = headline.is_none();
+                if is_new || !notice.causes.is_empty() || notice.changed.is_some() {
+                    told.words = vec![headline.unwrap_or_else(|| headline_of(notice))];
+                    told.words.extend(explanation(notice, clock));
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::baseline::{Amount, Usual};
 use super::cache::{Cause, Miss};
 use super::chance::Odds;
+use super::makeup::Changed;
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
 use super::told::Reason;
@@ -502,6 +503,8 @@ pub struct Notice {
     pub sessions: Vec<Share>,
     /// Projects by share of the cost.
     pub projects: Vec<Share>,
+    /// What responses are made of now, and were before, where it is about that and both are known.
+    pub changed: Option<Changed>,
     /// Who was seen last.
     pub labels: Arc<Labels>,
     /// Other rules that this explains and that therefore keep quiet.
@@ -553,6 +556,7 @@ impl Notice {
             models: Vec::new(),
             sessions: Vec::new(),
             projects: Vec::new(),
+            changed: None,
             labels: Arc::default(),
             explains: Vec::new(),
             also: 0,

@@ -665,6 +665,8 @@ impl Evaluator {
             key.add(first.secs(), &sums);
             key.forget_rooms();
             key.names.add(first, &growth.labels, sums.cost);
+            let more = growth.tokens.output;
+            key.past.grow(first, &growth.labels.model, more, sums.cost);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
                 if let Some(episode) = alert.open_mut() {
                     grow(episode, rule, first, sums.cost);

@@ -7,7 +7,7 @@
 //! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (the windows
 //! of rules with the same keys), `reading` (a rule's value against its limit), `quick` (the cheapest look
 //! at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it: `told` (of one episode),
-//! `voices` (who speaks), `own` (a rule that each teller judges for itself), `teller`, `notice` (what it says). Both meet in
+//! `voices` (who speaks), `own` (a rule that each teller judges for itself), `teller`, `notice` (what it says), `makeup` (what has changed). Both meet in
 //! [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
 
 mod alert;
@@ -22,6 +22,7 @@ mod evaluator;
 mod explain;
 mod firsts;
 mod hush;
+mod makeup;
 mod metric;
 mod names;
 mod notice;
@@ -54,6 +55,7 @@ pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
 pub use explain::Explained;
 
+pub use makeup::{Changed, Makeup};
 pub use metric::{METRICS, Metric, Unit, Value};
 pub use reconcile::{Change, Ledger, Residual};
 pub use record::{

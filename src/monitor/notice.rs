@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::alert::{Episode, Notice};
 use super::baseline::UNIT;
+use super::makeup::{Changed, Makeup};
 use super::metric::{Metric, Value};
 use super::names::shares;
 use super::record::Time;
@@ -69,6 +70,13 @@ impl Teller {
         } else {
             key.names.top()
         };
+        let before = self.told(place, episode).before.clone();
+        // By then its window is what it was.
+        let before = before.filter(|_| reason != Reason::Resolved);
+        let changed = before.zip(window).map(|(before, window)| Changed {
+            before,
+            now: Makeup::of_window(window.total(), window.secs(), models.clone()),
+        });
         let mut causes = episode.causes.clone();
         causes.sort_by_key(|tally| Reverse((tally.cost, tally.requests)));
         Notice {
@@ -94,6 +102,7 @@ impl Teller {
             models,
             sessions,
             projects,
+            changed,
             labels: Arc::clone(labels.unwrap_or(&episode.labels)),
             explains: if is_explaining(rule) {
                 self.hush.explained().cloned().collect()

@@ -12,6 +12,7 @@ use super::alert::{ADAPT_MS, Alert, Episode, Phase};
 use super::baseline::{Amount, Baseline, Held};
 use super::cache::{CacheTracker, Miss, SEVERAL};
 use super::calm::Calm;
+use super::makeup::{Makeup, Past, is_of_makeup};
 use super::metric::{Metric, Value};
 use super::names::Names;
 use super::quick::Quick;
@@ -65,6 +66,8 @@ pub(super) struct Scope {
     pub(super) learns: bool,
     /// One of its alerts may explain others.
     pub(super) explains: bool,
+    /// One of its rules tells what responses are made of, and its keys last long enough to know a past.
+    pub(super) keeps_past: bool,
     /// Its keys are forgotten when nothing can be learned from them any more. Those that know whether the cache is in use, or
     /// what was announced, are kept.
     pub(super) forgets: bool,
@@ -178,6 +181,8 @@ pub(super) struct Key {
     pub(super) unpriced: bool,
     pub(super) misses: VecDeque<Miss>,
     pub(super) names: Names,
+    /// What its responses were made of, if a rule asks for that.
+    pub(super) past: Past,
     /// Minutes with traffic that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
     /// When it is to be looked at again: a notice that was withheld may be due, or a limit has fallen.
@@ -216,6 +221,7 @@ impl Scope {
             soon: Soon::default(),
             learns: false,
             explains: false,
+            keeps_past: false,
             forgets: false,
         }
     }
@@ -236,6 +242,7 @@ impl Scope {
         }
         self.learns |= rule.limit.learns();
         self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
+        self.keeps_past |= self.pooled.is_none() && is_of_makeup(rule.metric);
         self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);
         self.work_out();
@@ -319,6 +326,12 @@ impl Scope {
         };
     }
 
+    /// What the responses of a key were made of before a moment, if the rule is about that and enough is known.
+    pub(super) fn before(&self, id: u64, rule: &Rule, moment: Time) -> Option<Makeup> {
+        let key = self.keys.get(&id).filter(|_| is_of_makeup(rule.metric))?;
+        key.past.before(moment)
+    }
+
     /// The key that a record falls under.
     pub(super) fn key_of(&self, labels: &Labels) -> u64 {
         use std::hash::{Hash, Hasher};
@@ -368,6 +381,7 @@ impl Scope {
             unpriced: false,
             misses: VecDeque::new(),
             names: Names::default(),
+            past: Past::default(),
             minutes: VecDeque::new(),
             retry: None,
             rooms: Vec::new(),
@@ -519,6 +533,7 @@ impl Key {
             time.shift(ms);
         }
         self.names.shift(secs);
+        self.past.shift(secs);
         self.forget_rooms();
         self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {

@@ -232,6 +232,10 @@ impl State {
             key.note_miss(miss);
         }
         key.note_arrival(record, *at, *miss);
+        if scope.keeps_past {
+            let cost = record.cost.unwrap_or_default();
+            key.past.add(*at, &labels.model, &record.tokens, cost);
+        }
         if scope.learns {
             key.note_minute(at.minute());
         }

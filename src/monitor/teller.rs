@@ -305,6 +305,7 @@ impl Teller {
             let begins = matches!(due, Some(Reason::First | Reason::Reopened));
             let is_grave = begins && is_grave(self.variants(state), key, rule, episode);
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
+            let since = episode.since;
             if is_explained && !is_told {
                 let by = Withheld::ByCache;
                 let is_new = self.hush.explain(place, &rule.name, by);
@@ -346,6 +347,9 @@ impl Teller {
             let told = self.told_mut(place, episode_id);
             if let Some(labels) = arrived {
                 told.labels = Some(Arc::clone(labels));
+            }
+            if !is_told {
+                told.before = scope.before(id, &rule, since).map(Arc::new);
             }
             told.note(reason, state.now, exposed);
             if matches!(reason, Reason::First | Reason::StillFiring) {

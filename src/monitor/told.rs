@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::alert::{Alert, Episode, MINUTE_MS, Phase, REOPEN_MS};
+use super::makeup::Makeup;
 use super::record::{Labels, Time};
 use crate::price::PicoUsd;
 
@@ -58,6 +59,8 @@ pub(super) struct Told {
     pub(super) episode: u64,
     /// Who was seen when it was told last.
     pub(super) labels: Option<Arc<Labels>>,
+    /// What responses were made of before it began.
+    pub(super) before: Option<Arc<Makeup>>,
     /// The last notice.
     at: Option<Time>,
     /// That notice said it was over.
@@ -71,6 +74,7 @@ pub(super) struct Told {
 pub(super) static UNTOLD: Told = Told {
     episode: 0,
     labels: None,
+    before: None,
     at: None,
     over: false,
     exposed: PicoUsd::ZERO,

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use super::outlet::Outlet;
 use super::text::{headline, unit};
 use super::{Sink, Told};
-use crate::monitor::{Amount, CauseTotal, ModelTotal, Notice, Share, Time, Tokens, Totals, UNIT};
+use crate::monitor::{
+    Amount, CauseTotal, Makeup, ModelTotal, Notice, Share, Time, Tokens, Totals, UNIT,
+};
 use crate::price::PicoUsd;
 
 /// Version of the shape of all objects.
@@ -133,6 +135,7 @@ struct Alert<'a> {
     cause: Option<&'a str>,
     causes: Vec<CauseObject<'a>>,
     top: Top<'a>,
+    changed: Option<ChangedObject<'a>>,
     source: &'a str,
     explains: Vec<&'a str>,
     also: usize,
@@ -154,6 +157,23 @@ struct CauseObject<'a> {
 }
 
 #[derive(Serialize)]
+struct ChangedObject<'a> {
+    before: MakeupObject<'a>,
+    now: MakeupObject<'a>,
+}
+
+/// What responses are made of, each on average.
+#[derive(Serialize)]
+struct MakeupObject<'a> {
+    responses_per_minute: Number,
+    cost_usd: Number,
+    prompt_tokens: u64,
+    output_tokens: u64,
+    cache_read_percent: u64,
+    models: Vec<TopEntry<'a>>,
+}
+
+#[derive(Serialize)]
 struct Top<'a> {
     models: Vec<TopEntry<'a>>,
     sessions: Vec<TopEntry<'a>>,
@@ -166,18 +186,34 @@ struct TopEntry<'a> {
     percent: u8,
 }
 
+fn top(shares: &[Share]) -> Vec<TopEntry<'_>> {
+    let shares = shares.iter();
+    shares
+        .map(|(name, percent)| TopEntry {
+            name,
+            percent: *percent,
+        })
+        .collect()
+}
+
+fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
+    let each = |sum: u64| sum / makeup.requests.max(1);
+    let rate = Amount::from(makeup.requests) * UNIT / Amount::from(makeup.minutes.max(1));
+    MakeupObject {
+        responses_per_minute: amount(rate),
+        cost_usd: usd(PicoUsd(
+            makeup.cost.0 / Amount::from(makeup.requests.max(1)),
+        )),
+        prompt_tokens: each(makeup.prompt),
+        output_tokens: each(makeup.output),
+        cache_read_percent: makeup.read * 100 / makeup.prompt.max(1),
+        models: top(&makeup.models),
+    }
+}
+
 fn alert<'a>(told: Told<'a>) -> Alert<'a> {
     let Notice { rule, .. } = told.notice;
     let notice = told.notice;
-    let top = |shares: &'a [Share]| {
-        shares
-            .iter()
-            .map(|(name, percent)| TopEntry {
-                name,
-                percent: *percent,
-            })
-            .collect()
-    };
     Alert {
         schema: SCHEMA,
         event: "alert",
@@ -222,6 +258,10 @@ fn alert<'a>(told: Told<'a>) -> Alert<'a> {
             sessions: top(&notice.sessions),
             projects: top(&notice.projects),
         },
+        changed: notice.changed.as_ref().map(|changed| ChangedObject {
+            before: makeup(&changed.before),
+            now: makeup(&changed.now),
+        }),
         source: &notice.labels.source,
         explains: notice.explains.iter().map(AsRef::as_ref).collect(),
         also: notice.also,

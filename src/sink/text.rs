@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use jiff::civil::Date;
 
+use super::changed::{Change, changes};
 use crate::monitor::{
     Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL, Time,
     UNIT, Unit,
@@ -393,8 +394,11 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
     let mut lines = Vec::new();
     let ending = matches!(notice.reason, Reason::Resolved | Reason::Stopped);
     lines.extend(causes(notice, ending));
+    let changes = changes(notice);
+    lines.extend(changed(&changes));
     if notice.rule.metric.is_limitless() {
-        lines.extend(advice(notice, clock).map(|advice| format!("look at: {advice}")));
+        let advice = advice(notice, None, clock);
+        lines.extend(advice.map(|advice| format!("look at: {advice}")));
         return lines;
     }
     let mut parts = Vec::new();
@@ -414,7 +418,8 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         }
     }
     parts.push(clean(&notice.labels.source).into_owned());
-    if let Some(advice) = advice(notice, clock).filter(|_| !ending) {
+    let advice = advice(notice, changes.first(), clock);
+    if let Some(advice) = advice.filter(|_| !ending) {
         parts.push(format!("look at: {advice}"));
     }
     lines.push(parts.join(" · "));
@@ -444,8 +449,17 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
 
 /// Why, and what to look at: what remains true of an episode once it is over.
 pub fn explanation(notice: &Notice, clock: Clock) -> Vec<String> {
-    let advice = advice(notice, clock).map(|advice| format!("look at: {advice}"));
-    causes(notice, true).into_iter().chain(advice).collect()
+    let changes = changes(notice);
+    let advice = advice(notice, changes.first(), clock);
+    let advice = advice.map(|advice| format!("look at: {advice}"));
+    let why = causes(notice, true).into_iter().chain(changed(&changes));
+    why.chain(advice).collect()
+}
+
+/// `changed: outputs 3.1 times as long (1.2k tokens) · 71 % of prompts from the cache, 94 % before`.
+fn changed(changes: &[Change]) -> Option<String> {
+    let words: Vec<&str> = changes.iter().map(|c| c.words.as_str()).collect();
+    (!words.is_empty()).then(|| format!("changed: {}", words.join(" · ")))
 }
 
 fn causes(notice: &Notice, ending: bool) -> Option<String> {
@@ -504,8 +518,11 @@ fn chance(odds: Odds, length: u32) -> String {
     )
 }
 
-/// What the reader would do next.
-fn advice(notice: &Notice, clock: Clock) -> Option<String> {
+/// Who has so many hundredths of the cost is worth a look.
+const LEADING: u8 = 25;
+
+/// What the reader would do next. `change` is what has changed most, if anything has.
+fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<String> {
     let at = clock.minute(notice.since);
     let biggest = || {
         let who = notice.sessions.first().map(|(name, share)| {
@@ -518,6 +535,12 @@ fn advice(notice: &Notice, clock: Clock) -> Option<String> {
                 .map(|(name, share)| format!("{} ({share} % of the cost)", clean(name)))
         })
     };
+    if let Some(change) = change {
+        let most = notice.sessions.first().map_or(0, |(_, share)| *share);
+        let who = biggest().filter(|_| most >= LEADING);
+        let who = who.map(|who| format!("; {who}")).unwrap_or_default();
+        return Some(format!("{}, since {at}{who}", change.look_at));
+    }
     match notice.rule.metric {
         Metric::Unpriced | Metric::Blind => None,
         Metric::Silence => Some(format!(
