@@ -7,10 +7,11 @@
 
 mod common;
 
-use claude_tokmon::monitor::{Time, UNIT};
+use claude_tokmon::monitor::{Notice, Time, UNIT};
+use claude_tokmon::parse::Zone;
 use claude_tokmon::pipeline::Pipeline;
-use claude_tokmon::sink::headline;
-use common::{Call, TWO_O_CLOCK, feed, pipeline};
+use claude_tokmon::sink::{Clock, explanation, headline};
+use common::{Call, TWO_O_CLOCK, feed, pipeline, told};
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
@@ -495,4 +496,64 @@ fn conversations_that_are_over_are_forgotten() {
         );
     }
     assert!(keys[199] <= keys[9] && keys[9] < 20, "{keys:?}");
+}
+
+/// Who is told that more is spent is told what has changed: there are more of them, or each is larger.
+#[test]
+fn an_alert_about_spending_says_what_has_changed() {
+    let later = |minutes: i64| TWO_O_CLOCK + minutes * MINUTE;
+    let ordinary = |n: i64| Call {
+        at: later(n),
+        input: 20_000,
+        output: 300,
+        ..Call::default()
+    };
+    let odd = |call: Call<'static>, words: &'static str| (call, words);
+    let cases = [
+        odd(
+            Call {
+                output: 40_000,
+                ..ordinary(90)
+            },
+            "changed: outputs 133 times as long (40.0k tokens)",
+        ),
+        odd(
+            Call {
+                input: 300_000,
+                ..ordinary(90)
+            },
+            "changed: prompts 15 times as long (300.0k tokens)",
+        ),
+        odd(
+            Call {
+                model: "claude-sonnet-4-6",
+                input: 300_000,
+                ..ordinary(90)
+            },
+            "changed: prompts 15 times as long (300.0k tokens) · claude-sonnet-4-6 is 62 % of the cost, not 0 %",
+        ),
+        odd(
+            ordinary(90),
+            "changed: 5.0 times as many responses (5 a minute)",
+        ),
+    ];
+    for (call, words) in cases {
+        let ordinary = (0..90).map(ordinary);
+        let odd = (0..60).map(|n| Call {
+            at: call.at + n * 2 * SECOND,
+            ..call.clone()
+        });
+        let numbered = |(n, call)| Call {
+            id: format!("msg_{n}"),
+            ..call
+        };
+        let calls = ordinary.chain(odd).enumerate().map(numbered);
+        let lines: Vec<String> = calls.map(|call| call.line()).collect();
+        let notices = told(&mut pipeline(&["cost-rate.above=0.5"]), &lines);
+        let of_rate = |n: &&Notice| &*n.rule.name == "cost-rate";
+        let first = notices.iter().find(of_rate).unwrap();
+        assert!(first.at.0 >= call.at);
+        let clock = Clock { zone: Zone::UTC };
+        assert_eq!(explanation(first, clock)[0], words);
+    }
 }

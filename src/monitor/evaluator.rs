@@ -17,6 +17,7 @@ use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
 use super::cache::{CacheTracker, Elsewhere, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
+use super::makeup::Past;
 use super::metric::Metric;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
@@ -77,7 +78,7 @@ type Pooled = Option<Vec<Baseline>>;
 /// What an evaluator remembers, without its rules.
 #[derive(Debug, Serialize)]
 pub struct Memory<'a> {
-    scopes: Vec<(&'a Keys, &'a Pooled, &'a [Window])>,
+    scopes: Vec<(&'a Keys, &'a Pooled, &'a [Window], &'a Past)>,
     state: &'a State,
     tellers: &'a [Teller],
 }
@@ -85,7 +86,7 @@ pub struct Memory<'a> {
 /// What another evaluator with the same rules remembered.
 #[derive(Debug, Deserialize)]
 pub struct Remembered {
-    scopes: Vec<(Keys, Pooled, Vec<Window>)>,
+    scopes: Vec<(Keys, Pooled, Vec<Window>, Past)>,
     state: State,
     tellers: Vec<Teller>,
 }
@@ -181,7 +182,7 @@ impl Evaluator {
             scopes: self
                 .scopes
                 .iter()
-                .map(|scope| (&scope.keys, &scope.pooled, &scope.other[..]))
+                .map(|scope| (&scope.keys, &scope.pooled, &scope.other[..], &scope.past))
                 .collect(),
             state: &self.state,
             tellers: &self.tellers,
@@ -206,7 +207,8 @@ impl Evaluator {
         if !fits {
             return false;
         }
-        for ((keys, pooled, other), scope) in scopes.into_iter().zip(&mut self.scopes) {
+        for ((keys, pooled, other, past), scope) in scopes.into_iter().zip(&mut self.scopes) {
+            scope.past = past;
             scope.keys = keys;
             scope.pooled = pooled;
             scope.other = other;
@@ -665,8 +667,14 @@ impl Evaluator {
             key.add(first.secs(), &sums);
             key.forget_rooms();
             key.names.add(first, &growth.labels, sums.cost);
+            let is_own = scope.pooled.is_none();
+            let past = if is_own {
+                &mut key.past
+            } else {
+                &mut scope.past
+            };
             let more = growth.tokens.output;
-            key.past.grow(first, &growth.labels.model, more, sums.cost);
+            past.grow(first, &growth.labels.model, more, sums.cost);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
                 if let Some(episode) = alert.open_mut() {
                     grow(episode, rule, first, sums.cost);
@@ -865,8 +873,11 @@ impl Evaluator {
         for key in keys {
             key.shift(ms);
         }
-        for window in self.scopes.iter_mut().flat_map(|s| &mut s.other) {
-            window.shift(ms / 1000);
+        for scope in &mut self.scopes {
+            scope.past.shift(ms / 1000);
+            for window in &mut scope.other {
+                window.shift(ms / 1000);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What responses were made of: how many came, of which models, how long prompts and outputs were, how much the cache gave. For what
 //! an alert about spending says has changed.
 //!
-//! Knows the responses of one key over a day. Whether a change is worth a word is for the sinks.
+//! Knows the responses of one key over a day, or those of all keys that come and go. Whether a change is worth a word is for the sinks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const MAX_MODELS: usize = 32;
 /// What responses are made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Makeup {
-    /// Minutes in which any came, or those of the window that was looked at.
+    /// Minutes in which any came, of each key by itself; or those of the window that was looked at.
     pub minutes: u64,
     /// Responses.
     pub requests: u64,
@@ -47,10 +47,10 @@ pub struct Makeup {
     pub models: Vec<Share>,
 }
 
-/// What has changed since an episode began.
+/// What has changed since an episode began, or is not as with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// The day before it, or what is known of that.
+    /// The day before it, or what is known of that; of all keys where a single one is too short-lived.
     pub before: Arc<Makeup>,
     /// The window that its value is of.
     pub now: Makeup,
@@ -82,7 +82,6 @@ impl Makeup {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Block {
     index: i64,
-    last_minute: i64,
     /// All but the models.
     sum: Makeup,
     models: Vec<(Arc<str>, i128)>,
@@ -106,20 +105,23 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// Adds a response. What comes late counts as of now.
-    pub(super) fn add(&mut self, at: Time, model: &Arc<str>, tokens: &Tokens, cost: PicoUsd) {
-        let minute = at.minute();
-        let index = minute.div_euclid(BLOCK_MINUTES);
+    /// Adds a response, which may be the first of its key in its minute. What comes late counts as of now.
+    pub(super) fn add(
+        &mut self,
+        at: Time,
+        is_new_minute: bool,
+        model: &Arc<str>,
+        tokens: &Tokens,
+        cost: PicoUsd,
+    ) {
+        let index = at.minute().div_euclid(BLOCK_MINUTES);
         if self.blocks.back().is_none_or(|last| last.index < index) {
             self.begin(index);
         }
         let Some(block) = self.blocks.back_mut() else {
             return;
         };
-        if minute > block.last_minute {
-            block.last_minute = minute;
-            block.sum.minutes += 1;
-        }
+        block.sum.minutes += u64::from(is_new_minute);
         block.sum.requests += 1;
         block.sum.prompt += tokens.prompt();
         block.sum.read += tokens.cache_read;
@@ -144,7 +146,6 @@ impl Past {
         }
         self.blocks.push_back(Block {
             index,
-            last_minute: i64::MIN,
             sum: Makeup::default(),
             models: Vec::new(),
         });
@@ -177,7 +178,6 @@ impl Past {
     pub(super) fn shift(&mut self, secs: i64) {
         for block in &mut self.blocks {
             block.index += secs.div_euclid(60 * BLOCK_MINUTES);
-            block.last_minute = block.last_minute.saturating_add(secs.div_euclid(60));
         }
     }
 }
@@ -199,8 +199,8 @@ mod tests {
                 ..Tokens::default()
             };
             let at = Time::from_secs(minute * MINUTE);
-            past.add(at, &model, &tokens, PicoUsd(300));
-            past.add(at.plus_secs(7), &other, &tokens, PicoUsd(100));
+            past.add(at, true, &model, &tokens, PicoUsd(300));
+            past.add(at.plus_secs(7), false, &other, &tokens, PicoUsd(100));
         }
         past
     }

@@ -66,8 +66,10 @@ pub(super) struct Scope {
     pub(super) learns: bool,
     /// One of its alerts may explain others.
     pub(super) explains: bool,
-    /// One of its rules tells what responses are made of, and its keys last long enough to know a past.
+    /// One of its rules tells what responses are made of.
     pub(super) keeps_past: bool,
+    /// What those of all keys were, where a single key is too short-lived to have a past.
+    pub(super) past: Past,
     /// Its keys are forgotten when nothing can be learned from them any more. Those that know whether the cache is in use, or
     /// what was announced, are kept.
     pub(super) forgets: bool,
@@ -181,7 +183,7 @@ pub(super) struct Key {
     pub(super) unpriced: bool,
     pub(super) misses: VecDeque<Miss>,
     pub(super) names: Names,
-    /// What its responses were made of, if a rule asks for that.
+    /// What its responses were made of, if a rule asks for that and it lasts long enough.
     pub(super) past: Past,
     /// Minutes with traffic that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
@@ -222,6 +224,7 @@ impl Scope {
             learns: false,
             explains: false,
             keeps_past: false,
+            past: Past::default(),
             forgets: false,
         }
     }
@@ -242,7 +245,7 @@ impl Scope {
         }
         self.learns |= rule.limit.learns();
         self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
-        self.keeps_past |= self.pooled.is_none() && is_of_makeup(rule.metric);
+        self.keeps_past |= is_of_makeup(rule.metric);
         self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);
         self.work_out();
@@ -326,10 +329,11 @@ impl Scope {
         };
     }
 
-    /// What the responses of a key were made of before a moment, if the rule is about that and enough is known.
+    /// What the responses of a key, or of its like, were made of before a moment, if the rule is about that and enough is known.
     pub(super) fn before(&self, id: u64, rule: &Rule, moment: Time) -> Option<Makeup> {
         let key = self.keys.get(&id).filter(|_| is_of_makeup(rule.metric))?;
-        key.past.before(moment)
+        let past = self.pooled.as_ref().map_or(&key.past, |_| &self.past);
+        past.before(moment)
     }
 
     /// The key that a record falls under.

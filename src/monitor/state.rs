@@ -231,11 +231,20 @@ impl State {
         for miss in *late {
             key.note_miss(miss);
         }
-        key.note_arrival(record, *at, *miss);
         if scope.keeps_past {
+            let is_new_minute = key
+                .last_usage
+                .is_none_or(|last| last.minute() < at.minute());
+            let is_own = scope.pooled.is_none();
+            let past = if is_own {
+                &mut key.past
+            } else {
+                &mut scope.past
+            };
             let cost = record.cost.unwrap_or_default();
-            key.past.add(*at, &labels.model, &record.tokens, cost);
+            past.add(*at, is_new_minute, &labels.model, &record.tokens, cost);
         }
+        key.note_arrival(record, *at, *miss);
         if scope.learns {
             key.note_minute(at.minute());
         }
@@ -270,10 +279,44 @@ impl State {
         }
         // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
         let told_before = spoken_for(scope, id);
-        let Some(key) = scope.keys.get_mut(&id) else {
-            return held;
-        };
-        for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
+        self.accrue_to_open(scope, id, arrival, tellers);
+        let arrived = Some(Arrived {
+            labels: &arrival.record.labels,
+            is_plain: has_room,
+        });
+        self.evaluate(index, scope, id, arrived, tellers);
+        let told = spoken_for(scope, id);
+        let spoken = &mut arrival.spoken;
+        if arrival.miss.is_some() {
+            if let Some(cost) = told.run {
+                spoken.run = cost - told_before.run.unwrap_or_default();
+            } else if let Some(cost) = told.window
+                && spoken.run == PicoUsd::ZERO
+            {
+                spoken.window = cost - told_before.window.unwrap_or_default();
+            }
+        }
+        held
+    }
+
+    /// Adds what has come in to the episodes of a key that are on.
+    fn accrue_to_open(
+        &self,
+        scope: &mut Scope,
+        id: u64,
+        arrival: &Arrival<'_>,
+        tellers: &mut [Teller],
+    ) {
+        let Arrival {
+            record,
+            at,
+            miss,
+            late,
+            ..
+        } = arrival;
+        let alerts = scope.keys.get_mut(&id).into_iter();
+        let alerts = alerts.flat_map(|key| key.alerts.iter_mut().zip(&scope.rules));
+        for (alert, rule) in alerts {
             if let Some(episode) = alert.open_mut() {
                 for miss in *late {
                     accrue(episode, rule, record, miss.at, Some(miss), self.now);
@@ -292,22 +335,6 @@ impl State {
                 own.accrue(record, *at, *miss, self.now);
             }
         }
-        let arrived = Some(Arrived {
-            labels: &record.labels,
-            is_plain: has_room,
-        });
-        self.evaluate(index, scope, id, arrived, tellers);
-        let told = spoken_for(scope, id);
-        if miss.is_some() {
-            if let Some(cost) = told.run {
-                spoken.run = cost - told_before.run.unwrap_or_default();
-            } else if let Some(cost) = told.window
-                && spoken.run == PicoUsd::ZERO
-            {
-                spoken.window = cost - told_before.window.unwrap_or_default();
-            }
-        }
-        held
     }
 
     /// Takes an error answer into the windows of its key.

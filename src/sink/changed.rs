@@ -4,7 +4,7 @@
 //! Compares two makeups, and knows nothing of limits.
 
 use super::text::{clean, quantity};
-use crate::monitor::{Changed, Makeup, Metric, Notice};
+use crate::monitor::{Changed, Label, Makeup, Metric, Notice};
 
 /// Something that is not as it was.
 pub(super) struct Change {
@@ -12,8 +12,34 @@ pub(super) struct Change {
     weight: u128,
     /// `outputs 3.1 times as long (1.2k tokens)`.
     pub(super) words: String,
-    /// What to look for.
-    pub(super) look_at: String,
+    /// `what asks for longer answers`.
+    look_at: String,
+    /// `: max_tokens, thinking, or the task`.
+    such_as: &'static str,
+}
+
+impl Change {
+    /// What the reader would look for. `at` is when it began.
+    pub(super) fn advice(&self, at: &str) -> String {
+        format!("{} since {at}{}", self.look_at, self.such_as)
+    }
+}
+
+/// `changed: outputs 3.1 times as long (1.2k tokens) · 71 % of prompts from the cache, not 94 %`.
+pub(super) fn in_one_line(changes: &[Change], notice: &Notice) -> Option<String> {
+    let words: Vec<&str> = changes.iter().map(|c| c.words.as_str()).collect();
+    let against = if is_against_others(notice) {
+        "unlike others"
+    } else {
+        "changed"
+    };
+    (!words.is_empty()).then(|| format!("{against}: {}", words.join(" · ")))
+}
+
+/// A session has no day before it.
+fn is_against_others(notice: &Notice) -> bool {
+    let mut labels = notice.key.iter().map(|(label, _)| label);
+    labels.any(|label| matches!(label, Label::Session | Label::Conversation))
 }
 
 /// Less than this many tenths is as before.
@@ -85,7 +111,8 @@ fn requests(before: &Makeup, now: &Makeup) -> Option<Change> {
             in_words(weight),
             quantity(a_minute)
         ),
-        look_at: "what sends so many: a loop, retries, or more users".to_owned(),
+        look_at: "what sends so many".to_owned(),
+        such_as: ": a loop, retries, or more users",
     })
 }
 
@@ -102,19 +129,23 @@ fn model(before: &Makeup, now: &Makeup) -> Option<Change> {
     (u64::from(*share) >= u64::from(was) + OF_COST).then(|| Change {
         weight: 10 * u128::from(*share) / u128::from(was.max(10)),
         words: format!(
-            "{} is {share} % of the cost, {was_in_words} before",
+            "{} is {share} % of the cost, not {was_in_words}",
             clean(model)
         ),
         look_at: format!("what has chosen {}", clean(model)),
+        such_as: "",
     })
 }
 
 fn longer(what: &str, was: u64, is: u64, changed: &Changed) -> Option<Change> {
     let Changed { before, now } = changed;
     let weight = times((is, now.requests), (was, before.requests));
-    let look_at = match what {
-        "outputs" => "what asks for longer answers: max_tokens, thinking, or the task",
-        _ => "what has made prompts longer: history, files or tools",
+    let (look_at, such_as) = match what {
+        "outputs" => (
+            "what asks for longer answers",
+            ": max_tokens, thinking, or the task",
+        ),
+        _ => ("what has made prompts longer", ": history, files or tools"),
     };
     (weight >= LONGER).then(|| Change {
         weight,
@@ -124,6 +155,7 @@ fn longer(what: &str, was: u64, is: u64, changed: &Changed) -> Option<Change> {
             quantity(is / now.requests)
         ),
         look_at: look_at.to_owned(),
+        such_as,
     })
 }
 
@@ -132,7 +164,146 @@ fn cache(before: &Makeup, now: &Makeup) -> Option<Change> {
     let (was, is) = (share(before), share(now));
     (was >= is + OF_PROMPTS).then(|| Change {
         weight: 10 * u128::from(100 - is.min(100)) / u128::from(100_u64.saturating_sub(was).max(1)),
-        words: format!("{is} % of prompts from the cache, {was} % before"),
+        words: format!("{is} % of prompts from the cache, not {was} %"),
         look_at: "why the cache gives less".to_owned(),
+        such_as: "",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::{Reason, Rule, Time};
+    use crate::price::PicoUsd;
+    use std::sync::Arc;
+
+    fn before() -> Makeup {
+        Makeup {
+            minutes: 100,
+            requests: 1_000,
+            prompt: 10_000_000,
+            read: 9_000_000,
+            output: 300_000,
+            cost: PicoUsd(1_000),
+            models: [("a", 60), ("b", 30), ("c", 4)]
+                .map(|(model, share)| (model.into(), share))
+                .to_vec(),
+        }
+    }
+
+    fn words(metric: Metric, key: Option<Label>, now: Makeup) -> Vec<String> {
+        let rule = Arc::new(Rule {
+            metric,
+            ..Rule::blank()
+        });
+        let key = key
+            .map(|label| (label, "x".to_owned()))
+            .into_iter()
+            .collect();
+        let notice = Notice {
+            value: Some(1),
+            changed: Some(Changed {
+                before: Arc::new(before()),
+                now,
+            }),
+            ..Notice::in_words(&rule, Reason::First, key, 1, Time(0), Time(0), "")
+        };
+        let changes = changes(&notice);
+        let advice = changes.first().map(|change| change.advice("02:00"));
+        in_one_line(&changes, &notice)
+            .into_iter()
+            .chain(advice)
+            .collect()
+    }
+
+    /// Ten minutes like those before.
+    fn as_ever() -> Makeup {
+        let all = before();
+        Makeup {
+            minutes: 10,
+            requests: all.requests / 10,
+            prompt: all.prompt / 10,
+            read: all.read / 10,
+            output: all.output / 10,
+            ..all
+        }
+    }
+
+    #[test]
+    fn what_is_as_ever_is_not_told() {
+        assert!(words(Metric::Cost, None, as_ever()).is_empty());
+        let none = Makeup {
+            requests: 0,
+            ..as_ever()
+        };
+        assert!(words(Metric::Cost, None, none).is_empty());
+    }
+
+    #[test]
+    fn what_has_changed_most_comes_first_and_tells_what_to_look_at() {
+        let longer = Makeup {
+            prompt: 1_400_000,
+            output: 400_000,
+            ..as_ever()
+        };
+        assert_eq!(
+            words(Metric::CostPerRequest, None, longer.clone()),
+            [
+                "changed: outputs 13 times as long (4,000 tokens) · 64 % of prompts from the cache, not 90 % \
+                 · prompts 1.4 times as long (14.0k tokens)",
+                "what asks for longer answers since 02:00: max_tokens, thinking, or the task"
+            ]
+        );
+        // A rule that is about a part of it tells of that.
+        assert_eq!(
+            words(Metric::PromptPerRequest, Some(Label::Session), longer),
+            [
+                "unlike others: prompts 1.4 times as long (14.0k tokens)",
+                "what has made prompts longer since 02:00: history, files or tools"
+            ]
+        );
+    }
+
+    #[test]
+    fn how_many_there_are_is_told_where_it_counts() {
+        let many = Makeup {
+            requests: 372,
+            prompt: 3_720_000,
+            read: 3_348_000,
+            output: 111_600,
+            ..as_ever()
+        };
+        for metric in [Metric::Cost, Metric::Tokens, Metric::Requests] {
+            assert_eq!(
+                words(metric, None, many.clone()),
+                [
+                    "changed: 3.7 times as many responses (38 a minute)",
+                    "what sends so many since 02:00: a loop, retries, or more users"
+                ]
+            );
+        }
+        assert!(words(Metric::CostPerRequest, None, many).is_empty());
+    }
+
+    #[test]
+    fn another_model_is_told_where_it_costs() {
+        let by = |model: &str, share| Makeup {
+            models: vec![(model.into(), share)],
+            ..as_ever()
+        };
+        let told = |model, share| {
+            words(Metric::Cost, None, by(model, share))
+                .into_iter()
+                .next()
+        };
+        let said = |words: &str| Some(format!("changed: {words}"));
+        assert_eq!(told("a", 79), None);
+        assert_eq!(told("a", 80), said("a is 80 % of the cost, not 60 %"));
+        // It may have had as much as the third, no more.
+        assert_eq!(
+            told("d", 90),
+            said("d is 90 % of the cost, not at most 4 %")
+        );
+        assert!(words(Metric::Tokens, None, by("d", 90)).is_empty());
+    }
 }

@@ -211,7 +211,7 @@ fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
     }
 }
 
-fn alert<'a>(told: Told<'a>) -> Alert<'a> {
+fn alert(told: Told<'_>) -> Alert<'_> {
     let Notice { rule, .. } = told.notice;
     let notice = told.notice;
     Alert {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use jiff::civil::Date;
 
-use super::changed::{Change, changes};
+use super::changed::{Change, changes, in_one_line};
 use crate::monitor::{
     Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL, Time,
     UNIT, Unit,
@@ -395,7 +395,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
     let ending = matches!(notice.reason, Reason::Resolved | Reason::Stopped);
     lines.extend(causes(notice, ending));
     let changes = changes(notice);
-    lines.extend(changed(&changes));
+    lines.extend(in_one_line(&changes, notice));
     if notice.rule.metric.is_limitless() {
         let advice = advice(notice, None, clock);
         lines.extend(advice.map(|advice| format!("look at: {advice}")));
@@ -452,14 +452,10 @@ pub fn explanation(notice: &Notice, clock: Clock) -> Vec<String> {
     let changes = changes(notice);
     let advice = advice(notice, changes.first(), clock);
     let advice = advice.map(|advice| format!("look at: {advice}"));
-    let why = causes(notice, true).into_iter().chain(changed(&changes));
+    let why = causes(notice, true)
+        .into_iter()
+        .chain(in_one_line(&changes, notice));
     why.chain(advice).collect()
-}
-
-/// `changed: outputs 3.1 times as long (1.2k tokens) · 71 % of prompts from the cache, 94 % before`.
-fn changed(changes: &[Change]) -> Option<String> {
-    let words: Vec<&str> = changes.iter().map(|c| c.words.as_str()).collect();
-    (!words.is_empty()).then(|| format!("changed: {}", words.join(" · ")))
 }
 
 fn causes(notice: &Notice, ending: bool) -> Option<String> {
@@ -537,9 +533,10 @@ fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<Stri
     };
     if let Some(change) = change {
         let most = notice.sessions.first().map_or(0, |(_, share)| *share);
-        let who = biggest().filter(|_| most >= LEADING);
+        let is_said = notice.key.iter().any(|(label, _)| *label == Label::Session);
+        let who = biggest().filter(|_| most >= LEADING && !is_said);
         let who = who.map(|who| format!("; {who}")).unwrap_or_default();
-        return Some(format!("{}, since {at}{who}", change.look_at));
+        return Some(format!("{}{who}", change.advice(&at)));
     }
     match notice.rule.metric {
         Metric::Unpriced | Metric::Blind => None,
