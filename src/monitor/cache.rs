@@ -839,7 +839,7 @@ fn session_key(labels: &Labels) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Caveats, Stamp};
+    use super::super::record::Stamp;
     use super::*;
 
     const STREAM: u64 = 7;
@@ -854,21 +854,14 @@ mod tests {
         };
         let (cache_read, cache_write_5m) = if reads { (20_000, 0) } else { (0, 20_000) };
         UsageRecord {
-            id: None,
             stamp: Stamp::At(Time::from_secs(secs)),
-            started: None,
             labels: Arc::new(labels),
             tokens: Tokens {
                 cache_write_5m,
                 cache_read,
                 ..Tokens::default()
             },
-            extra: Vec::new(),
-            cost: None,
-            rates: None,
-            batch: false,
-            miss_reason: None,
-            caveats: Caveats::default(),
+            ..UsageRecord::blank()
         }
     }
 

@@ -453,7 +453,7 @@ fn output(tokens: u64) -> Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::{Caveats, Identity};
+    use crate::monitor::Identity;
 
     const HOUR: i64 = 3_600_000;
 
@@ -465,10 +465,7 @@ mod tests {
                 bare: Some(1),
             }),
             stamp: Stamp::At(Time(at)),
-            started: None,
-            labels: Arc::new(Labels::default()),
             tokens: super::output(output),
-            extra: Vec::new(),
             cost: Some(PicoUsd(i128::from(output) * 7)),
             rates: Some(crate::price::Rates {
                 input: 0,
@@ -478,9 +475,7 @@ mod tests {
                 cache_read: 0,
                 factor: crate::price::Ratio::ONE,
             }),
-            batch: false,
-            miss_reason: None,
-            caveats: Caveats::default(),
+            ..UsageRecord::blank()
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::Share;
 use super::metric::Metric;
 use super::names::shares;
-use super::record::{Time, Tokens};
+use super::record::{Time, UsageRecord};
 use super::window::Sums;
 use crate::price::PicoUsd;
 
@@ -79,8 +79,9 @@ impl Makeup {
 }
 
 /// The responses of ten minutes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Block {
+    /// Which ten minutes.
     index: i64,
     /// All but the models.
     sum: Makeup,
@@ -90,7 +91,8 @@ struct Block {
 impl Block {
     fn add_cost(&mut self, model: &Arc<str>, cost: PicoUsd) {
         self.sum.cost += cost;
-        if let Some((_, sum)) = self.models.iter_mut().find(|(known, _)| known == model) {
+        let is_it = |known: &Arc<str>| Arc::ptr_eq(known, model) || known == model;
+        if let Some((_, sum)) = self.models.iter_mut().find(|(known, _)| is_it(known)) {
             *sum += cost.0;
         } else if self.models.len() < MAX_MODELS {
             self.models.push((Arc::clone(model), cost.0));
@@ -99,56 +101,68 @@ impl Block {
 }
 
 /// The responses of a day.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Past {
     blocks: VecDeque<Block>,
+    /// Those that come now.
+    now: Block,
+    /// The first moment after them.
+    until: Time,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self {
+            blocks: VecDeque::new(),
+            now: Block::default(),
+            until: Time(i64::MIN),
+        }
+    }
 }
 
 impl Past {
     /// Adds a response, which may be the first of its key in its minute. What comes late counts as of now.
-    pub(super) fn add(
-        &mut self,
-        at: Time,
-        is_new_minute: bool,
-        model: &Arc<str>,
-        tokens: &Tokens,
-        cost: PicoUsd,
-    ) {
-        let index = at.minute().div_euclid(BLOCK_MINUTES);
-        if self.blocks.back().is_none_or(|last| last.index < index) {
-            self.begin(index);
+    #[inline]
+    pub(super) fn add(&mut self, at: Time, is_new_minute: bool, record: &UsageRecord) {
+        if at >= self.until {
+            self.begin(at.minute().div_euclid(BLOCK_MINUTES));
         }
-        let Some(block) = self.blocks.back_mut() else {
-            return;
-        };
-        block.sum.minutes += u64::from(is_new_minute);
-        block.sum.requests += 1;
-        block.sum.prompt += tokens.prompt();
-        block.sum.read += tokens.cache_read;
-        block.sum.output += tokens.output;
-        block.add_cost(model, cost);
+        let tokens = &record.tokens;
+        let sum = &mut self.now.sum;
+        sum.minutes += u64::from(is_new_minute);
+        sum.requests += 1;
+        sum.prompt += tokens.prompt();
+        sum.read += tokens.cache_read;
+        sum.output += tokens.output;
+        let cost = record.cost.unwrap_or_default();
+        self.now.add_cost(&record.labels.model, cost);
     }
 
     /// Adds what a copy has more than the response that was added.
     pub(super) fn grow(&mut self, first: Time, model: &Arc<str>, output: u64, cost: PicoUsd) {
         let index = first.minute().div_euclid(BLOCK_MINUTES);
-        let block = self.blocks.iter_mut().rev().find(|b| b.index <= index);
-        if let Some(block) = block {
+        let blocks = self.blocks.iter_mut().chain([&mut self.now]).rev();
+        if let Some(block) = blocks.into_iter().find(|block| block.index <= index) {
             block.sum.output += output;
             block.add_cost(model, cost);
         }
     }
 
+    #[cold]
     fn begin(&mut self, index: i64) {
+        let over = Block {
+            index,
+            ..Block::default()
+        };
+        let over = std::mem::replace(&mut self.now, over);
+        if over.sum.requests > 0 {
+            self.blocks.push_back(over);
+        }
         let is_old = |block: &Block| block.index <= index - BLOCKS;
         while self.blocks.front().is_some_and(is_old) {
             self.blocks.pop_front();
         }
-        self.blocks.push_back(Block {
-            index,
-            sum: Makeup::default(),
-            models: Vec::new(),
-        });
+        self.until = Time::from_secs((index + 1) * BLOCK_MINUTES * 60);
     }
 
     /// What was before a moment, if enough of it is known.
@@ -156,7 +170,8 @@ impl Past {
         let end = moment.minute().div_euclid(BLOCK_MINUTES);
         let mut all = Makeup::default();
         let mut models: Vec<(Arc<str>, i128)> = Vec::new();
-        for block in self.blocks.iter().take_while(|block| block.index < end) {
+        let blocks = self.blocks.iter().chain([&self.now]);
+        for block in blocks.take_while(|block| block.index < end) {
             all.minutes += block.sum.minutes;
             all.requests += block.sum.requests;
             all.prompt += block.sum.prompt;
@@ -176,31 +191,44 @@ impl Past {
 
     /// The clock was wrong by so many seconds.
     pub(super) fn shift(&mut self, secs: i64) {
-        for block in &mut self.blocks {
+        for block in self.blocks.iter_mut().chain([&mut self.now]) {
             block.index += secs.div_euclid(60 * BLOCK_MINUTES);
         }
+        self.until = Time(self.until.0.saturating_add(secs * 1000));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::{Labels, Tokens};
     use super::*;
 
     const MINUTE: i64 = 60;
 
-    fn past(minutes: impl Iterator<Item = i64>) -> Past {
-        let (model, other): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let mut past = Past::default();
-        for minute in minutes {
-            let tokens = Tokens {
+    fn record(model: &str, cost: i128) -> UsageRecord {
+        UsageRecord {
+            labels: Arc::new(Labels {
+                model: model.into(),
+                ..Labels::default()
+            }),
+            tokens: Tokens {
                 input: 100,
                 cache_read: 900,
                 output: 50,
                 ..Tokens::default()
-            };
+            },
+            cost: Some(PicoUsd(cost)),
+            ..UsageRecord::blank()
+        }
+    }
+
+    fn past(minutes: impl Iterator<Item = i64>) -> Past {
+        let (model, other) = (record("a", 300), record("b", 100));
+        let mut past = Past::default();
+        for minute in minutes {
             let at = Time::from_secs(minute * MINUTE);
-            past.add(at, true, &model, &tokens, PicoUsd(300));
-            past.add(at.plus_secs(7), false, &other, &tokens, PicoUsd(100));
+            past.add(at, true, &model);
+            past.add(at.plus_secs(7), false, &other);
         }
         past
     }

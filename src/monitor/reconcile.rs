@@ -331,7 +331,7 @@ fn less(whole: Tokens, part: Tokens) -> Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::{Caveats, Stamp};
+    use crate::monitor::Caveats;
     use crate::price::Ratio;
     use proptest::prelude::*;
 
@@ -365,20 +365,14 @@ mod tests {
 
     fn record(model: u8, input: u64, output: u64) -> UsageRecord {
         UsageRecord {
-            id: None,
-            stamp: Stamp::Undated,
-            started: None,
             labels: labels(model),
             tokens: tokens(input, output),
-            extra: Vec::new(),
-            cost: None,
             rates: Some(rates()),
-            batch: false,
-            miss_reason: None,
             caveats: Caveats {
                 output_understated: true,
                 ..Caveats::default()
             },
+            ..UsageRecord::blank()
         }
     }
 

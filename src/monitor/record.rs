@@ -261,6 +261,24 @@ pub struct UsageRecord {
 }
 
 impl UsageRecord {
+    /// A response that says nothing: what a test is about is laid over it.
+    #[cfg(test)]
+    pub(super) fn blank() -> Self {
+        Self {
+            id: None,
+            stamp: Stamp::Undated,
+            started: None,
+            labels: Arc::default(),
+            tokens: Tokens::default(),
+            extra: Vec::new(),
+            cost: None,
+            rates: None,
+            batch: false,
+            miss_reason: None,
+            caveats: Caveats::default(),
+        }
+    }
+
     /// The record's own tokens plus those billed beside it.
     pub fn all_tokens(&self) -> Tokens {
         let mut sum = self.tokens;

@@ -241,8 +241,7 @@ impl State {
             } else {
                 &mut scope.past
             };
-            let cost = record.cost.unwrap_or_default();
-            past.add(*at, is_new_minute, &labels.model, &record.tokens, cost);
+            past.add(*at, is_new_minute, record);
         }
         key.note_arrival(record, *at, *miss);
         if scope.learns {
