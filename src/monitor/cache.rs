@@ -174,6 +174,9 @@ struct Session {
     ttl_secs: i64,
 }
 
+/// Misses go on with those of several conversations that were told so long ago.
+const SEVERAL_MS: i64 = 15 * 60_000;
+
 /// A stream that was one conversation is taken for one for so long.
 const TRUST_MS: i64 = 24 * 3_600_000;
 
@@ -332,8 +335,9 @@ impl CacheTracker {
         self.elsewhere.take()
     }
 
-    /// A miss goes on with those of other conversations: what broke is what they have in common, and is told as that. A run that
-    /// was told as that of one conversation stays so. `before` are those that are known to be some only now, of others.
+    /// A miss goes on with those of other conversations: what broke is what they have in common, and is told as that. So is each one
+    /// that comes soon after such a run was told, though some were served in between. A run that was told as that of one
+    /// conversation stays so. `before` are those that are known to be some only now, of others.
     fn spread(&mut self, record: &UsageRecord, at: Time, miss: &Miss, before: &[Miss]) {
         let own = record.labels.conversation;
         if !record.names_conversation() {
@@ -352,6 +356,9 @@ impl CacheTracker {
             }
         });
         let (id, first) = (spread.id, spread.first);
+        let goes_on = stream
+            .several_at
+            .is_some_and(|told| at.millis_since(told) <= SEVERAL_MS);
         let known = &mut self.conversations;
         let Some(mut run) = known.get(&own).and_then(|own| own.run.clone()) else {
             return;
@@ -371,7 +378,12 @@ impl CacheTracker {
             set_run(known, own, run.clone());
         }
         let is_part = run.part_of.is_some();
-        if !is_part && before.is_empty() && (own == first || run.length > 1) {
+        let is_own = if goes_on {
+            run.told
+        } else {
+            own == first || run.length > 1
+        };
+        if !is_part && before.is_empty() && is_own {
             return;
         }
         let labels = spread.labels.get_or_insert_with(|| {
@@ -396,7 +408,7 @@ impl CacheTracker {
             waste: PicoUsd::ZERO,
             missed: 0,
             since: at,
-            told: false,
+            told: goes_on,
             part_of: None,
             ..run.clone()
         });
@@ -437,8 +449,11 @@ impl CacheTracker {
         let Some(all) = self.conversations.get_mut(&labels.conversation) else {
             return;
         };
-        all.run = None;
+        let is_told = all.run.take().is_some_and(|run| run.told);
         all.last = all.last.max(at);
+        if let Some(stream) = self.streams.get_mut(&labels.stream).filter(|_| is_told) {
+            stream.several_at = stream.several_at.max(Some(at));
+        }
         self.elsewhere = Some(Elsewhere {
             labels,
             also_own: true,

@@ -30,6 +30,8 @@ pub(super) struct Stream {
     last_used: Option<Time>,
     /// Whose avoidable misses in a row these are.
     pub(super) spread: Option<Spread>,
+    /// When such misses, of several conversations and told, ended last.
+    pub(super) several_at: Option<Time>,
     firsts: Firsts,
     disuse: Disuse,
     /// Writes in a row that were for an hour.
@@ -154,6 +156,7 @@ impl Stream {
             &mut self.last_read,
             &mut self.last_used,
             &mut self.ttl_changed_at,
+            &mut self.several_at,
         ];
         for time in times.into_iter().flatten() {
             time.shift(ms);
