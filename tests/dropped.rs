@@ -31,7 +31,19 @@ struct Fleet {
     uncached: u64,
     /// For how many hours after two o'clock the others do not either.
     lost_for: i64,
+    /// Which of them.
+    lost: Part,
     seed: u64,
+}
+
+/// Who loses the cache.
+#[derive(Clone, Copy)]
+enum Part {
+    All,
+    /// So many sessions in a hundred: they are on a server that was changed.
+    Sessions(u64),
+    /// So many requests in a hundred: any may come to that server.
+    Requests(u64),
 }
 
 const FLEET: Fleet = Fleet {
@@ -41,6 +53,7 @@ const FLEET: Fleet = Fleet {
     is_named: true,
     uncached: 0,
     lost_for: 3,
+    lost: Part::All,
     seed: 1,
 };
 
@@ -50,24 +63,27 @@ struct Played {
     counted: i128,
     truth: i128,
     cost: i128,
+    /// When how much was lost.
+    losses: Vec<(i64, i128)>,
 }
 
 impl Fleet {
     fn play(self) -> Played {
-        let (lines, truth) = self.lines();
+        let (lines, losses) = self.lines();
         let mut pipeline = pipeline(&[]);
         let notices = told(&mut pipeline, &lines);
         let totals = pipeline.evaluator.totals();
         Played {
             notices,
             counted: totals.waste().0,
-            truth,
+            truth: losses.iter().map(|(_, lost)| lost).sum(),
             cost: totals.cost.0,
+            losses,
         }
     }
 
-    /// The log, and what was lost, in pico-dollars.
-    fn lines(self) -> (Vec<String>, i128) {
+    /// The log, and when how much was lost, in pico-dollars.
+    fn lines(self) -> (Vec<String>, Vec<(i64, i128)>) {
         let mut random = Random(self.seed);
         let mut requests = Vec::new();
         let mut at = TWO_O_CLOCK - 30 * HOUR;
@@ -88,9 +104,15 @@ impl Fleet {
         // When the beginning that all share, and the prompt of each session, were used last, if the cache had always been used.
         let mut shared = i64::MIN / 2;
         let mut own = std::collections::HashMap::new();
-        let (mut lines, mut truth) = (Vec::new(), 0);
+        let (mut lines, mut losses) = (Vec::new(), Vec::new());
         for (n, (at, session, prompt, is_uncached)) in requests.into_iter().enumerate() {
-            let is_lost = (TWO_O_CLOCK..TWO_O_CLOCK + self.lost_for * HOUR).contains(&at);
+            let is_part = match self.lost {
+                Part::All => true,
+                Part::Sessions(of) => Random(session).below(100) < of,
+                Part::Requests(of) => random.below(100) < of,
+            };
+            let incident = TWO_O_CLOCK..TWO_O_CLOCK + self.lost_for * HOUR;
+            let is_lost = is_part && incident.contains(&at);
             let (used, last) = own
                 .insert(session, (at, prompt))
                 .unwrap_or((i64::MIN / 2, 0));
@@ -105,9 +127,12 @@ impl Fleet {
                 shared = at;
             }
             if is_lost {
-                truth += i128::from(read) * LOST;
+                losses.push((at, i128::from(read) * LOST));
             }
-            let is_cached = !is_uncached && !is_lost;
+            // What a part loses is written anew: its prompt begins with something else each time.
+            let is_rewritten = is_lost && !matches!(self.lost, Part::All);
+            let is_cached = !is_uncached && (!is_lost || is_rewritten);
+            let read = if is_rewritten { 0 } else { read };
             let name = format!("s-{session}");
             let call = Call {
                 at,
@@ -121,7 +146,7 @@ impl Fleet {
             };
             lines.push(call.line());
         }
-        (lines, truth)
+        (lines, losses)
     }
 }
 
@@ -260,7 +285,7 @@ fn a_job_with_shorter_prompts_is_no_loss() {
             at,
             id: format!("job_{n}"),
             session: Some(&format!("job-{n}")),
-            input: SHARED - 1 - random.below(5_000),
+            input: SHARED * 8 / 10 - random.below(5_000),
             output: 200,
             ..Call::default()
         };
@@ -272,4 +297,43 @@ fn a_job_with_shorter_prompts_is_no_loss() {
     let notices = told(&mut pipeline, &lines);
     assert_eq!(pipeline.evaluator.totals().waste().0, 0);
     assert!(!notices.iter().any(is_cache_alert));
+}
+
+/// A part of the traffic loses it, session by session or request by request: one incident, told a few times, and what was told keeps
+/// up with what is lost.
+#[test]
+fn what_many_sessions_lose_is_told_as_it_grows() {
+    let of = |part, seed| Fleet {
+        sessions_per_hour: 30.0,
+        lost: part,
+        seed,
+        ..FLEET
+    };
+    for seed in 0..2 {
+        for part in [Part::Sessions(30), Part::Requests(30)] {
+            let played = of(part, seed).play();
+            let cache: Vec<&Notice> = played
+                .notices
+                .iter()
+                .filter(|n| is_cache_alert(n))
+                .collect();
+            assert!(cache.len() < 25, "{seed}: {}", cache.len());
+            let mut told = std::collections::HashMap::new();
+            let mut notices = cache.iter().peekable();
+            let mut lost = 0;
+            for (at, loss) in played.losses {
+                while let Some(notice) = notices.next_if(|notice| notice.at.0 <= at) {
+                    told.insert(notice.episode, notice.exposed.unwrap().0);
+                }
+                lost += loss;
+                let heard: i128 = told.values().sum();
+                // Nothing is told again within five minutes, nor within ten of another.
+                let is_early = at < TWO_O_CLOCK + 11 * MINUTE;
+                assert!(
+                    is_early || lost < 8 * heard + 5 * PicoUsd::DOLLAR.0,
+                    "{seed}: {lost} lost, {heard} told at {at}"
+                );
+            }
+        }
+    }
 }

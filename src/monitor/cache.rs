@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use super::chance::{Chance, History, Odds, REMEMBERED};
 use super::firsts::First;
 use super::record::{Labels, Time, Tokens, UsageRecord};
-use super::stream::{Spread, Stream};
+use super::spread::Elsewhere;
+use super::stream::Stream;
 use crate::price::PicoUsd;
 
 /// A conversation that has not read the cache for this long is taken for one that does not use it.
@@ -26,9 +27,6 @@ pub(super) const LONG_TTL: i64 = 3600;
 
 /// For so long after one-hour writes became five-minute writes, gaps under an hour count as waste.
 const TTL_CHANGE_MS: i64 = 24 * 3_600_000;
-
-/// Stands for a session, and for an agent, where several are meant.
-pub const SEVERAL: &str = "*";
 
 /// Conversations followed at once; the least recent are forgotten.
 const MAX_CONVERSATIONS: usize = 10_000;
@@ -137,16 +135,16 @@ pub struct Run {
     /// The tokens of it.
     pub missed: u64,
     /// An alert has spoken of it: it no longer counts as chance.
-    told: bool,
+    pub(super) told: bool,
     /// What it missed is what many conversations share.
-    of_shared: bool,
+    pub(super) of_shared: bool,
     /// It is part of one that has spread over conversations, which is told instead.
-    part_of: Option<u64>,
+    pub(super) part_of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Conversation {
-    last: Time,
+pub(super) struct Conversation {
+    pub(super) last: Time,
     last_prompt: u64,
     /// Tokens that the last request to use the cache had there.
     cached: u64,
@@ -156,7 +154,7 @@ struct Conversation {
     ttl_changed_at: Option<Time>,
     last_read: Option<Time>,
     compacted: bool,
-    run: Option<Run>,
+    pub(super) run: Option<Run>,
     /// Only for streams without conversation ids.
     history: Option<History>,
     /// When the stream was last seen to be one conversation.
@@ -174,9 +172,6 @@ struct Session {
     ttl_secs: i64,
 }
 
-/// Misses go on with those of several conversations that were told so long ago.
-const SEVERAL_MS: i64 = 15 * 60_000;
-
 /// A stream that was one conversation is taken for one for so long.
 const TRUST_MS: i64 = 24 * 3_600_000;
 
@@ -188,27 +183,18 @@ const MAX_STREAMS: usize = 10_000;
 pub struct CacheTracker {
     /// Prompts smaller than this are not judged.
     min_prompt_tokens: u64,
-    conversations: FxHashMap<u64, Conversation>,
+    pub(super) conversations: FxHashMap<u64, Conversation>,
     sessions: FxHashMap<u64, Session>,
-    streams: FxHashMap<u64, Stream>,
+    pub(super) streams: FxHashMap<u64, Stream>,
     chance: Chance,
     /// Runs that may have spread, so far.
-    spreads: u64,
+    pub(super) spreads: u64,
     /// The last request is to be looked at under these labels too, or instead of its own.
     #[serde(skip)]
-    elsewhere: Option<Elsewhere>,
+    pub(super) elsewhere: Option<Elsewhere>,
     /// Misses that the last request shows to have been some.
     #[serde(skip)]
     late: Vec<Miss>,
-}
-
-/// Under which labels a request belongs to a run of misses.
-#[derive(Debug, Clone)]
-pub(super) struct Elsewhere {
-    /// Those of its stream.
-    pub(super) labels: Arc<Labels>,
-    /// It belongs to its own conversation as well.
-    pub(super) also_own: bool,
 }
 
 impl CacheTracker {
@@ -290,13 +276,13 @@ impl CacheTracker {
             }
             First::Served => {
                 conversation.end_run(at, &mut self.chance);
-                ended = stream.spread.take();
+                ended = stream.end_spread(at);
                 conversation.count(outcome, is_one, at, &mut self.chance)
             }
             First::Unknown => conversation.count(outcome, is_one, at, &mut self.chance),
         };
         if outcome == Outcome::Hit {
-            ended = ended.or_else(|| stream.spread.take());
+            ended = ended.or_else(|| stream.end_spread(at));
         }
         conversation.remember(&record.tokens, at, &outcome);
         if let Some(key) = session
@@ -333,131 +319,6 @@ impl CacheTracker {
     /// Where else than under its own labels the request that was observed last belongs to a run.
     pub(super) fn take_elsewhere(&mut self) -> Option<Elsewhere> {
         self.elsewhere.take()
-    }
-
-    /// A miss goes on with those of other conversations: what broke is what they have in common, and is told as that. So is each one
-    /// that comes soon after such a run was told, though some were served in between. A run that was told as that of one
-    /// conversation stays so. `before` are those that are known to be some only now, of others.
-    fn spread(&mut self, record: &UsageRecord, at: Time, miss: &Miss, before: &[Miss]) {
-        let own = record.labels.conversation;
-        if !record.names_conversation() {
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(&record.labels.stream) else {
-            return;
-        };
-        let id = self.spreads;
-        let spread = stream.spread.get_or_insert_with(|| {
-            self.spreads += 1;
-            Spread {
-                id,
-                first: own,
-                labels: None,
-            }
-        });
-        let (id, first) = (spread.id, spread.first);
-        let goes_on = stream
-            .several_at
-            .is_some_and(|told| at.millis_since(told) <= SEVERAL_MS);
-        let known = &mut self.conversations;
-        let Some(mut run) = known.get(&own).and_then(|own| own.run.clone()) else {
-            return;
-        };
-        if run.part_of.is_some_and(|part_of| part_of != id) {
-            // What it was part of is over: the others are served again.
-            run = Run {
-                length: 1,
-                since: at,
-                before: run.last,
-                waste: miss.cost,
-                missed: miss.tokens,
-                told: false,
-                part_of: None,
-                ..run
-            };
-            set_run(known, own, run.clone());
-        }
-        let is_part = run.part_of.is_some();
-        let is_own = if goes_on {
-            run.told
-        } else {
-            own == first || run.length > 1
-        };
-        if !is_part && before.is_empty() && is_own {
-            return;
-        }
-        let labels = spread.labels.get_or_insert_with(|| {
-            let labels = Labels {
-                session: Some(SEVERAL.into()),
-                agent: record.labels.agent.as_ref().map(|_| SEVERAL.into()),
-                run: None,
-                conversation: stream_conversation(record.labels.stream),
-                ..Labels::clone(&record.labels)
-            };
-            Arc::new(labels)
-        });
-        let labels = Arc::clone(labels);
-        // What began it and was not told is the first of these.
-        let begun = known.get(&first).and_then(|first| first.run.clone());
-        let begun = begun.filter(|run| own != first && !run.told && run.part_of.is_none());
-        let all = known
-            .entry(labels.conversation)
-            .or_insert_with(|| Conversation::new(at, false));
-        let sum = all.run.get_or_insert_with(|| Run {
-            length: 0,
-            waste: PicoUsd::ZERO,
-            missed: 0,
-            since: at,
-            told: goes_on,
-            part_of: None,
-            ..run.clone()
-        });
-        if let Some(begun) = &begun {
-            sum.length += begun.length;
-            sum.waste += begun.waste;
-            sum.missed += begun.missed;
-            sum.since = sum.since.min(begun.since);
-            sum.before = sum.before.min(begun.before);
-        }
-        for miss in before.iter().chain([miss]) {
-            sum.length += 1;
-            sum.waste += miss.cost;
-            sum.missed += miss.tokens;
-            sum.since = sum.since.min(miss.at);
-            sum.before = sum.before.min(Time(miss.at.0 - miss.gap_ms));
-        }
-        sum.last = at;
-        let is_told = sum.told;
-        all.last = all.last.max(at);
-        let parts = begun.map(|begun| (first, begun)).into_iter();
-        for (of, part) in parts.chain([(own, run)]) {
-            let part = Run {
-                told: part.told | is_told,
-                part_of: Some(id),
-                ..part
-            };
-            set_run(known, of, part);
-        }
-        self.elsewhere = Some(Elsewhere {
-            labels,
-            also_own: false,
-        });
-    }
-
-    /// The cache serves again what many conversations have in common.
-    fn end_spread(&mut self, labels: Arc<Labels>, at: Time) {
-        let Some(all) = self.conversations.get_mut(&labels.conversation) else {
-            return;
-        };
-        let is_told = all.run.take().is_some_and(|run| run.told);
-        all.last = all.last.max(at);
-        if let Some(stream) = self.streams.get_mut(&labels.stream).filter(|_| is_told) {
-            stream.several_at = stream.several_at.max(Some(at));
-        }
-        self.elsewhere = Some(Elsewhere {
-            labels,
-            also_own: true,
-        });
     }
 
     /// A copy of a response that was counted elsewhere is still what its own conversation goes on from.
@@ -620,7 +481,7 @@ pub(super) fn api_cause(record: &UsageRecord) -> Option<(Cause, Option<u64>)> {
 }
 
 impl Conversation {
-    fn new(at: Time, unnamed: bool) -> Self {
+    pub(super) fn new(at: Time, unnamed: bool) -> Self {
         Self {
             last: at,
             last_prompt: 0,
@@ -829,20 +690,6 @@ impl Conversation {
     }
 }
 
-fn set_run(known: &mut FxHashMap<u64, Conversation>, conversation: u64, run: Run) {
-    if let Some(known) = known.get_mut(&conversation) {
-        known.run = Some(run);
-    }
-}
-
-/// What stands for the conversations of a stream where something broke that they have in common.
-fn stream_conversation(stream: u64) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = rustc_hash::FxHasher::default();
-    ("stream", stream).hash(&mut hasher);
-    hasher.finish()
-}
-
 /// Session and agent without the model: a switch of the model happens within it.
 fn session_key(labels: &Labels) -> Option<u64> {
     use std::hash::{Hash, Hasher};
@@ -855,6 +702,7 @@ fn session_key(labels: &Labels) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::record::Stamp;
+    use super::super::spread::stream_conversation;
     use super::*;
 
     const STREAM: u64 = 7;

@@ -15,7 +15,7 @@ use super::baseline::Baseline;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
-use super::cache::{CacheTracker, Elsewhere, Outcome};
+use super::cache::{CacheTracker, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::makeup::Past;
 use super::metric::Metric;
@@ -23,6 +23,7 @@ use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::{Key, Scope};
+use super::spread::Elsewhere;
 
 use super::state::{Arrival, Pace, Spoken, State};
 use super::step::grow;

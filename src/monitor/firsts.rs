@@ -140,9 +140,7 @@ impl Firsts {
         if begins {
             self.note_read(tokens.cache_read);
         }
-        // What is shorter than what they share begins with something else.
-        let may_share = shared >= min_prompt && shared <= tokens.prompt();
-        let expected = if may_share { shared } else { 0 };
+        let expected = if shared < min_prompt { 0 } else { shared };
         let expected = expected.max(follows).min(tokens.prompt());
         if expected < min_prompt {
             return First::Unknown;
@@ -156,6 +154,14 @@ impl Firsts {
         if missed * 20 <= expected {
             self.note_hit();
             return First::Served;
+        }
+        // What is shorter than what they share, of which a little more is known than they do share, begins with something else. If it
+        // uses the cache, so may others.
+        if begins && tokens.prompt() * 10 < shared * 9 {
+            if tokens.cache_write() > 0 {
+                self.history.push(false);
+            }
+            return First::Unknown;
         }
         let is_warming_up = |cold: Time| at.millis_since(cold) <= WARM_UP_MS;
         if self.cold_at.is_some_and(is_warming_up) && begins {

@@ -34,6 +34,7 @@ mod record;
 mod rule;
 mod scope;
 mod settings;
+mod spread;
 mod state;
 mod step;
 mod stream;
@@ -49,7 +50,7 @@ pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share
 pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use blind::BlindSpot;
 pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
-pub use cache::{CacheTracker, Cause, Miss, Outcome, Run, SEVERAL};
+pub use cache::{CacheTracker, Cause, Miss, Outcome, Run};
 pub use chance::Odds;
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
@@ -65,6 +66,7 @@ pub use record::{
 pub use rule::{
     BEYOND_BUSY, DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity,
 };
+pub use spread::SEVERAL;
 pub use told::Reason;
 pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
 pub use variants::Variants;

@@ -586,8 +586,7 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     let idle_ms = cache
         .last_request(conversation)
         .map_or(0, |at| now.millis_since(at));
-    let window = rule.windows.last().copied().unwrap_or(0);
-    let idle = idle_ms >= 2 * window * 1000;
+    let idle = idle_ms >= key.run_ends_after(rule) * 1000;
     // Its limit follows the odds, which other conversations change. That of a run that nobody goes on with is no news.
     let has_begun = open.is_some() || matches!(alert.phase, Phase::Pending { .. });
     let may_begin = has_begun || step.arrived.is_some();

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{ADAPT_MS, Alert, Episode, Phase};
 use super::baseline::{Amount, Baseline, Held};
-use super::cache::{CacheTracker, Miss, SEVERAL};
+use super::cache::{CacheTracker, LONG_TTL, Miss};
 use super::calm::Calm;
 use super::makeup::{Makeup, Past, is_of_makeup};
 use super::metric::{Metric, Value};
@@ -21,6 +21,7 @@ use super::reading::{
 };
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Filter, Label, Limit, Rule};
+use super::spread::is_of_several;
 use super::window::{BUCKETS, Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -35,6 +36,9 @@ const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
 
 /// Samples of an episode that is on count after so many minutes.
 const RIPE_MINUTES: i64 = 6 * 60;
+
+/// No run of misses is over sooner for want of traffic.
+const RUN_ENDS_SECS: i64 = 15 * 60;
 
 /// Misses remembered for naming the cause of a windowed alert.
 const RECENT_MISSES: usize = 32;
@@ -486,10 +490,7 @@ fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
             .unwrap_or_default();
         parts.push((Label::Session, format!("{session}{agent}")));
     }
-    let is_of_project = labels
-        .session
-        .as_deref()
-        .is_none_or(|session| session == SEVERAL);
+    let is_of_project = labels.session.is_none() || is_of_several(labels);
     if let Some(project) = labels.project.as_ref().filter(|_| is_of_project) {
         parts.push((Label::Project, project.to_string()));
     }
@@ -816,15 +817,26 @@ impl Key {
         expiries.filter(|second| *second > now).min()
     }
 
-    /// When an open alert may end for want of traffic: twice the window that decides after its last value, and twice the longest
-    /// after the last record.
+    /// After so many seconds without a request a run of misses is over. That of one conversation when nothing that it missed would
+    /// still be in the cache; what stands for several, or has no name, may go on with another one.
+    pub(super) fn run_ends_after(&self, rule: &Rule) -> i64 {
+        let longest = rule.windows.last().copied().unwrap_or(0);
+        if self.labels.session.is_none() || is_of_several(&self.labels) {
+            return 2 * longest;
+        }
+        let ttl = self.misses.back().map_or(LONG_TTL, |miss| miss.ttl_secs);
+        ttl.max(RUN_ENDS_SECS).min(2 * longest)
+    }
+
+    /// When an open alert may end for want of traffic: twice the window that decides after its last value; that of a run when nothing
+    /// is in the cache any more.
     fn stale_at(&self, alert: &Alert, rule: &Rule) -> Option<i64> {
         let ends_by_itself = rule.metric.is_announcement() || rule.metric == Metric::Silence;
         let episode = alert.open().filter(|_| !ends_by_itself)?;
         let deciding = rule.windows.get(episode.step).copied().unwrap_or(0);
-        let longest = rule.windows.last().copied().unwrap_or(0);
         Some(if rule.metric == Metric::MissRun {
-            self.last_record.plus_secs(2 * longest).first_tick()
+            let ends_after = self.run_ends_after(rule);
+            self.last_record.plus_secs(ends_after).first_tick()
         } else {
             episode.last_value.plus_secs(2 * deciding).first_tick()
         })

@@ -4,23 +4,13 @@
 //! Knows no conversation. Which requests belong to which is known to the tracker.
 
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use super::cache::{Cause, LONG_TTL, Outcome, Run, SHORT_TTL};
 use super::chance::{History, REMEMBERED};
 use super::firsts::{First, Firsts, Given};
-use super::record::{Labels, Time, Tokens, UsageRecord};
-
-/// A run of misses that began in one conversation and went on in others.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Spread {
-    /// Which it is.
-    pub(super) id: u64,
-    /// The conversation that it began in.
-    pub(super) first: u64,
-    /// Under which labels it is told: those of all that the conversations have in common. None while it is in one.
-    pub(super) labels: Option<Arc<Labels>>,
-}
+use super::record::{Time, Tokens, UsageRecord};
+use super::spread::Spread;
 
 /// What requests of one model, project and kind of agent have in common, whatever their conversation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -30,8 +20,12 @@ pub(super) struct Stream {
     last_used: Option<Time>,
     /// Whose avoidable misses in a row these are.
     pub(super) spread: Option<Spread>,
-    /// When such misses, of several conversations and told, ended last.
-    pub(super) several_at: Option<Time>,
+    /// When misses of several conversations, that were told, came last.
+    several_at: Option<Time>,
+    /// The last conversations whose own runs were told, and when one of them missed last.
+    told: VecDeque<(u64, Time)>,
+    /// Requests in a row that were served since.
+    served: u32,
     firsts: Firsts,
     disuse: Disuse,
     /// Writes in a row that were for an hour.
@@ -45,6 +39,13 @@ const SURELY_DROPPED: u32 = 3;
 
 /// The same of requests without a name, which may be of one conversation that never used it.
 const SURELY_DROPPED_BY_ALL: u32 = 20;
+
+/// Misses go on with those of several conversations that were told so long ago.
+const SEVERAL_MS: i64 = 15 * 60_000;
+
+/// After so many requests in a row that were served, or the first one after such a pause, they are over.
+const SURELY_SERVED: u32 = 50;
+const SURELY_OVER_MS: i64 = 5 * 60_000;
 
 /// So many writes for an hour in a row are what a stream does.
 const HABIT: u32 = 20;
@@ -69,6 +70,38 @@ impl Stream {
             }
             self.long_writes = 0;
         }
+    }
+
+    /// Misses of several conversations were told a short time ago: what misses now belongs to them.
+    pub(super) fn several_miss(&self, at: Time) -> bool {
+        let lately = |told: Time| at.millis_since(told) <= SEVERAL_MS;
+        self.several_at.is_some_and(lately)
+    }
+
+    /// Misses of several conversations, that were told, go on.
+    pub(super) fn note_several(&mut self, at: Time) {
+        self.several_at = self.several_at.max(Some(at));
+    }
+
+    /// A conversation whose run is told misses again. Where two do at once a third is no case of its own.
+    pub(super) fn note_told(&mut self, conversation: u64, at: Time) {
+        self.told.retain(|(known, _)| *known != conversation);
+        self.told.push_back((conversation, at));
+        let lately = |(_, told): &&(u64, Time)| at.millis_since(*told) <= SEVERAL_MS;
+        if self.told.iter().filter(lately).count() >= 2 {
+            self.note_several(at);
+        }
+        if self.told.len() > 2 {
+            self.told.pop_front();
+        }
+    }
+
+    /// A request was served: gives the run that this ends.
+    pub(super) fn end_spread(&mut self, at: Time) -> Option<Spread> {
+        self.served = self.served.saturating_add(1);
+        let lately = |missed: Time| at.millis_since(missed) <= SURELY_OVER_MS;
+        let may_go_on = self.served < SURELY_SERVED && self.several_at.is_some_and(lately);
+        self.spread.take_if(|spread| !spread.goes_on || !may_go_on)
     }
 
     /// What conversations begin with is lost, or may be.
@@ -138,6 +171,7 @@ impl Stream {
         cause: &Cause,
         run: Option<&Run>,
     ) {
+        self.served = 0;
         let is_named = record.names_conversation();
         let many = if is_named {
             self.last_used = self.last_used.max(Some(at));
@@ -158,7 +192,8 @@ impl Stream {
             &mut self.ttl_changed_at,
             &mut self.several_at,
         ];
-        for time in times.into_iter().flatten() {
+        let told = self.told.iter_mut().map(|(_, at)| at);
+        for time in times.into_iter().flatten().chain(told) {
             time.shift(ms);
         }
         self.firsts.shift(ms);

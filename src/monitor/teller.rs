@@ -19,10 +19,11 @@ use super::reading::is_explained;
 use super::record::{Labels, Time};
 use super::rule::{Rule, Severity};
 use super::scope::{Key, Scope};
+use super::spread::is_of_several;
 use super::state::State;
 use super::told::{Reason, Told, UNTOLD};
 use super::variants::{Variants, decide};
-use super::voices::{Voices, Withheld, is_about_spending};
+use super::voices::{Voices, Weight, Withheld, is_about_spending};
 use super::watch::{Flow, NEVER, Watch};
 use crate::price::PicoUsd;
 
@@ -291,6 +292,7 @@ impl Teller {
             // Where nothing can be seen, silence says nothing.
             let is_blind = rule.metric == Metric::Silence && state.blind.is_told();
             let exposed = self.exposed(rule, episode).0;
+            let has_grown = told.has_grown(exposed);
             let due = told.due(alert, state.now, exposed);
             // What another alert explains is not told.
             let may_be_told = alert.phase == Phase::Firing && (due.is_some() || !is_told);
@@ -306,6 +308,7 @@ impl Teller {
             let is_grave = begins && is_grave(self.variants(state), key, rule, episode);
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
             let since = episode.since;
+            let of_several = is_of_several(&key.labels);
             if is_explained && !is_told {
                 let by = Withheld::ByCache;
                 let is_new = self.hush.explain(place, &rule.name, by);
@@ -314,11 +317,16 @@ impl Teller {
             let Some(mut reason) = due else {
                 continue;
             };
-            let withheld = || self.voices.withheld(&rule, episode_id, is_grave, state.now);
+            let weight = Weight {
+                is_grave,
+                of_several,
+            };
+            let withheld = || self.voices.withheld(&rule, episode_id, weight, state.now);
             let withheld = begins.then(withheld).flatten();
             let again = match reason {
                 Reason::Repeat | Reason::Reopened => {
-                    self.voices.repeat_withheld(&rule, episode_id, state.now)
+                    let voices = &self.voices;
+                    voices.repeat_withheld(&rule, episode_id, has_grown, state.now)
                 }
                 _ => None,
             };

@@ -203,7 +203,7 @@ impl Told {
     }
 
     /// It has cost so much more since the last notice that it is worth another.
-    fn has_grown(&self, exposed: PicoUsd) -> bool {
+    pub(super) fn has_grown(&self, exposed: PicoUsd) -> bool {
         exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.exposed.0
     }
 

@@ -1,6 +1,6 @@
 //! Who is speaking: one incident is told by a few alerts, not by all that it trips.
 //!
-//! Of the conversations or sessions that one rule fires for two speak at once; the others are counted. Of the rules about spending the first that speaks
+//! Of the conversations or sessions that one rule fires for two speak at once, and what stands for several; the others are counted. Of the rules about spending the first that speaks
 //! speaks for all that are not more severe: a loop that runs away raises cost, tokens and the cost of its session together. Of
 //! the rules about the cache the first speaks for a quarter of an hour; what it does not explain by then is told. And what is
 //! told again is told by one of them at a time.
@@ -61,6 +61,15 @@ pub(super) struct Voices {
     released: Option<Time>,
 }
 
+/// How much there is to an episode.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weight {
+    /// It is critical, and several times over its limit.
+    pub(super) is_grave: bool,
+    /// It stands for several conversations.
+    pub(super) of_several: bool,
+}
+
 /// Why an episode is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::enum_variant_names, reason = "they say by whom")]
@@ -80,18 +89,20 @@ impl Voices {
         &self,
         rule: &Rule,
         episode: u64,
-        is_grave: bool,
+        weight: Weight,
         now: Time,
     ) -> Option<(Withheld, Option<Time>)> {
+        let Weight {
+            is_grave,
+            of_several,
+        } = weight;
         let others = || {
             self.speaking
                 .iter()
                 .filter(|voice| voice.episode != episode)
         };
-        let is_one_of_many = rule
-            .by
-            .iter()
-            .any(|label| matches!(label, Label::Session | Label::Conversation));
+        let is_of_one = |label: &Label| matches!(label, Label::Session | Label::Conversation);
+        let is_one_of_many = !of_several && rule.by.iter().any(is_of_one);
         let its_like = others().filter(|voice| voice.rule == rule.name);
         if is_one_of_many && its_like.count() >= VOICES_PER_RULE {
             return Some((Withheld::ByItsLike, None));
@@ -127,6 +138,7 @@ impl Voices {
                     .filter(|_| rule.severity < Severity::Critical)
                     .map(|until| (Withheld::BySpending, Some(until)))
             }
+            About::Cache if of_several => None,
             About::Cache if rule.metric == Metric::MissRun => {
                 let mut fresh: Vec<Time> = about_cache.map(|(_, until)| until).collect();
                 fresh.sort_unstable();
@@ -141,8 +153,15 @@ impl Voices {
         }
     }
 
-    /// Until when an episode need not be told again: another about money was told just before.
-    pub(super) fn repeat_withheld(&self, rule: &Rule, episode: u64, now: Time) -> Option<Time> {
+    /// Until when an episode need not be told again: another about money was told just before. However many were, what has grown much
+    /// is told when that is some time ago.
+    pub(super) fn repeat_withheld(
+        &self,
+        rule: &Rule,
+        episode: u64,
+        has_grown: bool,
+        now: Time,
+    ) -> Option<Time> {
         about(rule)?;
         let others = self
             .speaking
@@ -152,7 +171,8 @@ impl Voices {
             .map(|voice| Time(voice.last.0 + BETWEEN_REPEATS_MS))
             .max();
         let until = until.filter(|until| now < *until);
-        until.max(self.crowded_until(rule, now))
+        let crowded = (!has_grown).then(|| self.crowded_until(rule, now));
+        until.max(crowded.flatten())
     }
 
     /// Until when enough was told about money: three notices in a quarter of an hour, the last of them kept for what is critical.
@@ -312,7 +332,11 @@ mod tests {
         for (episode, rule) in [(1, &miss), (2, &run), (3, &run)] {
             voices.note(rule, episode, Reason::First, at(60));
         }
-        let withheld = |voices: &Voices, grave, now| voices.withheld(&cost, 9, grave, now);
+        let of = |is_grave| Weight {
+            is_grave,
+            ..Weight::default()
+        };
+        let withheld = |voices: &Voices, grave, now| voices.withheld(&cost, 9, of(grave), now);
         let until = Some(at(60 + 900));
         assert_eq!(
             withheld(&voices, false, at(120)),
@@ -323,7 +347,7 @@ mod tests {
         // Told once, it speaks for the others of its kind, and they do not come on top.
         voices.note(&cost, 9, Reason::First, at(120));
         let another = rule("mine", Metric::Cost, Severity::Critical);
-        assert!(voices.withheld(&another, 10, true, at(130)).is_some());
+        assert!(voices.withheld(&another, 10, of(true), at(130)).is_some());
     }
 
     #[test]

@@ -228,11 +228,14 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
     };
     match metric {
         Metric::MissRun => {
-            // Some may have been served in between, since it was told.
-            let all = i128::from(notice.requests);
-            if notice.reason == Reason::First || all <= held / UNIT {
-                let n = held / UNIT;
-                format!("{n} requests in a row missed the cache: {exposed} paid again")
+            let (run, all) = (held / UNIT, i128::from(notice.requests));
+            // Of several some may be served in between, and any once it was told.
+            let of_several = |(label, value): &(Label, String)| {
+                *label == Label::Session && is_several(value)
+            };
+            let is_first = notice.reason == Reason::First;
+            if (is_first || all <= run) && !notice.key.iter().any(of_several) {
+                format!("{run} requests in a row missed the cache: {exposed} paid again")
             } else {
                 format!("{all} requests missed the cache: {exposed} paid again")
             }
@@ -365,9 +368,7 @@ fn named(label: Label, value: &str) -> String {
     let value = clean(value);
     match label {
         Label::Model | Label::Conversation => value.into_owned(),
-        Label::Session if value.split('/').all(|part| part == SEVERAL) => {
-            "several sessions".to_owned()
-        }
+        Label::Session if is_several(&value) => "several sessions".to_owned(),
         Label::Session => format!("session {}", short(&value)),
         Label::Project | Label::Source | Label::Place { .. } => {
             format!("{} {value}", label.name())
@@ -375,6 +376,10 @@ fn named(label: Label, value: &str) -> String {
         // The words say it.
         Label::Period => String::new(),
     }
+}
+
+fn is_several(session: &str) -> bool {
+    session.split('/').all(|part| part == SEVERAL)
 }
 
 /// The first group of a UUID, which tells sessions apart for people. Other names are kept, and so is the name of an agent.
