@@ -66,15 +66,11 @@ pub(super) fn changes(notice: &Notice) -> Vec<Change> {
     let of_cost = matches!(metric, Metric::Cost | Metric::CostPerRequest);
     let of_cache = of_cost || metric == Metric::Tokens;
     let found = [
-        metric.is_volume().then(|| requests(before, now)).flatten(),
-        of_cost.then(|| model(before, now)).flatten(),
-        (is_of_each && of_outputs)
-            .then(|| longer("outputs", before.output, now.output, changed))
-            .flatten(),
-        (is_of_each && of_prompts)
-            .then(|| longer("prompts", before.prompt, now.prompt, changed))
-            .flatten(),
-        of_cache.then(|| cache(before, now)).flatten(),
+        requests(before, now).filter(|_| metric.is_volume()),
+        model(before, now).filter(|_| of_cost),
+        longer("outputs", before.output, now.output, changed).filter(|_| is_of_each && of_outputs),
+        longer("prompts", before.prompt, now.prompt, changed).filter(|_| is_of_each && of_prompts),
+        cache(before, now).filter(|_| of_cache),
     ];
     let mut found: Vec<Change> = found.into_iter().flatten().collect();
     found.sort_by_key(|change| std::cmp::Reverse(change.weight));
@@ -166,7 +162,7 @@ fn cache(before: &Makeup, now: &Makeup) -> Option<Change> {
         weight: 10 * u128::from(100 - is.min(100)) / u128::from(100_u64.saturating_sub(was).max(1)),
         words: format!("{is} % of prompts from the cache, not {was} %"),
         look_at: "why the cache gives less".to_owned(),
-        such_as: "",
+        such_as: ": cache_control, or what prompts begin with",
     })
 }
 
