@@ -100,12 +100,12 @@ impl Episodes {
                 told.pages.push(notice.at);
             }
             if let Some(clock) = self.words {
-                // What it is about stays what was told first; why is known best at the end, but what had changed before.
+                // What it is about stays what was told first; why is known best at the end, unless less is known then.
                 let headline = told.words.first().cloned();
-                let is_new = headline.is_none();
-                if is_new || !notice.causes.is_empty() || notice.changed.is_some() {
-                    told.words = vec![headline.unwrap_or_else(|| headline_of(notice))];
-                    told.words.extend(explanation(notice, clock));
+                let mut words = vec![headline.unwrap_or_else(|| headline_of(notice))];
+                words.extend(explanation(notice, clock));
+                if words.len() >= told.words.len() {
+                    told.words = words;
                 }
             }
         }

@@ -238,3 +238,62 @@ impl Disuse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60;
+
+    fn at(secs: i64) -> Time {
+        Time::from_secs(secs)
+    }
+
+    /// A stream whose misses of several conversations, told, came last at second zero.
+    fn of_several(goes_on: bool) -> Stream {
+        let mut stream = Stream {
+            spread: Some(Spread {
+                id: 0,
+                first: 1,
+                labels: None,
+                goes_on,
+            }),
+            ..Stream::default()
+        };
+        stream.note_several(at(0));
+        stream
+    }
+
+    #[test]
+    fn misses_of_several_are_over_when_many_were_served_in_a_row_or_after_a_pause() {
+        let mut stream = of_several(true);
+        for _ in 1..SURELY_SERVED {
+            assert!(stream.end_spread(at(5 * MINUTE)).is_none());
+        }
+        assert!(stream.end_spread(at(5 * MINUTE)).is_some());
+        let mut after_a_pause = of_several(true);
+        assert!(after_a_pause.end_spread(at(5 * MINUTE + 1)).is_some());
+        // What is not known to go on is over with the first one.
+        assert!(of_several(false).end_spread(at(1)).is_some());
+    }
+
+    #[test]
+    fn two_conversations_that_are_told_at_once_are_several() {
+        let mut stream = Stream::default();
+        for secs in [0, 10, 16 * MINUTE] {
+            stream.note_told(1, at(secs));
+            assert!(!stream.several_miss(at(secs)));
+        }
+        let long_after = at(32 * MINUTE);
+        stream.note_told(2, long_after);
+        assert!(!stream.several_miss(long_after));
+        stream.note_told(1, at(33 * MINUTE));
+        assert!(stream.several_miss(at(33 * MINUTE)));
+        assert!(stream.several_miss(at(48 * MINUTE)));
+        assert!(!stream.several_miss(at(48 * MINUTE + 1)));
+        // No more than two are remembered, the last ones.
+        stream.note_told(3, at(50 * MINUTE));
+        stream.note_told(4, at(51 * MINUTE));
+        assert!(stream.several_miss(at(51 * MINUTE)) && stream.told.len() == 2);
+    }
+}

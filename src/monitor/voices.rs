@@ -365,4 +365,42 @@ mod tests {
         voices.note_look();
         assert_eq!(voices.released_at(), None);
     }
+
+    #[test]
+    fn what_stands_for_several_is_told_beside_two_of_them() {
+        let mut voices = Voices::default();
+        let run = Rule {
+            by: vec![Label::Conversation],
+            ..rule("cache-break", Metric::MissRun, Severity::Critical)
+        };
+        let at = |secs| Time::from_secs(secs);
+        for episode in [1, 2] {
+            voices.note(&run, episode, Reason::First, at(60));
+        }
+        let withheld = |of_several| {
+            let weight = Weight {
+                of_several,
+                ..Weight::default()
+            };
+            voices.withheld(&run, 3, weight, at(90))
+        };
+        assert_eq!(withheld(false), Some((Withheld::ByItsLike, None)));
+        assert_eq!(withheld(true), None);
+    }
+
+    /// Three notices were given at once: who is told again waits for a quarter of an hour, or ten minutes if it has grown.
+    #[test]
+    fn what_has_grown_is_told_again_though_much_was_told() {
+        let mut voices = Voices::default();
+        let run = rule("cache-break", Metric::MissRun, Severity::Critical);
+        let at = |secs| Time::from_secs(secs);
+        for episode in [1, 2, 3] {
+            voices.note(&run, episode, Reason::First, at(60));
+        }
+        let until = |has_grown, now| voices.repeat_withheld(&run, 1, has_grown, at(now));
+        assert_eq!(until(false, 659), Some(at(960)));
+        assert_eq!(until(true, 659), Some(at(660)));
+        assert_eq!(until(false, 660), Some(at(960)));
+        assert_eq!(until(true, 660), None);
+    }
 }
