@@ -557,3 +557,37 @@ fn an_alert_about_spending_says_what_has_changed() {
         assert_eq!(explanation(first, clock)[0], words);
     }
 }
+
+/// What a run has told of is not told again when the run is over: what is left of the hour would not be enough by itself.
+#[test]
+fn what_is_left_when_a_run_is_over_is_no_news() {
+    let mut tale = Tale::new(&[]);
+    let call = |second: i64, session: &'static str, prompt: u64, is_read: bool| Call {
+        at: TWO_O_CLOCK + second * SECOND,
+        session: Some(session),
+        read: if is_read { prompt } else { 0 },
+        write_5m: if is_read { 0 } else { prompt },
+        ..Call::default()
+    };
+    for n in 0..3_600 {
+        // Three in a row cost $0.86 and are told; eight single ones of another session $0.37 in all.
+        let is_other = n % 4 == 3;
+        let is_miss = match n {
+            0 | 3 => true,
+            _ if is_other => (3_027..3_091).contains(&n) && n % 8 == 3,
+            _ => (3_000..3_003).contains(&n),
+        };
+        let (session, prompt) = if is_other {
+            ("q", 8_000)
+        } else {
+            ("s", 50_000)
+        };
+        tale.call(call(n * 10, session, prompt, !is_miss));
+    }
+    let is_of_cache = |told: &&String| told.contains("cache-");
+    let told: Vec<&String> = tale.told.iter().filter(is_of_cache).collect();
+    assert_eq!(
+        told,
+        ["30010s cache-break first", "30340s cache-break resolved"]
+    );
+}

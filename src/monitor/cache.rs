@@ -770,6 +770,38 @@ mod tests {
         assert_eq!(after(&longer), [None, Some(2), None]);
     }
 
+    /// Once misses of several were told, what misses between others that are served goes on with them, and is no chance.
+    #[test]
+    fn what_misses_soon_after_several_were_told_belongs_to_them() {
+        let all = stream_conversation(STREAM);
+        let mut cache = CacheTracker::new(5_000);
+        let mut secs = 0;
+        let mut ask = |cache: &mut CacheTracker, session: u64, reads: bool| {
+            secs += 1;
+            let at = Time::from_secs(secs);
+            cache.observe(&request(session, secs, reads), at);
+            cache.odds(at).affected
+        };
+        for reads in [false, true] {
+            for session in 1..=4 {
+                ask(&mut cache, session, reads);
+            }
+        }
+        for session in [1, 2] {
+            ask(&mut cache, session, false);
+        }
+        cache.run_was_told(all);
+        let before = ask(&mut cache, 4, true);
+        assert_eq!(cache.run(all), None);
+        for (session, length) in [(1, 1), (2, 2), (3, 3), (1, 4), (3, 5)] {
+            ask(&mut cache, session, false);
+            let affected = ask(&mut cache, session, true);
+            ask(&mut cache, 4, true);
+            assert_eq!(cache.run(all).map(|run| run.length), Some(length));
+            assert_eq!(affected, before);
+        }
+    }
+
     /// Users that nobody can tell apart, each with more behind what all share: more than that is never claimed, also not behind a
     /// pause in which nobody knows what was there.
     #[test]

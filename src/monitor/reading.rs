@@ -647,7 +647,12 @@ pub(super) fn is_explained(
         })
     };
     match rule.metric {
-        Metric::CacheWaste => mostly(total.waste_told_by_run.0, total.waste.0),
+        // What nobody has told of would not be enough by itself.
+        Metric::CacheWaste => {
+            let (told, waste) = (total.waste_told_by_run.0, total.waste.0);
+            let is_little = || decide(variants, rule, |rule| waste - told <= limit_of(rule));
+            told > 0 && (mostly(told, waste) || is_little())
+        }
         Metric::CacheMiss => mostly(told.0, total.waste.0),
         Metric::Cost => mostly_excess(told.0, total.cost.0),
         Metric::CostPerRequest => {

@@ -45,7 +45,7 @@ const SEVERAL_MS: i64 = 15 * 60_000;
 
 /// After so many requests in a row that were served, or the first one after such a pause, they are over.
 const SURELY_SERVED: u32 = 50;
-const SURELY_OVER_MS: i64 = 5 * 60_000;
+const SURELY_OVER_MS: i64 = 20 * 60_000;
 
 /// So many writes for an hour in a row are what a stream does.
 const HABIT: u32 = 20;
@@ -268,11 +268,11 @@ mod tests {
     fn misses_of_several_are_over_when_many_were_served_in_a_row_or_after_a_pause() {
         let mut stream = of_several(true);
         for _ in 1..SURELY_SERVED {
-            assert!(stream.end_spread(at(5 * MINUTE)).is_none());
+            assert!(stream.end_spread(at(20 * MINUTE)).is_none());
         }
-        assert!(stream.end_spread(at(5 * MINUTE)).is_some());
+        assert!(stream.end_spread(at(20 * MINUTE)).is_some());
         let mut after_a_pause = of_several(true);
-        assert!(after_a_pause.end_spread(at(5 * MINUTE + 1)).is_some());
+        assert!(after_a_pause.end_spread(at(20 * MINUTE + 1)).is_some());
         // What is not known to go on is over with the first one.
         assert!(of_several(false).end_spread(at(1)).is_some());
     }
