@@ -6,6 +6,7 @@ mod common;
 
 use claude_tokmon::monitor::{Notice, Reason};
 use claude_tokmon::price::PicoUsd;
+use claude_tokmon::sink::headline;
 use common::{Call, Random, TWO_O_CLOCK, is_cache_alert, pipeline, told};
 
 const MINUTE: i64 = 60_000;
@@ -318,6 +319,10 @@ fn what_many_sessions_lose_is_told_as_it_grows() {
                 .filter(|n| is_cache_alert(n))
                 .collect();
             assert!(cache.len() < 25, "{seed}: {}", cache.len());
+            // Some were served in between.
+            let of_several = |n: &&&Notice| n.key.iter().any(|(_, value)| value == "*");
+            let mut words = cache.iter().filter(of_several).map(|n| headline(n));
+            assert!(words.all(|words| !words.contains("in a row")));
             let mut told = std::collections::HashMap::new();
             let mut notices = cache.iter().peekable();
             let mut lost = 0;

@@ -7,7 +7,7 @@
 
 mod common;
 
-use claude_tokmon::monitor::{Notice, Time, UNIT};
+use claude_tokmon::monitor::{Notice, Reason, Time, UNIT};
 use claude_tokmon::parse::Zone;
 use claude_tokmon::pipeline::Pipeline;
 use claude_tokmon::sink::{Clock, explanation, headline};
@@ -538,6 +538,7 @@ fn an_alert_about_spending_says_what_has_changed() {
         ),
     ];
     for (call, words) in cases {
+        let after = ordinary;
         let ordinary = (0..90).map(ordinary);
         let odd = (0..60).map(|n| Call {
             at: call.at + n * 2 * SECOND,
@@ -547,7 +548,8 @@ fn an_alert_about_spending_says_what_has_changed() {
             id: format!("msg_{n}"),
             ..call
         };
-        let calls = ordinary.chain(odd).enumerate().map(numbered);
+        let later = (200..203).map(after);
+        let calls = ordinary.chain(odd).chain(later).enumerate().map(numbered);
         let lines: Vec<String> = calls.map(|call| call.line()).collect();
         let notices = told(&mut pipeline(&["cost-rate.above=0.5"]), &lines);
         let of_rate = |n: &&Notice| &*n.rule.name == "cost-rate";
@@ -555,6 +557,10 @@ fn an_alert_about_spending_says_what_has_changed() {
         assert!(first.at.0 >= call.at);
         let clock = Clock { zone: Zone::UTC };
         assert_eq!(explanation(first, clock)[0], words);
+        // When it is over its window is as it was.
+        let last = notices.iter().rfind(of_rate).unwrap();
+        assert_eq!(last.reason, Reason::Resolved);
+        assert_eq!(last.changed, None);
     }
 }
 

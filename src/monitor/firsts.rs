@@ -303,3 +303,61 @@ pub(super) enum First {
     /// It did not, and neither did these before it.
     Missed(Miss, Vec<Miss>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Tokens;
+    use super::*;
+
+    /// Conversations that begin every half minute, with so much that is not cached, read and written, and how each fared.
+    fn judged(begin: impl Iterator<Item = [u64; 3]>) -> Vec<First> {
+        let mut firsts = Firsts::default();
+        let given = Given {
+            gap_ms: 30_000,
+            ttl_secs: 300,
+            min_prompt: 5_000,
+            others_miss: false,
+            begins: true,
+            follows: 0,
+        };
+        let judge = |(n, [input, cache_read, cache_write_5m]): (i64, [u64; 3])| {
+            let record = UsageRecord {
+                tokens: Tokens {
+                    cache_read,
+                    cache_write_5m,
+                    input,
+                    ..Tokens::default()
+                },
+                ..UsageRecord::blank()
+            };
+            firsts.judge(&record, Time::from_secs(30 * n), &given)
+        };
+        (0..).zip(begin).map(judge).collect()
+    }
+
+    fn misses(judged: &[First]) -> usize {
+        let is_miss = |first: &&First| matches!(first, First::Missed(..));
+        judged.iter().filter(is_miss).count()
+    }
+
+    const WARM: [u64; 3] = [10, 20_000, 500];
+    const LOST: [u64; 3] = [10, 0, 20_500];
+
+    #[test]
+    fn a_few_that_miss_what_all_share_show_that_it_is_lost() {
+        let begin = std::iter::repeat_n(WARM, 120).chain([LOST; 5]);
+        assert_eq!(misses(&judged(begin)), 3);
+    }
+
+    /// Another prompt, which is written now and then, is no loss of the one that is shared; but then others may be too.
+    #[test]
+    fn a_shorter_prompt_that_is_written_shows_that_others_may_be() {
+        let shorter = [10, 0, 12_000];
+        let some = (0..240).map(|n| if n % 10 == 0 { shorter } else { WARM });
+        assert_eq!(misses(&judged(some.clone())), 0);
+        assert_eq!(misses(&judged(some.chain([LOST; 5]))), 0);
+        // One that neither reads nor writes is of another program, and says nothing of these.
+        let some = (0..240).map(|n| if n % 10 == 0 { [12_000, 0, 0] } else { WARM });
+        assert_eq!(misses(&judged(some.chain([LOST; 5]))), 3);
+    }
+}

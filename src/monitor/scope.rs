@@ -885,6 +885,7 @@ pub(super) fn ripe(held: &mut VecDeque<Held>, minute: i64) -> impl Iterator<Item
 
 #[cfg(test)]
 mod tests {
+    use super::super::baseline::Usual;
     use super::super::window::Summed;
     use super::*;
 
@@ -947,5 +948,32 @@ mod tests {
             scope.keys.get_mut(&id).unwrap().alerts[0].phase = Phase::Firing;
             assert!(scope.keys.len() <= 100 && scope.keys.contains_key(&id));
         }
+    }
+
+    /// Minutes of an alert count as busy ones; of how much there is as they were, of what a response costs once that has lasted for a
+    /// day, of a session or the cache never.
+    #[test]
+    fn what_lasts_is_seen_as_it_was_where_it_may_become_usual() {
+        let mut episode = Episode::new(1, Time::from_secs(0), 0, Arc::default());
+        episode.usual = Some(Usual {
+            usual: 10,
+            busy: 20,
+            minutes: 1_000,
+        });
+        let seen = |metric, is_pooled, minute| {
+            let rule = Rule {
+                metric,
+                ..Rule::blank()
+            };
+            let held = hold(Some(&episode), &rule, is_pooled, minute, 90).unwrap();
+            assert_eq!(held.counted, 20);
+            held.seen
+        };
+        let day = 24 * 60;
+        assert_eq!(seen(Metric::Tokens, false, 0), 90);
+        assert_eq!(seen(Metric::CostPerRequest, false, day - 1), 20);
+        assert_eq!(seen(Metric::CostPerRequest, false, day), 90);
+        assert_eq!(seen(Metric::Cost, true, 3 * day), 20);
+        assert_eq!(seen(Metric::CacheMiss, false, 3 * day), 20);
     }
 }
