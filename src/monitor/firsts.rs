@@ -323,9 +323,9 @@ mod tests {
         let judge = |(n, [input, cache_read, cache_write_5m]): (i64, [u64; 3])| {
             let record = UsageRecord {
                 tokens: Tokens {
-                    cache_read,
-                    cache_write_5m,
                     input,
+                    cache_write_5m,
+                    cache_read,
                     ..Tokens::default()
                 },
                 ..UsageRecord::blank()
