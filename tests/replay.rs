@@ -433,3 +433,34 @@ fn of_very_many_models_the_dearest_are_listed() {
     assert_eq!(models["(other)"]["records"], 50);
     assert_eq!(summary["tokens"]["input"], 10_050_000);
 }
+
+/// What a program reads of an alert about spending: what responses were made of in the hour and a half before, and are now.
+#[test]
+fn what_has_changed_is_in_the_json() {
+    let home = tempfile::tempdir().unwrap();
+    let ordinary = (0..90).map(|minute| (minute * 60_000, 2_000, 18_000));
+    let grown = (0..60).map(|n| (90 * 60_000 + n * 2_000, 300_000, 0));
+    let line = |(n, (at, input, read))| {
+        let call = Call {
+            at: TWO_O_CLOCK + at,
+            id: format!("msg_{n}"),
+            input,
+            read,
+            output: 400,
+            ..Call::default()
+        };
+        call.line() + "\n"
+    };
+    let log: String = ordinary.chain(grown).enumerate().map(line).collect();
+    fs::write(home.path().join("app.log"), log).unwrap();
+    let (objects, _) = replay(home.path(), &["app.log"]);
+    let of_rate = |object: &&Value| object["rule"] == "cost-rate";
+    let alert = objects.iter().find(of_rate).unwrap();
+    let (before, now) = (&alert["changed"]["before"], &alert["changed"]["now"]);
+    // 2,000 tokens at $5 a million, 18,000 at $0.50, and 400 of output at $25.
+    assert_eq!(
+        before.to_string(),
+        r#"{"cache_read_percent":90,"cost_usd":0.029,"models":[{"name":"claude-opus-4-7","percent":100}],"output_tokens":400,"prompt_tokens":20000,"responses_per_minute":1}"#
+    );
+    assert!(now["prompt_tokens"].as_u64().unwrap() > 200_000, "{now}");
+}
