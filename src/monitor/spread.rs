@@ -114,9 +114,17 @@ impl CacheTracker {
         if let Some(begun) = &begun {
             sum.join(begun);
         }
-        for miss in before.iter().chain([miss]) {
+        for miss in before {
             sum.join(&run_of_one(miss, &run));
         }
+        // What this one had missed by itself comes with it.
+        let is_first = is_part || run.length == 1;
+        let own_run = if is_first {
+            run_of_one(miss, &run)
+        } else {
+            run.clone()
+        };
+        sum.join(&own_run);
         sum.last = at;
         let is_told = sum.told;
         if is_told {

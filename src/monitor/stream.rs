@@ -1,7 +1,7 @@
 //! What the conversations of one model, project and kind of agent have in common: what they begin with, how long entries live, and
 //! which of their misses are one.
 //!
-//! Knows no conversation. Which requests belong to which is known to the tracker.
+//! Knows no conversation, but for the last two that were told. Which requests belong to which is known to the tracker.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;

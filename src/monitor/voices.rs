@@ -1,9 +1,9 @@
 //! Who is speaking: one incident is told by a few alerts, not by all that it trips.
 //!
-//! Of the conversations or sessions that one rule fires for two speak at once, and what stands for several; the others are counted. Of the rules about spending the first that speaks
-//! speaks for all that are not more severe: a loop that runs away raises cost, tokens and the cost of its session together. Of
-//! the rules about the cache the first speaks for a quarter of an hour; what it does not explain by then is told. And what is
-//! told again is told by one of them at a time.
+//! Of the conversations or sessions that one rule fires for two speak at once, and what stands for several; the others are counted.
+//! Of the rules about spending the first that speaks speaks for all that are not more severe: a loop that runs away raises cost, tokens
+//! and the cost of its session together. Of the rules about the cache the first speaks for a quarter of an hour; what it does not
+//! explain by then is told. And what is told again is told by one of them at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
