@@ -434,26 +434,31 @@ fn of_very_many_models_the_dearest_are_listed() {
     assert_eq!(summary["tokens"]["input"], 10_050_000);
 }
 
-/// What a program reads of an alert about spending: what responses were made of in the hour and a half before, and are now.
+/// What a program reads of an alert about spending, and the page says: what responses were made of in the hour and a half before, and
+/// are now. Those before have a placeholder for their output first.
 #[test]
-fn what_has_changed_is_in_the_json() {
+fn what_has_changed_is_in_the_json_and_on_the_page() {
     let home = tempfile::tempdir().unwrap();
-    let ordinary = (0..90).map(|minute| (minute * 60_000, 2_000, 18_000));
+    let ordinary = |minute: i64| (minute * 60_000, 2_000, 18_000);
     let grown = (0..60).map(|n| (90 * 60_000 + n * 2_000, 300_000, 0));
-    let line = |(n, (at, input, read))| {
-        let call = Call {
-            at: TWO_O_CLOCK + at,
-            id: format!("msg_{n}"),
-            input,
-            read,
-            output: 400,
-            ..Call::default()
-        };
-        call.line() + "\n"
+    let calls = (0..90).map(ordinary).chain(grown);
+    let lines = |(n, (at, input, read))| {
+        [1, 400].map(|output| {
+            let call = Call {
+                at: TWO_O_CLOCK + at,
+                id: format!("msg_{n}"),
+                input,
+                read,
+                output,
+                ..Call::default()
+            };
+            call.line() + "\n"
+        })
     };
-    let log: String = ordinary.chain(grown).enumerate().map(line).collect();
+    let calls = calls.chain((180..183).map(ordinary));
+    let log: String = calls.enumerate().flat_map(lines).collect();
     fs::write(home.path().join("app.log"), log).unwrap();
-    let (objects, _) = replay(home.path(), &["app.log"]);
+    let (objects, _) = replay(home.path(), &["app.log", "--report", "page.html"]);
     let of_rate = |object: &&Value| object["rule"] == "cost-rate";
     let alert = objects.iter().find(of_rate).unwrap();
     let (before, now) = (&alert["changed"]["before"], &alert["changed"]["now"]);
@@ -463,4 +468,9 @@ fn what_has_changed_is_in_the_json() {
         r#"{"cache_read_percent":90,"cost_usd":0.029,"models":[{"name":"claude-opus-4-7","percent":100}],"output_tokens":400,"prompt_tokens":20000,"responses_per_minute":1}"#
     );
     assert!(now["prompt_tokens"].as_u64().unwrap() > 200_000, "{now}");
+    let last = objects.iter().rfind(of_rate).unwrap();
+    assert_eq!(last["reason"], "resolved");
+    assert_eq!(last["changed"], Value::Null);
+    let page = fs::read_to_string(home.path().join("page.html")).unwrap();
+    assert!(page.contains("changed: "));
 }

@@ -802,6 +802,38 @@ mod tests {
         }
     }
 
+    /// Two that were told by themselves miss at once: a third one is the first of several, which one that is served does not end.
+    #[test]
+    fn a_third_that_misses_beside_two_is_the_first_of_several() {
+        let all = stream_conversation(STREAM);
+        let mut cache = CacheTracker::new(5_000);
+        let mut secs = 0;
+        let mut ask = |cache: &mut CacheTracker, session: u64, reads: bool| {
+            secs += 1;
+            let request = request(session, secs, reads);
+            cache.observe(&request, Time::from_secs(secs));
+        };
+        for reads in [false, true] {
+            for session in 1..=4 {
+                ask(&mut cache, session, reads);
+            }
+        }
+        for session in [1, 2] {
+            ask(&mut cache, session, false);
+            ask(&mut cache, session, false);
+            cache.run_was_told(session);
+            ask(&mut cache, 4, true);
+        }
+        for session in [1, 2] {
+            ask(&mut cache, session, false);
+        }
+        assert_eq!(cache.run(all), None);
+        ask(&mut cache, 3, false);
+        ask(&mut cache, 4, true);
+        assert_eq!(cache.run(all).map(|run| run.length), Some(1));
+        assert_eq!(cache.run(1).map(|run| run.length), Some(3));
+    }
+
     /// Users that nobody can tell apart, each with more behind what all share: more than that is never claimed, also not behind a
     /// pause in which nobody knows what was there.
     #[test]
