@@ -4,6 +4,7 @@
 mod common;
 
 use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
+use claude_tokmon::sink::headline;
 use common::{Call, Random, TWO_O_CLOCK, pipeline, story, told};
 
 const HOUR: i64 = 3_600_000;
@@ -372,4 +373,22 @@ fn another_model_is_usual_after_some_days() {
     assert!((6 * DAY..8 * DAY).contains(&last.0), "{}", last.0);
     assert!(last.1.reason == Reason::Resolved && last.1.usual_by_now);
     assert!(told.len() < 18, "{}", told.len());
+}
+
+/// What is usual on the first day may lack its busy hours: it is said how long that was.
+#[test]
+fn in_how_long_the_usual_was_learned_is_said_on_the_first_day() {
+    for (hours, learned) in [(10, Some("(learned in 9h 5")), (34, None)] {
+        let spike = hours * HOUR..hours * HOUR + 10 * 60_000;
+        let lines = agents(2, |at| if spike.contains(&at) { 12.0 } else { 1.0 });
+        let notices = told(&mut pipeline(&["token-spike.floor=1000"]), &lines);
+        let spikes = since_midnight(&notices, "token-spike");
+        let (_, first) = spikes.iter().find(|(at, _)| spike.contains(at)).unwrap();
+        let words = headline(first);
+        assert!(words.contains(" times the usual "), "{words}");
+        match learned {
+            Some(learned) => assert!(words.contains(learned), "{words}"),
+            None => assert!(!words.contains("learned"), "{words}"),
+        }
+    }
 }

@@ -487,6 +487,8 @@ pub struct Notice {
     pub requests: i64,
     /// What is usual, once learned.
     pub usual: Option<Usual>,
+    /// In so many seconds, if that was less than a day: nights, or busy hours, may be no part of it.
+    pub learned_secs: Option<i64>,
     /// What the episode has cost so far.
     pub exposed: Option<PicoUsd>,
     /// Nothing usual is known to take off `exposed`.
@@ -548,6 +550,7 @@ impl Notice {
             window_secs: None,
             requests: 0,
             usual: None,
+            learned_secs: None,
             exposed: None,
             exposed_is_all: false,
             pace: None,

@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
+use super::record::Time;
+
 /// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
 pub type Amount = i128;
 
@@ -276,6 +278,12 @@ impl Baseline {
         self.minutes -= block.minutes;
         self.samples -= block.bins.samples();
         self.merged.subtract(&block.bins);
+    }
+
+    /// The earliest moment that a sample may be of.
+    pub(super) fn begins(&self) -> Option<Time> {
+        let first = self.blocks.front()?;
+        Some(Time::from_secs(first.index * BLOCK_MINUTES * 60))
     }
 
     /// What is usual now.

@@ -20,6 +20,21 @@ use super::voices::is_about_spending;
 use super::window::Window;
 use crate::price::PicoUsd;
 
+/// What lasts for less than a day may lack the busy hours of one.
+const DAY_SECS: i64 = 24 * 3600;
+
+/// In how many seconds it was learned what is usual, if not for long.
+fn learned_secs(state: &State, scope: &Scope, place: Place, episode: &Episode) -> Option<i64> {
+    let baselines = match &scope.pooled {
+        Some(pooled) => pooled,
+        None => &scope.keys.get(&place.id)?.baselines,
+    };
+    let begins = baselines.get(place.slot)?.begins()?;
+    let begins = state.first.map_or(begins, |first| begins.max(first));
+    let secs = episode.since.millis_since(begins) / 1000;
+    (1..DAY_SECS).contains(&secs).then_some(secs)
+}
+
 impl Teller {
     /// The notice of an alert as it stands.
     pub(super) fn notice(
@@ -93,6 +108,7 @@ impl Teller {
             window_secs: window.map(Window::secs),
             requests: episode.requests,
             usual: episode.usual,
+            learned_secs: learned_secs(state, scope, place, episode),
             exposed: has_dollars.then_some(exposed),
             exposed_is_all,
             pace: pace_of(state.now, episode, window.map_or(0, Window::secs), exposed)

@@ -317,16 +317,21 @@ fn too_few(notice: &Notice, exposed: PicoUsd) -> String {
     format!("{found}; limit {limit}{paid}")
 }
 
-/// `, 3.4 times the usual $0.04`.
+/// `, 3.4 times the usual $0.04 (learned in 8h 20m)`.
 fn usual(notice: &Notice) -> Option<String> {
     let usual = notice.usual.filter(|_| notice.rule.limit.is_learned());
     let usual = usual.filter(|usual| usual.usual > 0)?;
     let tenths = notice.value? * 10 / usual.usual;
+    let learned = notice.learned_secs.map(|secs| {
+        let minutes = secs / 60;
+        format!(" (learned in {})", duration(60 * minutes.max(1)))
+    });
     Some(format!(
-        ", {}.{} times the usual {}",
+        ", {}.{} times the usual {}{}",
         tenths / 10,
         tenths % 10,
-        value(notice, usual.usual)
+        value(notice, usual.usual),
+        learned.unwrap_or_default()
     ))
 }
 
