@@ -770,35 +770,58 @@ mod tests {
         assert_eq!(after(&longer), [None, Some(2), None]);
     }
 
+    /// Four sessions, warm, of which one asks each second.
+    struct Four {
+        cache: CacheTracker,
+        secs: i64,
+    }
+
+    impl Four {
+        fn new() -> Self {
+            let cache = CacheTracker::new(5_000);
+            let mut four = Self { cache, secs: 0 };
+            for reads in [false, true] {
+                for session in 1..=4 {
+                    four.ask(session, reads);
+                }
+            }
+            four
+        }
+
+        fn ask(&mut self, session: u64, reads: bool) {
+            self.secs += 1;
+            let request = request(session, self.secs, reads);
+            self.cache.observe(&request, Time::from_secs(self.secs));
+        }
+
+        /// How many count as missed by chance.
+        fn by_chance(&mut self) -> u64 {
+            self.cache.odds(Time::from_secs(self.secs)).affected
+        }
+
+        fn length(&self, of: u64) -> Option<u32> {
+            self.cache.run(of).map(|run| run.length)
+        }
+    }
+
     /// Once misses of several were told, what misses between others that are served goes on with them, and is no chance.
     #[test]
     fn what_misses_soon_after_several_were_told_belongs_to_them() {
         let all = stream_conversation(STREAM);
-        let mut cache = CacheTracker::new(5_000);
-        let mut secs = 0;
-        let mut ask = |cache: &mut CacheTracker, session: u64, reads: bool| {
-            secs += 1;
-            let at = Time::from_secs(secs);
-            cache.observe(&request(session, secs, reads), at);
-            cache.odds(at).affected
-        };
-        for reads in [false, true] {
-            for session in 1..=4 {
-                ask(&mut cache, session, reads);
-            }
-        }
+        let mut four = Four::new();
         for session in [1, 2] {
-            ask(&mut cache, session, false);
+            four.ask(session, false);
         }
-        cache.run_was_told(all);
-        let before = ask(&mut cache, 4, true);
-        assert_eq!(cache.run(all), None);
+        four.cache.run_was_told(all);
+        four.ask(4, true);
+        let by_chance = four.by_chance();
+        assert_eq!(four.length(all), None);
         for (session, length) in [(1, 1), (2, 2), (3, 3), (1, 4), (3, 5)] {
-            ask(&mut cache, session, false);
-            let affected = ask(&mut cache, session, true);
-            ask(&mut cache, 4, true);
-            assert_eq!(cache.run(all).map(|run| run.length), Some(length));
-            assert_eq!(affected, before);
+            four.ask(session, false);
+            four.ask(session, true);
+            four.ask(4, true);
+            assert_eq!(four.length(all), Some(length));
+            assert_eq!(four.by_chance(), by_chance);
         }
     }
 
@@ -806,32 +829,21 @@ mod tests {
     #[test]
     fn a_third_that_misses_beside_two_is_the_first_of_several() {
         let all = stream_conversation(STREAM);
-        let mut cache = CacheTracker::new(5_000);
-        let mut secs = 0;
-        let mut ask = |cache: &mut CacheTracker, session: u64, reads: bool| {
-            secs += 1;
-            let request = request(session, secs, reads);
-            cache.observe(&request, Time::from_secs(secs));
-        };
-        for reads in [false, true] {
-            for session in 1..=4 {
-                ask(&mut cache, session, reads);
-            }
+        let mut four = Four::new();
+        for session in [1, 2] {
+            four.ask(session, false);
+            four.ask(session, false);
+            four.cache.run_was_told(session);
+            four.ask(4, true);
         }
         for session in [1, 2] {
-            ask(&mut cache, session, false);
-            ask(&mut cache, session, false);
-            cache.run_was_told(session);
-            ask(&mut cache, 4, true);
+            four.ask(session, false);
         }
-        for session in [1, 2] {
-            ask(&mut cache, session, false);
-        }
-        assert_eq!(cache.run(all), None);
-        ask(&mut cache, 3, false);
-        ask(&mut cache, 4, true);
-        assert_eq!(cache.run(all).map(|run| run.length), Some(1));
-        assert_eq!(cache.run(1).map(|run| run.length), Some(3));
+        assert_eq!(four.length(all), None);
+        four.ask(3, false);
+        four.ask(4, true);
+        assert_eq!(four.length(all), Some(1));
+        assert_eq!(four.length(1), Some(3));
     }
 
     /// Users that nobody can tell apart, each with more behind what all share: more than that is never claimed, also not behind a
