@@ -14,7 +14,8 @@ use crate::price::PicoUsd;
 /// once a day.
 const REPEAT_MINUTES: [i64; 10] = [15, 30, 60, 120, 240, 240, 240, 240, 240, 1440];
 
-/// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes.
+/// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes. So are those
+/// that have grown by half, and by so many times what they grew by before that notice: what is on for long may become far worse.
 const GROWTH: i128 = 4;
 const GROWTH_PAUSE_MS: i64 = 5 * MINUTE_MS;
 
@@ -66,6 +67,8 @@ pub(super) struct Told {
     /// That notice said it was over.
     over: bool,
     exposed: PicoUsd,
+    /// By how much that had grown since the notice before.
+    grown_by: PicoUsd,
     repeats: usize,
     reopened_at: Option<Time>,
 }
@@ -78,6 +81,7 @@ pub(super) static UNTOLD: Told = Told {
     at: None,
     over: false,
     exposed: PicoUsd::ZERO,
+    grown_by: PicoUsd::ZERO,
     repeats: 0,
     reopened_at: None,
 };
@@ -111,6 +115,7 @@ impl Told {
         }
         self.at = Some(now);
         self.over = reason == Reason::Resolved;
+        self.grown_by = PicoUsd(exposed.0 - self.exposed.0);
         self.exposed = exposed;
     }
 
@@ -198,13 +203,19 @@ impl Told {
 
     /// How much more it may cost before it has grown.
     pub(super) fn grows_by(&self, exposed: PicoUsd) -> PicoUsd {
-        let grown = (PicoUsd::DOLLAR.0 + 1).max(GROWTH * self.exposed.0);
-        PicoUsd(grown - exposed.0)
+        PicoUsd(self.grown() - exposed.0)
+    }
+
+    /// From how much on it has.
+    fn grown(&self) -> i128 {
+        let (told, grown_by) = (self.exposed.0, self.grown_by.0);
+        let faster = told + (GROWTH * grown_by).max(told / 2);
+        (GROWTH * told).min(faster).max(PicoUsd::DOLLAR.0 + 1)
     }
 
     /// It has cost so much more since the last notice that it is worth another.
     pub(super) fn has_grown(&self, exposed: PicoUsd) -> bool {
-        exposed > PicoUsd::DOLLAR && exposed.0 >= GROWTH * self.exposed.0
+        exposed.0 >= self.grown()
     }
 
     fn repeat_at(&self, told_at: Time) -> Time {
@@ -245,6 +256,20 @@ mod tests {
             assert_eq!(due, is_due.then_some(Reason::Repeat), "{secs} s");
             assert_eq!(told.grown_at(&alert), Some(begin.plus_secs(300)));
             assert!(!told.is_waiting(&alert, now, PicoUsd(2 * PicoUsd::DOLLAR.0)));
+        }
+    }
+
+    /// What has long been on and costs far more of a sudden is told before its time.
+    #[test]
+    fn what_grows_far_faster_than_before_has_grown() {
+        let dollars = |cents: i128| PicoUsd(cents * PicoUsd::DOLLAR.0 / 100);
+        let mut told = Told::of(7);
+        // Told at so much, it has grown at so much: fourfold, by four times what it grew by before, or by half.
+        for (at, grown) in [(100, 400), (1_000, 4_000), (1_200, 2_000), (1_250, 1_875)] {
+            told.note(Reason::Repeat, Time(0), dollars(at));
+            assert!(!told.has_grown(dollars(grown - 1)), "{at}");
+            assert!(told.has_grown(dollars(grown)), "{at}");
+            assert_eq!(told.grows_by(dollars(at)), dollars(grown - at));
         }
     }
 }
