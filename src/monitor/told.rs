@@ -15,7 +15,8 @@ use crate::price::PicoUsd;
 const REPEAT_MINUTES: [i64; 10] = [15, 30, 60, 120, 240, 240, 240, 240, 240, 1440];
 
 /// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes. So are those
-/// that have grown by half, and by so many times what they grew by before that notice: what is on for long may become far worse.
+/// that have grown by half, and by so many times what they would grow by until the next repeat if all went on as before that notice:
+/// what is on for long may become far worse.
 const GROWTH: i128 = 4;
 const GROWTH_PAUSE_MS: i64 = 5 * MINUTE_MS;
 
@@ -67,8 +68,8 @@ pub(super) struct Told {
     /// That notice said it was over.
     over: bool,
     exposed: PicoUsd,
-    /// By how much that had grown since the notice before.
-    grown_by: PicoUsd,
+    /// By how much that will have grown by the next repeat, if it goes on as it did before the notice.
+    grows_by: PicoUsd,
     repeats: usize,
     reopened_at: Option<Time>,
 }
@@ -81,7 +82,7 @@ pub(super) static UNTOLD: Told = Told {
     at: None,
     over: false,
     exposed: PicoUsd::ZERO,
-    grown_by: PicoUsd::ZERO,
+    grows_by: PicoUsd::ZERO,
     repeats: 0,
     reopened_at: None,
 };
@@ -113,9 +114,14 @@ impl Told {
             Reason::Reopened => self.reopened_at = Some(now),
             Reason::Resolved | Reason::Stopped => {}
         }
-        self.at = Some(now);
+        let before = self.at.replace(now);
         self.over = reason == Reason::Resolved;
-        self.grown_by = PicoUsd(exposed.0 - self.exposed.0);
+        let grown = exposed.0 - self.exposed.0;
+        let (pause, elapsed) = (self.pause_ms(), before.map_or(0, |at| now.millis_since(at)));
+        self.grows_by = match elapsed {
+            1.. => PicoUsd(grown * i128::from(pause) / i128::from(elapsed)),
+            _ => exposed,
+        };
         self.exposed = exposed;
     }
 
@@ -208,8 +214,8 @@ impl Told {
 
     /// From how much on it has.
     fn grown(&self) -> i128 {
-        let (told, grown_by) = (self.exposed.0, self.grown_by.0);
-        let faster = told + (GROWTH * grown_by).max(told / 2);
+        let (told, grows_by) = (self.exposed.0, self.grows_by.0);
+        let faster = told + (GROWTH * grows_by).max(told / 2);
         (GROWTH * told).min(faster).max(PicoUsd::DOLLAR.0 + 1)
     }
 
@@ -219,8 +225,11 @@ impl Told {
     }
 
     fn repeat_at(&self, told_at: Time) -> Time {
-        let minutes = REPEAT_MINUTES[self.repeats.min(REPEAT_MINUTES.len() - 1)];
-        Time(told_at.0 + minutes * MINUTE_MS)
+        Time(told_at.0 + self.pause_ms())
+    }
+
+    fn pause_ms(&self) -> i64 {
+        REPEAT_MINUTES[self.repeats.min(REPEAT_MINUTES.len() - 1)] * MINUTE_MS
     }
 
     fn reopen_notice_at(&self) -> Option<Time> {
@@ -264,9 +273,16 @@ mod tests {
     fn what_grows_far_faster_than_before_has_grown() {
         let dollars = |cents: i128| PicoUsd(cents * PicoUsd::DOLLAR.0 / 100);
         let mut told = Told::of(7);
-        // Told at so much, it has grown at so much: fourfold, by four times what it grew by before, or by half.
-        for (at, grown) in [(100, 400), (1_000, 4_000), (1_200, 2_000), (1_250, 1_875)] {
-            told.note(Reason::Repeat, Time(0), dollars(at));
+        // Told at such a minute of so much, it has grown at so much: fourfold, by four times what a pause of two hours would add to
+        // it as before, or by half.
+        let cases = [
+            (0, 100, 400),
+            (15, 1_000, 4_000),
+            (45, 1_200, 4_400),
+            (105, 1_210, 1_815),
+        ];
+        for (minute, at, grown) in cases {
+            told.note(Reason::Repeat, Time::from_secs(minute * 60), dollars(at));
             assert!(!told.has_grown(dollars(grown - 1)), "{at}");
             assert!(told.has_grown(dollars(grown)), "{at}");
             assert_eq!(told.grows_by(dollars(at)), dollars(grown - at));
