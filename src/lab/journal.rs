@@ -121,17 +121,8 @@ pub(super) mod tests {
     /// A response at this time, and nothing else.
     pub(in crate::lab) fn record(at: Time) -> UsageRecord {
         UsageRecord {
-            id: None,
             stamp: Stamp::At(at),
-            started: None,
-            labels: Arc::default(),
-            tokens: Tokens::default(),
-            extra: Vec::new(),
-            cost: None,
-            rates: None,
-            batch: false,
-            miss_reason: None,
-            caveats: crate::monitor::Caveats::default(),
+            ..UsageRecord::blank()
         }
     }
 }

@@ -141,8 +141,8 @@ impl Past {
     /// Adds what a copy has more than the response that was added.
     pub(super) fn grow(&mut self, first: Time, model: &Arc<str>, output: u64, cost: PicoUsd) {
         let index = first.minute().div_euclid(BLOCK_MINUTES);
-        let blocks = self.blocks.iter_mut().chain([&mut self.now]).rev();
-        if let Some(block) = blocks.into_iter().find(|block| block.index <= index) {
+        let mut blocks = self.blocks.iter_mut().chain([&mut self.now]).rev();
+        if let Some(block) = blocks.find(|block| block.index <= index) {
             block.sum.output += output;
             block.add_cost(model, cost);
         }

@@ -263,7 +263,7 @@ pub struct UsageRecord {
 impl UsageRecord {
     /// A response that says nothing: what a test is about is laid over it.
     #[cfg(test)]
-    pub(super) fn blank() -> Self {
+    pub(crate) fn blank() -> Self {
         Self {
             id: None,
             stamp: Stamp::Undated,
