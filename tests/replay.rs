@@ -465,7 +465,7 @@ fn what_has_changed_is_in_the_json_and_on_the_page() {
     // 2,000 tokens at $5 a million, 18,000 at $0.50, and 400 of output at $25.
     assert_eq!(
         before.to_string(),
-        r#"{"cache_read_percent":90,"cost_usd":0.029,"models":[{"name":"claude-opus-4-7","percent":100}],"output_tokens":400,"prompt_tokens":20000,"responses_per_minute":1}"#
+        r#"{"cache_read_percent":90,"cost_usd":0.029,"models":[{"name":"claude-opus-4-7","percent":100}],"output_tokens":400,"portions_percent":{"fast_mode":0,"long_prompts":0,"sub_agents":0,"web_searches":0},"prompt_tokens":20000,"responses_per_minute":1}"#
     );
     assert!(now["prompt_tokens"].as_u64().unwrap() > 200_000, "{now}");
     let last = objects.iter().rfind(of_rate).unwrap();
@@ -473,4 +473,53 @@ fn what_has_changed_is_in_the_json_and_on_the_page() {
     assert_eq!(last["changed"], Value::Null);
     let page = fs::read_to_string(home.path().join("page.html")).unwrap();
     assert!(page.contains("changed: "));
+}
+
+/// Fast mode is six times as dear under the same model's name: what is dear says so, in the alert, in JSON, in the report and on
+/// the page. Each has a placeholder for its output first, and counts once.
+#[test]
+fn what_fast_mode_costs_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let lines = |n: i64| {
+        let is_fast = n >= 360;
+        [1, 400].map(|output| {
+            let call = Call {
+                at: TWO_O_CLOCK + n * 10_000,
+                id: format!("msg_{n}"),
+                input: 2_000,
+                read: 98_000,
+                output,
+                ..Call::default()
+            };
+            let line = call.line() + "\n";
+            if is_fast {
+                line.replace(r#""usage":{"#, r#""usage":{"speed":"fast","#)
+            } else {
+                line
+            }
+        })
+    };
+    let log: String = (0..600).flat_map(lines).collect();
+    fs::write(home.path().join("app.log"), log).unwrap();
+    let args = ["app.log", "--report", "page.html", "--timezone", "UTC"];
+    let (objects, err) = replay(home.path(), &args);
+    let [.., summary] = &objects[..] else {
+        panic!("{objects:?}");
+    };
+    // 2,000 tokens at $5 a million, 98,000 at $0.50, and 400 of output at $25: $0.069; six times that for 240 of them.
+    assert_eq!(summary["portions_usd"]["fast_mode"].to_string(), "99.36");
+    assert_eq!(summary["cost_usd"].to_string(), "124.2");
+    let of_rate = |object: &&Value| object["rule"] == "cost-rate" && object["reason"] == "repeat";
+    let alert = objects.iter().find(of_rate);
+    let alert = alert.unwrap_or_else(|| panic!("{err}"));
+    let fast = |side: &str| alert["changed"][side]["portions_percent"]["fast_mode"].as_u64();
+    assert_eq!((fast("before"), fast("now")), (Some(0), Some(100)));
+    let page = fs::read_to_string(home.path().join("page.html")).unwrap();
+    for words in [
+        "of it $99.36 in fast mode",
+        "changed: fast mode is 100 % of the cost, not 0 %",
+        "look at: what has switched fast mode on since",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
 }

@@ -68,7 +68,7 @@ impl Page<'_> {
         }
         html.push_str("<h2>By model</h2>");
         table(&mut html, &self.report.model_rows());
-        if let Some(line) = self.report.share_line() {
+        for line in self.report.cost_lines() {
             let _ = write!(html, "<p>{}</p>", escape(&line));
         }
         if let Some(groups) = self.report.groups() {

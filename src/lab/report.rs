@@ -11,7 +11,9 @@ use super::strip;
 use super::table::{self, row};
 use super::timeline::Timeline;
 use crate::config::{Options, Span};
-use crate::monitor::{GroupBy, Learning, Metric, ModelTotal, Rule, Severity, Time, Tokens, Totals};
+use crate::monitor::{
+    GroupBy, Learning, Metric, ModelTotal, PORTIONS, Portion, Rule, Severity, Time, Tokens, Totals,
+};
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
 use crate::sink::{Clock, Style, clean, count, counted, duration, quantity};
@@ -338,7 +340,7 @@ impl Report<'_> {
     }
 
     /// What came from the cache, and whose prices these are.
-    pub(super) fn share_line(&self) -> Option<String> {
+    fn share_line(&self) -> Option<String> {
         let per_mille = self.totals.cache_read_per_mille()?;
         Some(format!(
             "{}.{} % of all prompt tokens came from the cache; costs are list prices of {}",
@@ -348,10 +350,33 @@ impl Report<'_> {
         ))
     }
 
+    /// What of the cost is for what the names of models do not tell.
+    fn portions_line(&self) -> Option<String> {
+        let of = |portion: &Portion| {
+            let cost = self.totals.portions.of(*portion);
+            let what = match portion {
+                Portion::FastMode => "in fast mode",
+                Portion::LongPrompts => "for prompts so long that they are dearer",
+                Portion::WebSearches => "for web searches",
+                Portion::SubAgents => "by sub-agents",
+            };
+            (cost > PicoUsd::ZERO).then(|| format!("{cost} {what}"))
+        };
+        let parts: Vec<String> = PORTIONS.iter().filter_map(of).collect();
+        (!parts.is_empty()).then(|| format!("of it {}", parts.join(" · ")))
+    }
+
+    /// What else is to be said of what models cost.
+    pub(super) fn cost_lines(&self) -> impl Iterator<Item = String> {
+        [self.portions_line(), self.share_line()]
+            .into_iter()
+            .flatten()
+    }
+
     fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
         self.table(f, &self.model_rows())?;
-        if let Some(line) = self.share_line() {
+        for line in self.cost_lines() {
             writeln!(f, "{line}")?;
         }
         if let Some(groups) = self.groups() {

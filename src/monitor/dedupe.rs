@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::record::{
     ErrorRecord, ExtraUsage, Labels, ResponseId, Stamp, Time, Tokens, UsageRecord,
 };
-use crate::price::PicoUsd;
+use crate::price::{PicoUsd, Premium};
 
 /// Responses older than this are forgotten where memory is bounded.
 const MEMORY_MINUTES: i64 = 7 * 24 * 60;
@@ -139,6 +139,8 @@ pub struct Growth {
     pub extra: Vec<ExtraUsage>,
     /// More cost; `None` if it has no price.
     pub cost: Option<PicoUsd>,
+    /// Why its prices are above the usual ones, if they are.
+    pub premium: Premium,
     /// The output count was a placeholder and no longer is.
     pub now_final: bool,
 }
@@ -404,6 +406,7 @@ impl Dedupe {
                 Vec::new()
             },
             cost,
+            premium: record.premium,
             now_final,
         }))
     }
@@ -438,6 +441,7 @@ impl Dedupe {
             tokens: output(more),
             extra: Vec::new(),
             cost,
+            premium: record.premium,
             now_final,
         }))
     }

@@ -19,6 +19,7 @@ use super::cache::{CacheTracker, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::makeup::Past;
 use super::metric::Metric;
+use super::portion::Portions;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
@@ -574,6 +575,7 @@ impl Evaluator {
             miss,
             late: &[],
             sums: Sums::of_record(record, miss, unread),
+            portions: Portions::of_record(record),
             spoken: Spoken::default(),
         };
         let late = state.cache.take_late();
@@ -654,6 +656,7 @@ impl Evaluator {
             output: signed(growth.tokens.output),
             ..Sums::default()
         };
+        let portions = Portions::of_growth(growth);
         let state = &mut self.state;
         state.pace.window.add(first.secs(), &sums.cost);
         for (index, scope) in self.scopes.iter_mut().enumerate() {
@@ -668,14 +671,16 @@ impl Evaluator {
             key.add(first.secs(), &sums);
             key.forget_rooms();
             key.names.add(first, &growth.labels, sums.cost);
+            if let Some(portions) = &portions {
+                key.names.add_portions(portions);
+            }
             let is_own = scope.pooled.is_none();
             let past = if is_own {
                 &mut key.past
             } else {
                 &mut scope.past
             };
-            let more = growth.tokens.output;
-            past.grow(first, &growth.labels.model, more, sums.cost);
+            past.grow(first, growth);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
                 if let Some(episode) = alert.open_mut() {
                     grow(episode, rule, first, sums.cost);

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alert::Share;
+use super::dedupe::Growth;
 use super::metric::Metric;
-use super::names::shares;
+use super::names::{Top, shares};
+use super::portion::Portions;
 use super::record::{Time, UsageRecord};
 use super::window::Sums;
 use crate::price::PicoUsd;
@@ -21,9 +23,36 @@ const BLOCK_MINUTES: i64 = 10;
 /// Those of a day are kept.
 const BLOCKS: i64 = 24 * 60 / BLOCK_MINUTES;
 
+/// So many of them are the last hour.
+const HOUR: i64 = 60 / BLOCK_MINUTES;
+
 /// With less than this nobody can say what was before.
 const MIN_MINUTES: u64 = 30;
 const MIN_REQUESTS: u64 = 30;
+
+/// With less than this nobody can say how many come in an hour.
+const MIN_OF_HOUR: u64 = 10;
+
+/// So many responses in so many minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rate {
+    /// Responses.
+    pub requests: u64,
+    /// Minutes in which any came, of each key by itself; or those of the window that was looked at.
+    pub minutes: u64,
+}
+
+impl Rate {
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.minutes += other.minutes;
+    }
+
+    fn is_above(self, other: Self) -> bool {
+        let times = |a: u64, b: u64| u128::from(a) * u128::from(b);
+        times(self.requests, other.minutes) > times(other.requests, self.minutes)
+    }
+}
 
 /// So many models are told apart in a block.
 const MAX_MODELS: usize = 32;
@@ -31,9 +60,9 @@ const MAX_MODELS: usize = 32;
 /// What responses are made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Makeup {
-    /// Minutes in which any came, of each key by itself; or those of the window that was looked at.
-    pub minutes: u64,
-    /// Responses.
+    /// How many come: of a day, or of its last hour if that was busier. More at noon than at night is no change.
+    pub rate: Rate,
+    /// Responses that the sums are of.
     pub requests: u64,
     /// Tokens of their prompts, those from the cache included.
     pub prompt: u64,
@@ -45,6 +74,8 @@ pub struct Makeup {
     pub cost: PicoUsd,
     /// Models by share of the cost.
     pub models: Vec<Share>,
+    /// Shares of the cost for what their names do not tell.
+    pub portions: Portions<u8>,
 }
 
 /// What has changed since an episode began, or is not as with others.
@@ -62,18 +93,22 @@ pub(super) const fn is_of_makeup(metric: Metric) -> bool {
 }
 
 impl Makeup {
-    /// What a window holds, of which these models cost most.
-    pub(super) fn of_window(sums: &Sums, secs: i64, models: Vec<Share>) -> Self {
+    /// What a window holds, and who cost what in it.
+    pub(super) fn of_window(sums: &Sums, secs: i64, top: &Top) -> Self {
+        let [models, ..] = &top.names;
         let whole = |n: i64| u64::try_from(n).unwrap_or(0);
+        let requests = whole(sums.requests);
+        let minutes = whole(secs / 60).max(1);
         Self {
-            minutes: whole(secs / 60).max(1),
-            requests: whole(sums.requests),
+            rate: Rate { requests, minutes },
+            requests,
             prompt: whole(sums.prompt),
             // What is not fresh is output or part of a prompt.
             read: whole(sums.prompt + sums.output - sums.fresh),
             output: whole(sums.output),
             cost: sums.cost,
-            models,
+            models: models.clone(),
+            portions: top.portions,
         }
     }
 }
@@ -83,9 +118,10 @@ impl Makeup {
 struct Block {
     /// Which ten minutes.
     index: i64,
-    /// All but the models.
+    /// All but shares.
     sum: Makeup,
     models: Vec<(Arc<str>, i128)>,
+    portions: Portions<PicoUsd>,
 }
 
 impl Block {
@@ -123,28 +159,40 @@ impl Default for Past {
 impl Past {
     /// Adds a response, which may be the first of its key in its minute. What comes late counts as of now.
     #[inline]
-    pub(super) fn add(&mut self, at: Time, is_new_minute: bool, record: &UsageRecord) {
+    pub(super) fn add(
+        &mut self,
+        at: Time,
+        is_new_minute: bool,
+        record: &UsageRecord,
+        portions: Option<&Portions<PicoUsd>>,
+    ) {
         if at >= self.until {
             self.begin(at.minute().div_euclid(BLOCK_MINUTES));
         }
         let tokens = &record.tokens;
         let sum = &mut self.now.sum;
-        sum.minutes += u64::from(is_new_minute);
+        sum.rate.minutes += u64::from(is_new_minute);
         sum.requests += 1;
         sum.prompt += tokens.prompt();
         sum.read += tokens.cache_read;
         sum.output += tokens.output;
         let cost = record.cost.unwrap_or_default();
         self.now.add_cost(&record.labels.model, cost);
+        if let Some(portions) = portions {
+            self.now.portions.add(portions);
+        }
     }
 
     /// Adds what a copy has more than the response that was added.
-    pub(super) fn grow(&mut self, first: Time, model: &Arc<str>, output: u64, cost: PicoUsd) {
+    pub(super) fn grow(&mut self, first: Time, growth: &Growth) {
         let index = first.minute().div_euclid(BLOCK_MINUTES);
         let mut blocks = self.blocks.iter_mut().chain([&mut self.now]).rev();
         if let Some(block) = blocks.find(|block| block.index <= index) {
-            block.sum.output += output;
-            block.add_cost(model, cost);
+            block.sum.output += growth.tokens.output;
+            block.add_cost(&growth.labels.model, growth.cost.unwrap_or_default());
+            if let Some(portions) = Portions::of_growth(growth) {
+                block.portions.add(&portions);
+            }
         }
     }
 
@@ -170,14 +218,24 @@ impl Past {
         let end = moment.minute().div_euclid(BLOCK_MINUTES);
         let mut all = Makeup::default();
         let mut models: Vec<(Arc<str>, i128)> = Vec::new();
+        let mut portions = Portions::default();
+        let mut hour = Rate::default();
         let blocks = self.blocks.iter().chain([&self.now]);
         for block in blocks.take_while(|block| block.index < end) {
-            all.minutes += block.sum.minutes;
+            let rate = Rate {
+                requests: block.sum.requests,
+                ..block.sum.rate
+            };
+            all.rate.add(rate);
+            if block.index >= end - HOUR {
+                hour.add(rate);
+            }
             all.requests += block.sum.requests;
             all.prompt += block.sum.prompt;
             all.read += block.sum.read;
             all.output += block.sum.output;
             all.cost += block.sum.cost;
+            portions.add(&block.portions);
             for (model, cost) in &block.models {
                 match models.iter_mut().find(|(known, _)| known == model) {
                     Some((_, sum)) => *sum += cost,
@@ -186,7 +244,14 @@ impl Past {
             }
         }
         all.models = shares(models);
-        (all.minutes >= MIN_MINUTES && all.requests >= MIN_REQUESTS).then_some(all)
+        all.portions = portions.shares(all.cost);
+        if all.rate.minutes < MIN_MINUTES || all.requests < MIN_REQUESTS {
+            return None;
+        }
+        if hour.minutes.min(hour.requests) >= MIN_OF_HOUR && hour.is_above(all.rate) {
+            all.rate = hour;
+        }
+        Some(all)
     }
 
     /// The clock was wrong by so many seconds.
@@ -200,8 +265,10 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
+    use super::super::portion::Portion;
     use super::super::record::{Labels, Tokens};
     use super::*;
+    use crate::price::Premium;
 
     const MINUTE: i64 = 60;
 
@@ -227,8 +294,8 @@ mod tests {
         let mut past = Past::default();
         for minute in minutes {
             let at = Time::from_secs(minute * MINUTE);
-            past.add(at, true, &model);
-            past.add(at.plus_secs(7), false, &other);
+            past.add(at, true, &model, None);
+            past.add(at.plus_secs(7), false, &other, None);
         }
         past
     }
@@ -237,7 +304,7 @@ mod tests {
     fn what_was_before_ends_with_the_last_whole_block() {
         let past = past(0..100);
         let before = past.before(Time::from_secs(57 * MINUTE)).unwrap();
-        assert_eq!((before.minutes, before.requests), (50, 100));
+        assert_eq!((before.rate.minutes, before.requests), (50, 100));
         assert_eq!((before.prompt, before.read), (100_000, 90_000));
         assert_eq!((before.output, before.cost), (5_000, PicoUsd(20_000)));
         assert_eq!(before.models, [("a".into(), 75), ("b".into(), 25)]);
@@ -247,12 +314,10 @@ mod tests {
     fn no_more_than_a_day_is_known_and_no_less_than_half_an_hour_counts() {
         let day = past((0..3 * 24 * 60).step_by(2));
         let before = day.before(Time::from_secs(3 * 24 * 60 * MINUTE)).unwrap();
-        assert_eq!(before.minutes, 24 * 60 / 2);
+        assert_eq!(before.rate.minutes, 24 * 60 / 2);
         let short = past(0..39);
-        assert_eq!(
-            short.before(Time::from_secs(39 * MINUTE)).unwrap().minutes,
-            30
-        );
+        let before = short.before(Time::from_secs(39 * MINUTE)).unwrap();
+        assert_eq!(before.rate.minutes, 30);
         assert_eq!(short.before(Time::from_secs(29 * MINUTE)), None);
         assert_eq!(Past::default().before(Time::from_secs(0)), None);
     }
@@ -260,15 +325,74 @@ mod tests {
     #[test]
     fn what_a_copy_has_more_belongs_to_its_first() {
         let mut past = past(0..60);
-        past.grow(
-            Time::from_secs(5 * MINUTE),
-            &"a".into(),
-            1_000,
-            PicoUsd(10_000),
-        );
+        let growth = Growth {
+            first: Some(Time::from_secs(5 * MINUTE)),
+            labels: record("a", 0).labels,
+            tokens: Tokens {
+                output: 1_000,
+                ..Tokens::default()
+            },
+            extra: Vec::new(),
+            cost: Some(PicoUsd(10_000)),
+            premium: Premium {
+                fast: true,
+                long_prompt: false,
+            },
+            now_final: true,
+        };
+        past.grow(Time::from_secs(5 * MINUTE), &growth);
         let before = past.before(Time::from_secs(60 * MINUTE)).unwrap();
         assert_eq!((before.requests, before.output), (120, 7_000));
         assert_eq!(before.cost, PicoUsd(34_000));
+        assert_eq!(before.portions.of(Portion::FastMode), 29);
+    }
+
+    /// A night of one response a minute, then the morning: the hour before counts if it was busier, and enough came in it.
+    #[test]
+    fn how_many_come_is_as_in_the_hour_before_if_that_was_busier() {
+        let a = record("a", 300);
+        let rate = |morning: i64, minutes: i64| {
+            let mut past = Past::default();
+            for minute in 0..300 {
+                past.add(Time::from_secs(minute * MINUTE), true, &a, None);
+            }
+            for minute in 300..300 + minutes {
+                for n in 0..morning {
+                    past.add(Time::from_secs(minute * MINUTE), n == 0, &a, None);
+                }
+            }
+            let before = past.before(Time::from_secs(360 * MINUTE)).unwrap();
+            (before.rate.requests, before.rate.minutes)
+        };
+        assert_eq!(rate(7, 60), (420, 60));
+        assert_eq!(rate(7, 10), (70, 10));
+        assert_eq!(rate(7, 9), (363, 309));
+        assert_eq!(rate(1, 60), (360, 360));
+    }
+
+    #[test]
+    fn what_the_cost_is_for_is_known_of_the_day() {
+        let (plain, fast) = (record("a", 300), record("a", 100));
+        let mut portions = Portions::default();
+        portions.add(
+            &Portions::of_record(&UsageRecord {
+                premium: Premium {
+                    fast: true,
+                    long_prompt: false,
+                },
+                ..fast.clone()
+            })
+            .unwrap(),
+        );
+        let mut past = Past::default();
+        for minute in 0..60 {
+            let at = Time::from_secs(minute * MINUTE);
+            past.add(at, true, &plain, None);
+            past.add(at, false, &fast, Some(&portions));
+        }
+        let before = past.before(Time::from_secs(60 * MINUTE)).unwrap();
+        assert_eq!(before.portions.of(Portion::FastMode), 25);
+        assert_eq!(before.portions.of(Portion::SubAgents), 0);
     }
 
     #[test]
@@ -287,7 +411,11 @@ mod tests {
             output: 50,
             ..Sums::default()
         };
-        let now = Makeup::of_window(&sums, 600, Vec::new());
-        assert_eq!((now.minutes, now.requests, now.read), (10, 2, 900));
+        let top = Top {
+            names: Default::default(),
+            portions: Portions::default(),
+        };
+        let now = Makeup::of_window(&sums, 600, &top);
+        assert_eq!((now.rate.minutes, now.requests, now.read), (10, 2, 900));
     }
 }

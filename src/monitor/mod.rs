@@ -28,6 +28,7 @@ mod metric;
 mod names;
 mod notice;
 mod own;
+mod portion;
 mod quick;
 mod reading;
 mod reconcile;
@@ -57,8 +58,9 @@ pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
 pub use explain::Explained;
 
-pub use makeup::{Changed, Makeup};
+pub use makeup::{Changed, Makeup, Rate};
 pub use metric::{METRICS, Metric, Unit, Value};
+pub use portion::{PORTIONS, Portion, Portions};
 pub use reconcile::{Change, Ledger, Residual};
 pub use record::{
     Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,

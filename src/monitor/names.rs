@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::Share;
+use super::portion::Portions;
 use super::record::{Labels, Time};
 use crate::price::PicoUsd;
 
@@ -36,6 +37,17 @@ pub(super) struct Names {
     /// What labels cost in a stretch that is not in the weights yet: the same few come again and again, and they are asked for
     /// only when something is told.
     latest: Vec<(Arc<Labels>, i64, i128)>,
+    /// What costs were for, of the stretch of the last that is of any portion, and of the one before that.
+    portions: [Portions<PicoUsd>; 2],
+    portions_of: i64,
+}
+
+/// Who costs what, and what for.
+pub(super) struct Top {
+    /// Models, sessions and projects with the largest shares.
+    pub(super) names: [Vec<Share>; 3],
+    /// Shares of portions.
+    pub(super) portions: Portions<u8>,
 }
 
 impl Names {
@@ -56,6 +68,22 @@ impl Names {
             self.settle();
         }
         self.latest.push((Arc::clone(labels), epoch, cost.0));
+    }
+
+    /// Adds what a cost that was added is for.
+    pub(super) fn add_portions(&mut self, portions: &Portions<PicoUsd>) {
+        self.settle_portions();
+        self.portions[0].add(portions);
+    }
+
+    /// Has them be of the present stretch.
+    fn settle_portions(&mut self) {
+        self.portions = match self.epoch - self.portions_of {
+            0 => return,
+            1 => [Portions::default(), self.portions[0]],
+            _ => Default::default(),
+        };
+        self.portions_of = self.epoch;
     }
 
     /// Puts what is not in the weights yet into them, as far as it is not too old.
@@ -80,16 +108,26 @@ impl Names {
         let stretches = secs.div_euclid(STRETCH_SECS);
         self.epoch += stretches;
         self.weighed += stretches;
+        self.portions_of += stretches;
         for (_, epoch, _) in &mut self.latest {
             *epoch += stretches;
         }
     }
 
-    /// The models and the sessions with the largest shares.
-    pub(super) fn top(&self) -> [Vec<Share>; 3] {
+    /// Those with the largest shares.
+    pub(super) fn top(&self) -> Top {
         let mut settled = self.clone();
         settled.settle();
-        let Self { now, before, .. } = settled;
+        settled.settle_portions();
+        let Self {
+            now,
+            before,
+            portions: [mut portions, portions_before],
+            ..
+        } = settled;
+        portions.add(&portions_before);
+        let whole = [&now, &before].map(|[models, ..]| models.values().sum::<i128>());
+        let portions = portions.shares(PicoUsd(whole.iter().sum()));
         let kinds = before.into_iter().zip(now);
         let mut tops = kinds.map(|(mut sum, now)| {
             for (name, weight) in now {
@@ -97,7 +135,10 @@ impl Names {
             }
             shares(sum.into_iter().collect())
         });
-        std::array::from_fn(|_| tops.next().unwrap_or_default())
+        Top {
+            names: std::array::from_fn(|_| tops.next().unwrap_or_default()),
+            portions,
+        }
     }
 }
 
@@ -127,6 +168,7 @@ pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::portion::Portion;
     use super::*;
 
     /// The present stretch and the one before it count, however many labels have waited.
@@ -153,12 +195,35 @@ mod tests {
             &labels(7),
             PicoUsd(1_000),
         );
-        let [models, sessions, projects] = names.top();
+        let [models, sessions, projects] = names.top().names;
         assert_eq!(models, [("a".into(), 87), ("b".into(), 12)]);
         assert_eq!(sessions[0], ("s7".into(), 50));
         assert!(projects.is_empty());
         // Nothing of it is of the last two stretches any more.
         names.add(Time::from_secs(9 * STRETCH_SECS), &labels(0), PicoUsd(1));
-        assert_eq!(names.top()[0], [("b".into(), 100)]);
+        assert_eq!(names.top().names[0], [("b".into(), 100)]);
+    }
+
+    #[test]
+    fn what_costs_are_for_is_that_of_the_same_stretches() {
+        let labels = Arc::new(Labels {
+            model: "a".into(),
+            ..Labels::default()
+        });
+        let mut names = Names::default();
+        let mut add = |stretch, cost: i128, fast: i128| {
+            let at = Time::from_secs(stretch * STRETCH_SECS);
+            names.add(at, &labels, PicoUsd(cost));
+            if fast > 0 {
+                names.add_portions(&Portions::new([fast, 0, 0, 0].map(PicoUsd)));
+            }
+            names.top().portions.of(Portion::FastMode)
+        };
+        assert_eq!(add(0, 100, 100), 100);
+        assert_eq!(add(1, 300, 0), 25);
+        assert_eq!(add(1, 100, 100), 40);
+        assert_eq!(add(2, 400, 0), 12);
+        assert_eq!(add(3, 100, 50), 10);
+        assert_eq!(add(9, 100, 0), 0);
     }
 }

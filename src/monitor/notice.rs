@@ -9,7 +9,8 @@ use super::alert::{Episode, Notice};
 use super::baseline::UNIT;
 use super::makeup::{Changed, Makeup};
 use super::metric::{Metric, Value};
-use super::names::shares;
+use super::names::{Top, shares};
+use super::portion::Portions;
 use super::record::Time;
 use super::rule::Rule;
 use super::scope::{Key, Scope};
@@ -80,7 +81,7 @@ impl Teller {
         };
         let (exposed, exposed_is_all) = self.exposed(rule, episode);
         let has_dollars = rule.metric.has_dollars();
-        let [models, sessions, projects] = if rule.metric.is_about_cache() {
+        let top = if rule.metric.is_about_cache() {
             top_of_misses(key, episode.since)
         } else {
             key.names.top()
@@ -90,8 +91,9 @@ impl Teller {
         let before = before.filter(|_| reason != Reason::Resolved);
         let changed = before.zip(window).map(|(before, window)| Changed {
             before,
-            now: Makeup::of_window(window.total(), window.secs(), models.clone()),
+            now: Makeup::of_window(window.total(), window.secs(), &top),
         });
+        let [models, sessions, projects] = top.names;
         let mut causes = episode.causes.clone();
         causes.sort_by_key(|tally| Reverse((tally.cost, tally.requests)));
         Notice {
@@ -186,7 +188,7 @@ pub(super) fn is_explaining(rule: &Rule) -> bool {
 }
 
 /// Models, sessions and projects by their share of the waste.
-fn top_of_misses(key: &Key, since: Time) -> [Vec<(Arc<str>, u8)>; 3] {
+fn top_of_misses(key: &Key, since: Time) -> Top {
     let mut weights: [Vec<(Arc<str>, i128)>; 3] = Default::default();
     for miss in key.misses.iter().filter(|miss| miss.at >= since) {
         for (weights, name) in weights.iter_mut().zip(miss.labels.names()) {
@@ -197,5 +199,8 @@ fn top_of_misses(key: &Key, since: Time) -> [Vec<(Arc<str>, u8)>; 3] {
             }
         }
     }
-    weights.map(shares)
+    Top {
+        names: weights.map(shares),
+        portions: Portions::default(),
+    }
 }

@@ -332,6 +332,7 @@ fn less(whole: Tokens, part: Tokens) -> Tokens {
 mod tests {
     use super::*;
     use crate::monitor::Caveats;
+    use crate::price::Premium;
     use crate::price::Ratio;
     use proptest::prelude::*;
 
@@ -452,6 +453,7 @@ mod tests {
             tokens: tokens(0, 4),
             extra: Vec::new(),
             cost: Some(PicoUsd(60)),
+            premium: Premium::default(),
             now_final: true,
         }));
         assert_eq!(sum.covered, 1, "only the other one is still a placeholder");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::price::{PicoUsd, Rates};
+use crate::price::{PicoUsd, Premium, Rates};
 
 /// A moment of event time in whole milliseconds since the Unix epoch.
 #[derive(
@@ -252,6 +252,8 @@ pub struct UsageRecord {
     pub cost: Option<PicoUsd>,
     /// Prices per token that applied, for valuing a cache miss.
     pub rates: Option<Rates>,
+    /// Why these are above the usual ones of its model, if they are.
+    pub premium: Premium,
     /// Part of a batch: counts in totals, never in a rate.
     pub batch: bool,
     /// Why the API says the cache was missed.
@@ -273,6 +275,7 @@ impl UsageRecord {
             extra: Vec::new(),
             cost: None,
             rates: None,
+            premium: Premium::default(),
             batch: false,
             miss_reason: None,
             caveats: Caveats::default(),

@@ -17,6 +17,7 @@ use super::calm::Calm;
 use super::dedupe::Dedupe;
 use super::metric::Metric;
 use super::own::is_of_flow;
+use super::portion::Portions;
 use super::reading::{find_due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
@@ -107,6 +108,8 @@ pub(super) struct Arrival<'a> {
     pub(super) late: &'a [Miss],
     /// What it adds to windows; what the cache could have served of it is for each key to say.
     pub(super) sums: Sums,
+    /// What it costs for what its model does not tell.
+    pub(super) portions: Option<Portions<PicoUsd>>,
     pub(super) spoken: Spoken,
 }
 
@@ -210,6 +213,7 @@ impl State {
             miss,
             late,
             sums,
+            portions,
             spoken,
         } = arrival;
         let (second, now) = (at.secs(), self.now.secs());
@@ -241,9 +245,12 @@ impl State {
             } else {
                 &mut scope.past
             };
-            past.add(*at, is_new_minute, record);
+            past.add(*at, is_new_minute, record, portions.as_ref());
         }
         key.note_arrival(record, *at, *miss);
+        if let Some(portions) = portions {
+            key.names.add_portions(portions);
+        }
         if scope.learns {
             key.note_minute(at.minute());
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::cache::{Cause, Miss};
 use super::dedupe::Growth;
+use super::portion::Portions;
 use super::reconcile::{Change, Residual};
 use super::record::{Caveats, ErrorRecord, Labels, Stamp, Time, Tokens, UsageRecord};
 use crate::price::PicoUsd;
@@ -152,6 +153,8 @@ pub struct Totals {
     pub tokens: Tokens,
     /// Cost of all priced usage.
     pub cost: PicoUsd,
+    /// What of it is for what a model's name does not tell.
+    pub portions: Portions<PicoUsd>,
     /// By canonical model id.
     pub by_model: BTreeMap<Arc<str>, ModelTotal>,
     /// What the sums are also given by.
@@ -216,6 +219,9 @@ impl Totals {
         let all = record.all_tokens();
         self.tokens.add(&all);
         self.cost += cost_of(record);
+        if let Some(portions) = Portions::of_record(record) {
+            self.portions.add(&portions);
+        }
         self.count_by_model(record);
 
         if let Some(at) = at {
@@ -351,6 +357,9 @@ impl Totals {
         self.tokens.add(&growth.tokens);
         let beside: PicoUsd = growth.extra.iter().filter_map(|extra| extra.cost).sum();
         self.cost += growth.cost.unwrap_or(beside);
+        if let Some(portions) = Portions::of_growth(growth) {
+            self.portions.add(&portions);
+        }
         for extra in &growth.extra {
             self.tokens.add(&extra.tokens);
             let model = self.model(&extra.model);

@@ -140,6 +140,7 @@ impl Builder<'_> {
             tokens,
             cost,
             rates: quote.map(|quote| quote.rates),
+            premium: quote.map(|quote| quote.premium).unwrap_or_default(),
             batch: usage.terms.batch,
             miss_reason: usage
                 .miss_reason

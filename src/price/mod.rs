@@ -10,4 +10,6 @@ mod table;
 pub use litellm::KINDS;
 pub use model::{NameTrail, Platform};
 pub use money::{PicoUsd, Ratio, RecordedCost, div_half_even, scaled_decimal, thousands};
-pub use table::{Fallback, Model, PriceError, PriceTable, Quote, Rates, Resolved, Speed, Terms};
+pub use table::{
+    Fallback, Model, Premium, PriceError, PriceTable, Quote, Rates, Resolved, Speed, Terms,
+};

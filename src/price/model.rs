@@ -3,7 +3,7 @@
 //! A name is stripped of what platforms wrap around it and must then match exactly. There is no prefix match and no guess
 //! by family: `claude-opus-4` is a prefix of `claude-opus-4-8`, which costs a third of it.
 
-use super::table::Speed;
+use super::table::{Speed, Terms};
 
 /// Where a request ran, as far as its model name tells. Later models cost more on regional endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,11 @@ pub(super) fn trail(name: &str, known: impl Fn(&str) -> bool) -> NameTrail {
 }
 
 impl NameTrail {
+    /// The name, or what was asked for, means fast mode.
+    pub(super) fn is_fast(&self, terms: Terms) -> bool {
+        terms.speed == Speed::Fast || self.speed == Speed::Fast
+    }
+
     /// The shortest form reached.
     pub fn last(&self) -> &str {
         self.forms.last().map_or("", String::as_str)

@@ -114,6 +114,15 @@ impl Rates {
     }
 }
 
+/// Why prices are above those that a model has for most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Premium {
+    /// Fast mode.
+    pub fast: bool,
+    /// The prompt is so long that all of the request is dearer.
+    pub long_prompt: bool,
+}
+
 /// What a response costs and at which prices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quote {
@@ -121,6 +130,8 @@ pub struct Quote {
     pub cost: PicoUsd,
     /// The prices that applied.
     pub rates: Rates,
+    /// Why they are above the usual ones, if they are.
+    pub premium: Premium,
     /// A multiplier was asked for that the model does not have; standard rates were used.
     pub assumed_standard: bool,
 }
@@ -514,7 +525,7 @@ impl PriceTable {
     ) -> Option<Quote> {
         let model = resolved.model.as_ref()?;
         let (factor, assumed_standard) = model.factor(terms, &resolved.trail);
-        let row = model.row(tokens.prompt(), at);
+        let (row, long_prompt) = model.row(tokens.prompt(), at);
         let offered = |price: Option<u64>, used: u64| price.or((used == 0).then_some(0));
         let rates = Rates {
             input: row.input,
@@ -528,6 +539,10 @@ impl PriceTable {
         Some(Quote {
             cost: rates.cost(tokens) + PicoUsd(searches),
             rates,
+            premium: Premium {
+                fast: model.fast.is_some() && resolved.trail.is_fast(terms),
+                long_prompt,
+            },
             assumed_standard,
         })
     }
@@ -613,7 +628,7 @@ impl Model {
             let den = u128::from(platform.den);
             u64::try_from((product + den / 2) / den).unwrap_or(u64::MAX)
         };
-        let now = known.map(|model| model.row(0, None).prices());
+        let now = known.map(|model| model.row(0, None).0.prices());
         let mut prices = entry.prices;
         for (kind, price) in prices.iter_mut().enumerate() {
             let other = now.and_then(|now| now[kind]).map(times);
@@ -698,7 +713,7 @@ impl Model {
     }
 
     /// The prices in force for a prompt of this size on that day (UTC).
-    fn row(&self, prompt_tokens: u64, at: Option<Time>) -> &Row {
+    fn row(&self, prompt_tokens: u64, at: Option<Time>) -> (&Row, bool) {
         let day = || {
             let moment = Timestamp::from_millisecond(at?.0).ok()?;
             Some(Offset::UTC.to_datetime(moment).date())
@@ -708,19 +723,19 @@ impl Model {
             let ends_later = |until| day().is_some_and(|day| day < until);
             row.until.is_none_or(ends_later)
         };
-        self.long_context
-            .as_ref()
-            .filter(|long| prompt_tokens > long.above_prompt_tokens && holds(&long.row))
-            .map(|long| &long.row)
-            .or_else(|| self.rows.iter().find(|row| holds(row)))
-            .unwrap_or(&self.rows[self.rows.len() - 1])
+        let long = self.long_context.as_ref();
+        let long = long.filter(|long| prompt_tokens > long.above_prompt_tokens && holds(&long.row));
+        if let Some(long) = long {
+            return (&long.row, true);
+        }
+        let row = self.rows.iter().find(|row| holds(row));
+        (row.unwrap_or(&self.rows[self.rows.len() - 1]), false)
     }
 
     /// The product of the multipliers that apply, and whether one was missing.
     fn factor(&self, terms: Terms, trail: &NameTrail) -> (Ratio, bool) {
-        let fast = terms.speed == Speed::Fast || trail.speed == Speed::Fast;
         let asked = [
-            (fast, self.fast),
+            (trail.is_fast(terms), self.fast),
             (terms.batch, self.batch),
             (terms.us_geo, self.us_geo),
         ];
@@ -753,7 +768,7 @@ impl Model {
 
     /// The five current prices in dollars per million tokens, as text: input, output, 5 m write, 1 h write, read.
     pub fn price_list(&self) -> [String; 5] {
-        self.row(0, None).texts()
+        self.row(0, None).0.texts()
     }
 
     /// The long-prompt tier: above how many tokens, at which prices, until when.

@@ -4,7 +4,7 @@
 //! Compares two makeups, and knows nothing of limits.
 
 use super::text::{clean, quantity};
-use crate::monitor::{Changed, Label, Makeup, Metric, Notice};
+use crate::monitor::{Changed, Label, Makeup, Metric, Notice, PORTIONS, Portion};
 
 /// Something that is not as it was.
 pub(super) struct Change {
@@ -46,6 +46,9 @@ fn is_against_others(notice: &Notice) -> bool {
 const MORE_OFTEN: u128 = 15;
 const LONGER: u128 = 13;
 
+/// So many responses say what they are made of, though they may be too few for the value of a rule.
+const ENOUGH: u64 = 10;
+
 /// So many points of a hundred.
 const OF_COST: u64 = 20;
 const OF_PROMPTS: u64 = 10;
@@ -53,11 +56,12 @@ const OF_PROMPTS: u64 = 10;
 /// What has changed so much that it is worth a word, the most first.
 pub(super) fn changes(notice: &Notice) -> Vec<Change> {
     let metric = notice.rule.metric;
-    let Some(changed) = notice.changed.as_ref().filter(|_| notice.value.is_some()) else {
+    let Some(changed) = &notice.changed else {
         return Vec::new();
     };
     let Changed { before, now } = changed;
-    if now.requests == 0 || before.requests == 0 {
+    let least = if notice.value.is_some() { 1 } else { ENOUGH };
+    if now.requests < least || before.requests == 0 {
         return Vec::new();
     }
     let of_prompts = !matches!(metric, Metric::OutputTokens | Metric::OutputPerRequest);
@@ -72,7 +76,9 @@ pub(super) fn changes(notice: &Notice) -> Vec<Change> {
         longer("prompts", before.prompt, now.prompt, changed).filter(|_| is_of_each && of_prompts),
         cache(before, now).filter(|_| of_cache),
     ];
-    let mut found: Vec<Change> = found.into_iter().flatten().collect();
+    let portions = PORTIONS.iter().filter(|_| of_cost);
+    let portions = portions.map(|of| portion(*of, before, now));
+    let mut found: Vec<Change> = found.into_iter().chain(portions).flatten().collect();
     found.sort_by_key(|change| std::cmp::Reverse(change.weight));
     found
 }
@@ -95,11 +101,9 @@ fn in_words(tenths: u128) -> String {
 }
 
 fn requests(before: &Makeup, now: &Makeup) -> Option<Change> {
-    let weight = times(
-        (now.requests, now.minutes),
-        (before.requests, before.minutes),
-    );
-    let a_minute = now.requests.div_ceil(now.minutes.max(1));
+    let (was, is) = (before.rate, now.rate);
+    let weight = times((is.requests, is.minutes), (was.requests, was.minutes));
+    let a_minute = is.requests.div_ceil(is.minutes.max(1));
     (weight >= MORE_OFTEN).then(|| Change {
         weight,
         words: format!(
@@ -123,13 +127,48 @@ fn model(before: &Makeup, now: &Makeup) -> Option<Change> {
         _ => format!("{was} %"),
     };
     (u64::from(*share) >= u64::from(was) + OF_COST).then(|| Change {
-        weight: 10 * u128::from(*share) / u128::from(was.max(10)),
+        weight: weight_of_shares(u64::from(*share), u64::from(was)),
         words: format!(
             "{} is {share} % of the cost, not {was_in_words}",
             clean(model)
         ),
         look_at: format!("what has chosen {}", clean(model)),
         such_as: "",
+    })
+}
+
+/// What a share that has grown so far weighs beside others.
+fn weight_of_shares(is: u64, was: u64) -> u128 {
+    10 * u128::from(is) / u128::from(was.max(10))
+}
+
+/// `fast mode is 96 % of the cost, not 2 %`.
+fn portion(of: Portion, before: &Makeup, now: &Makeup) -> Option<Change> {
+    let share = |makeup: &Makeup| u64::from(makeup.portions.of(of));
+    let (was, is) = (share(before), share(now));
+    let (what, look_at, such_as) = match of {
+        Portion::FastMode => (
+            "fast mode is",
+            "what has switched fast mode on",
+            ": /fast, or the speed of requests",
+        ),
+        Portion::LongPrompts => (
+            "prompts so long that they are dearer are",
+            "what has made prompts longer",
+            ": history, files or tools",
+        ),
+        Portion::WebSearches => (
+            "web searches are",
+            "what searches the web so often",
+            ": max_uses of the tool, or the task",
+        ),
+        Portion::SubAgents => ("sub-agents are", "what starts so many sub-agents", ""),
+    };
+    (is >= was + OF_COST).then(|| Change {
+        weight: weight_of_shares(is, was),
+        words: format!("{what} {is} % of the cost, not {was} %"),
+        look_at: look_at.to_owned(),
+        such_as,
     })
 }
 
@@ -169,13 +208,16 @@ fn cache(before: &Makeup, now: &Makeup) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::{Reason, Rule, Time};
+    use crate::monitor::{Portions, Rate, Reason, Rule, Time};
     use crate::price::PicoUsd;
     use std::sync::Arc;
 
     fn before() -> Makeup {
         Makeup {
-            minutes: 100,
+            rate: Rate {
+                requests: 1_000,
+                minutes: 100,
+            },
             requests: 1_000,
             prompt: 10_000_000,
             read: 9_000_000,
@@ -184,6 +226,7 @@ mod tests {
             models: [("a", 60), ("b", 30), ("c", 4)]
                 .map(|(model, share)| (model.into(), share))
                 .to_vec(),
+            portions: Portions::default(),
         }
     }
 
@@ -212,11 +255,18 @@ mod tests {
             .collect()
     }
 
+    fn of_ten_minutes(requests: u64) -> Rate {
+        Rate {
+            requests,
+            minutes: 10,
+        }
+    }
+
     /// Ten minutes like those before.
     fn as_ever() -> Makeup {
         let all = before();
         Makeup {
-            minutes: 10,
+            rate: of_ten_minutes(100),
             requests: all.requests / 10,
             prompt: all.prompt / 10,
             read: all.read / 10,
@@ -263,6 +313,7 @@ mod tests {
     #[test]
     fn how_many_there_are_is_told_where_it_counts() {
         let many = Makeup {
+            rate: of_ten_minutes(372),
             requests: 372,
             prompt: 3_720_000,
             read: 3_348_000,
@@ -301,5 +352,34 @@ mod tests {
             said("d is 90 % of the cost, not at most 4 %")
         );
         assert!(words(Metric::Tokens, None, by("d", 90)).is_empty());
+    }
+
+    #[test]
+    fn what_a_model_does_not_tell_is_told_where_it_costs() {
+        let with = |of: Portion, percent: u8| {
+            let mut costs = [PicoUsd::ZERO; PORTIONS.len()];
+            costs[of as usize] = PicoUsd(percent.into());
+            Makeup {
+                portions: Portions::new(costs).shares(PicoUsd(100)),
+                ..as_ever()
+            }
+        };
+        assert_eq!(
+            words(Metric::CostPerRequest, None, with(Portion::FastMode, 96)),
+            [
+                "changed: fast mode is 96 % of the cost, not 0 %",
+                "what has switched fast mode on since 02:00: /fast, or the speed of requests"
+            ]
+        );
+        let first = |of, percent| {
+            words(Metric::Cost, None, with(of, percent))
+                .into_iter()
+                .next()
+        };
+        assert_eq!(first(Portion::WebSearches, 19), None);
+        assert!(first(Portion::WebSearches, 20).is_some());
+        assert!(first(Portion::LongPrompts, 20).is_some());
+        assert!(first(Portion::SubAgents, 20).is_some());
+        assert!(words(Metric::Tokens, None, with(Portion::FastMode, 96)).is_empty());
     }
 }

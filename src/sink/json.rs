@@ -12,7 +12,8 @@ use super::outlet::Outlet;
 use super::text::{headline, unit};
 use super::{Sink, Told};
 use crate::monitor::{
-    Amount, CauseTotal, Makeup, ModelTotal, Notice, Share, Time, Tokens, Totals, UNIT,
+    Amount, CauseTotal, Makeup, ModelTotal, Notice, PORTIONS, Portions, Rate, Share, Time, Tokens,
+    Totals, UNIT,
 };
 use crate::price::PicoUsd;
 
@@ -171,6 +172,7 @@ struct MakeupObject<'a> {
     output_tokens: u64,
     cache_read_percent: u64,
     models: Vec<TopEntry<'a>>,
+    portions_percent: BTreeMap<&'static str, u8>,
 }
 
 #[derive(Serialize)]
@@ -198,7 +200,8 @@ fn top(shares: &[Share]) -> Vec<TopEntry<'_>> {
 
 fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
     let each = |sum: u64| sum / makeup.requests.max(1);
-    let rate = Amount::from(makeup.requests) * UNIT / Amount::from(makeup.minutes.max(1));
+    let Rate { requests, minutes } = makeup.rate;
+    let rate = Amount::from(requests) * UNIT / Amount::from(minutes.max(1));
     MakeupObject {
         responses_per_minute: amount(rate),
         cost_usd: usd(PicoUsd(
@@ -208,7 +211,13 @@ fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
         output_tokens: each(makeup.output),
         cache_read_percent: makeup.read * 100 / makeup.prompt.max(1),
         models: top(&makeup.models),
+        portions_percent: portions(&makeup.portions),
     }
+}
+
+fn portions<T: Copy>(portions: &Portions<T>) -> BTreeMap<&'static str, T> {
+    let all = PORTIONS.iter();
+    all.map(|of| (of.name(), portions.of(*of))).collect()
 }
 
 fn alert(told: Told<'_>) -> Alert<'_> {
@@ -434,6 +443,7 @@ struct SummaryObject<'a> {
     cache_read_share: Option<Number>,
     cost_usd: Number,
     cost_pusd: String,
+    portions_usd: BTreeMap<&'static str, Number>,
     cache_waste_usd: Number,
     cache_waste_pusd: String,
     cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
@@ -594,6 +604,10 @@ impl<'a> Summary<'a> {
                 .map(|per_mille| amount(Amount::from(per_mille) * (UNIT / 1000))),
             cost_usd: usd(totals.cost),
             cost_pusd: pusd(totals.cost),
+            portions_usd: portions(&totals.portions)
+                .into_iter()
+                .map(|(name, cost)| (name, usd(cost)))
+                .collect(),
             cache_waste_usd: usd(totals.waste()),
             cache_waste_pusd: pusd(totals.waste()),
             cost_by_cause: totals

@@ -10,8 +10,8 @@ use jiff::civil::Date;
 
 use super::changed::{Change, changes, in_one_line};
 use crate::monitor::{
-    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL, Time,
-    UNIT, Unit,
+    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL, Share,
+    Time, UNIT, Unit,
 };
 use crate::parse::Zone;
 use crate::price::{PicoUsd, div_half_even, thousands};
@@ -355,8 +355,9 @@ pub fn who(notice: &Notice) -> Vec<String> {
     {
         parts.push(format!("{}{}", clean(&top.0), share(top)));
     }
+    // One of many with a small part each says nothing either.
     if !keyed(Label::Session)
-        && let Some(top) = notice.sessions.first()
+        && let Some(top) = leading(&notice.sessions)
     {
         parts.push(format!("session {}{}", short(&clean(&top.0)), share(top)));
     }
@@ -527,26 +528,24 @@ fn chance(odds: Odds, length: u32) -> String {
 /// Who has so many hundredths of the cost is worth a look.
 const LEADING: u8 = 25;
 
+/// The first of some by their shares, if it stands out.
+fn leading(shares: &[Share]) -> Option<&Share> {
+    shares.first().filter(|(_, share)| *share >= LEADING)
+}
+
 /// What the reader would do next. `change` is what has changed most, if anything has.
 fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<String> {
     let at = clock.minute(notice.since);
-    let biggest = || {
-        let who = notice.sessions.first().map(|(name, share)| {
-            format!("session {} ({share} % of the cost)", short(&clean(name)))
-        });
-        who.or_else(|| {
-            notice
-                .models
-                .first()
-                .map(|(name, share)| format!("{} ({share} % of the cost)", clean(name)))
-        })
+    let is_of_session = notice.key.iter().any(|(label, _)| *label == Label::Session);
+    let session = leading(&notice.sessions).filter(|_| !is_of_session);
+    let session = session
+        .map(|(name, share)| format!("session {} ({share} % of the cost)", short(&clean(name))));
+    let and_session = || {
+        let session = session.as_ref();
+        session.map(|who| format!("; {who}")).unwrap_or_default()
     };
     if let Some(change) = change {
-        let most = notice.sessions.first().map_or(0, |(_, share)| *share);
-        let is_said = notice.key.iter().any(|(label, _)| *label == Label::Session);
-        let who = biggest().filter(|_| most >= LEADING && !is_said);
-        let who = who.map(|who| format!("; {who}")).unwrap_or_default();
-        return Some(format!("{}{who}", change.advice(&at)));
+        return Some(format!("{}{}", change.advice(&at), and_session()));
     }
     match notice.rule.metric {
         Metric::Unpriced | Metric::Blind => None,
@@ -559,7 +558,7 @@ fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<Stri
         ),
         Metric::PromptPerRequest | Metric::CostPerRequest => Some(format!(
             "a dearer model, or prompts that have grown, since {at}{}",
-            biggest().map(|who| format!("; {who}")).unwrap_or_default()
+            and_session()
         )),
         Metric::CacheGain => {
             Some("prompts that are written to the cache and never read again".to_owned())
@@ -594,7 +593,11 @@ fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<Stri
                 }
             })
         }
-        _ => biggest(),
+        _ if is_of_session => Some(format!("what this session has been doing since {at}")),
+        _ => Some(session.unwrap_or_else(|| {
+            "who spends it: claude-tokmon replay --since -1h --by session (or model, project)"
+                .to_owned()
+        })),
     }
 }
 
