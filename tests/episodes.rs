@@ -353,6 +353,7 @@ fn a_retry_storm_is_told_once_and_ends_when_answers_come_again() {
 fn a_mean_over_ten_minutes_decides_as_soon_as_the_last_minute_has_too_few() {
     let mut tale = Tale::new(&[
         "request-cost.above=0.148",
+        "request-cost.min_cost=0",
         "request-cost.window=[\"60s\", \"600s\"]",
         "request-cost.min_requests=3",
         "request-cost.for=\"0s\"",

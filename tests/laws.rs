@@ -501,7 +501,9 @@ proptest! {
                 "cache-break.above" => format!("{field}={}", 1 + near / 5),
                 _ => format!("{field}={}.{:03}", n / 1000, n % 1000),
             };
-            let quick = ["token-spike.for=\"0s\"", "token-spike.times_usual=1.1", "session-cost.beyond_busy=0.1", &set];
+            let quick = [
+                "token-spike.for=\"0s\"", "token-spike.times_usual=1.1", "session-cost.beyond_busy=0.1", "request-cost.min_cost=0", &set,
+            ];
             pipeline(&quick)
         };
         let told = |pipeline: &mut Pipeline| {
@@ -553,6 +555,7 @@ proptest! {
         traffic_of in 0_usize..4,
         grows in any::<bool>(),
         alone in any::<bool>(),
+        min_cost in proptest::sample::select(vec!["0", "0.02", "0.3"]),
     ) {
         let lines = match traffic_of {
             0 => burning(seed, 8),
@@ -587,6 +590,7 @@ proptest! {
             let window = windows.get(window).unwrap_or(&windows[*near as usize % 3]);
             let window = format!("{name}.window={window}");
             let few = format!("{name}.min_requests=2");
+            let cheap = format!("{name}.min_cost={min_cost}");
             let little = format!("{name}.min_waste=0.01");
             let limit = if name == "cost-rate" { "cost-rate.above=0.02" } else { "token-spike.floor=1000" };
             let mut quick = vec![
@@ -594,6 +598,9 @@ proptest! {
             ];
             if name != "cost-rate" {
                 quick.push(&few);
+            }
+            if name == "request-cost" {
+                quick.push(&cheap);
             }
             if name.starts_with("cache") && !field.ends_with("min_waste") {
                 quick.push(&little);
@@ -695,6 +702,9 @@ proptest! {
             let others = ["cache-miss", "cache-drop", "cache-break", "cache-waste"];
             let others = others.into_iter().filter(|other| *other != rule);
             mean.extend(others.map(|other| format!("{other}.enabled=false")));
+        }
+        if rule == "request-cost" {
+            mean.push(format!("{rule}.min_cost={min_waste}"));
         }
         if rule == "cache-waste" {
             mean.push(format!("{rule}.share_of_cost=0.{share:02}"));
@@ -1079,6 +1089,7 @@ fn a_window_that_was_empty_is_asked_when_it_fills() {
         "request-cost.window=[\"60s\", \"15m\"]",
         "request-cost.min_requests=1",
         "request-cost.floor=0",
+        "request-cost.min_cost=0",
         "request-cost.for=\"0s\"",
         "token-spike.enabled=false",
     ];

@@ -4,6 +4,7 @@
 mod common;
 
 use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
+use claude_tokmon::price::PicoUsd;
 use claude_tokmon::sink::headline;
 use common::{Call, Random, TWO_O_CLOCK, pipeline, story, told};
 
@@ -373,6 +374,43 @@ fn another_model_is_usual_after_some_days() {
     assert!((6 * DAY..8 * DAY).contains(&last.0), "{}", last.0);
     assert!(last.1.reason == Reason::Resolved && last.1.usual_by_now);
     assert!(told.len() < 18, "{}", told.len());
+}
+
+/// Responses of a fifth of a cent that become twice as dear are news where a thousand come in ten minutes, and none
+/// where ninety come in an hour.
+#[test]
+fn cheap_responses_that_become_dearer_are_told_of_where_there_are_many() {
+    let lines_of = |an_hour: f64| -> Vec<String> {
+        let mut random = Random(17);
+        let midnight = TWO_O_CLOCK - 2 * HOUR;
+        let mut at = midnight;
+        let mut lines = Vec::new();
+        while at < midnight + 18 * HOUR {
+            at += random.pause_ms(an_hour);
+            let has_grown = at > midnight + 15 * HOUR;
+            let call = Call {
+                at,
+                id: format!("msg_{}", lines.len()),
+                model: "claude-haiku-4-5",
+                input: [1_000, 2_800][usize::from(has_grown)] + random.below(200),
+                output: 180 + random.below(40),
+                ..Call::default()
+            };
+            lines.push(call.line());
+        }
+        lines
+    };
+    let told = |an_hour, set: &[&str]| {
+        let notices = told(&mut pipeline(set), &lines_of(an_hour));
+        since_midnight(&notices, "request-cost")
+            .first()
+            .map(|(at, notice)| (*at, notice.exposed.unwrap()))
+    };
+    let (at, exposed) = told(6_000.0, &[]).unwrap();
+    assert!((15 * HOUR..15 * HOUR + HOUR / 6).contains(&at), "{at}");
+    assert!(exposed < PicoUsd(3 * PicoUsd::DOLLAR.0), "{exposed}");
+    assert_eq!(told(90.0, &[]), None);
+    assert!(told(90.0, &["request-cost.min_cost=0"]).is_some());
 }
 
 /// What is usual on the first day may lack its busy hours: it is said how long that was.

@@ -16,7 +16,7 @@ use crate::pattern::Pattern;
 use crate::price::PicoUsd;
 
 /// Every key that a rule may have.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "metric",
     "per",
@@ -24,6 +24,7 @@ const KEYS: [&str; 20] = [
     "min_requests",
     "min_prompt_tokens",
     "min_waste",
+    "min_cost",
     "where",
     "by",
     "above",
@@ -442,6 +443,7 @@ fn build(name: &str, table: &Table) -> Result<Rule> {
         min_requests: field.integer("min_requests")?.unwrap_or(0),
         min_prompt_tokens: u64::try_from(field.integer("min_prompt_tokens")?.unwrap_or(5000))?,
         min_waste: PicoUsd(field.amount("min_waste")?.unwrap_or(0)),
+        min_cost: PicoUsd(field.amount("min_cost")?.unwrap_or(0)),
         filter: field.filter()?,
         by: field.labels()?,
         limit: field.limit(metric)?,
@@ -685,6 +687,9 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
     }
     if rule.min_waste > PicoUsd::ZERO {
         fields.push(("min_waste", write_amount(rule.min_waste.0)));
+    }
+    if rule.min_cost > PicoUsd::ZERO {
+        fields.push(("min_cost", write_amount(rule.min_cost.0)));
     }
     if !rule.filter.patterns.is_empty() {
         let patterns: Vec<String> = rule

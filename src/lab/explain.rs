@@ -11,6 +11,7 @@ use super::inputs::read_all;
 use crate::config::{Options, write_duration};
 use crate::monitor::{BEYOND_BUSY, Explained, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
+use crate::price::PicoUsd;
 use crate::run::Exit;
 use crate::sink::{self, Outlet, amount, clean, count, percent};
 
@@ -59,8 +60,12 @@ fn paragraph(explained: &Explained) -> String {
     let mut text = format!("{} ({})\n", clean(&rule.name), rule.severity.name());
     let now = explained.value.map_or_else(
         || {
+            let cost = match rule.min_cost {
+                PicoUsd::ZERO => String::new(),
+                least => format!(", or they cost less than {least}"),
+            };
             format!(
-                "no value (fewer than {} requests in its windows)",
+                "no value (fewer than {} requests in its windows{cost})",
                 rule.min_requests.max(1)
             )
         },

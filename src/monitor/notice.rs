@@ -75,7 +75,7 @@ impl Teller {
                 Some(i128::from(large) * UNIT)
             }
             _ => window
-                .filter(|_| rule.metric.is_sum() || evidence >= rule.min_requests)
+                .filter(|w| rule.metric.is_sum() || rule.is_enough(w.total()))
                 .and_then(|w| rule.metric.read(w.total(), w.secs(), rule.per_secs))
                 .map(Value::amount),
         };

@@ -260,6 +260,7 @@ impl Own {
         Some(Evidence {
             window: self.quick.window(step)?,
             requests: self.rule.min_requests,
+            cost: self.rule.min_cost,
         })
     }
 

@@ -9,6 +9,7 @@ use super::baseline::{Amount, MIN_MINUTES, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
+use super::window::Sums;
 use crate::pattern::Pattern;
 use crate::price::PicoUsd;
 
@@ -203,6 +204,8 @@ pub struct Rule {
     pub min_prompt_tokens: u64,
     /// Less waste than this is not worth a word.
     pub min_waste: PicoUsd,
+    /// Nor is a mean over a window that cost less than this.
+    pub min_cost: PicoUsd,
     /// Which records it looks at.
     pub filter: Filter,
     /// What its keys are made of; empty for the whole stream.
@@ -275,6 +278,7 @@ impl Rule {
             min_requests: 0,
             min_prompt_tokens: 5000,
             min_waste: PicoUsd::ZERO,
+            min_cost: PicoUsd::ZERO,
             filter: Filter::default(),
             by: Vec::new(),
             limit: Limit::Once,
@@ -321,6 +325,9 @@ impl Rule {
         }
         if self.min_waste > PicoUsd::ZERO && !metric.is_about_cache() {
             return misplaced("min_waste");
+        }
+        if self.min_cost > PicoUsd::ZERO && !metric.is_mean() {
+            return misplaced("min_cost");
         }
         if metric == Metric::MissRun && self.by != [Label::Conversation] {
             return Err(RuleError::Field(
@@ -379,6 +386,12 @@ impl Rule {
     pub fn minutes_to_learn(&self) -> u64 {
         let longest = self.windows.iter().max().copied().unwrap_or(0);
         MIN_MINUTES.max(u64::try_from(longest / 15).unwrap_or(0))
+    }
+
+    /// A window holds enough to be judged by.
+    #[inline]
+    pub fn is_enough(&self, total: &Sums) -> bool {
+        self.metric.evidence(total) >= self.min_requests && total.cost >= self.min_cost
     }
 
     fn has_learned(&self, usual: Usual) -> bool {

@@ -563,13 +563,12 @@ impl Key {
     }
 
     /// The value of a windowed rule, and the step of its ladder of windows that it comes from: the one an open episode fired
-    /// on, else the shortest with enough requests.
+    /// on, else the shortest that holds enough.
     pub(super) fn value(&self, rule: &Rule, open_step: Option<usize>) -> (usize, Option<Value>) {
         let read = |step: usize| {
             let secs = *rule.windows.get(step)?;
             let total = self.window(secs)?.total();
-            let enough = rule.metric.evidence(total) >= rule.min_requests;
-            (enough || (open_step.is_some() && rule.metric.is_sum()))
+            (rule.is_enough(total) || (open_step.is_some() && rule.metric.is_sum()))
                 .then(|| rule.metric.read(total, secs, rule.per_secs))
                 .flatten()
         };
@@ -589,6 +588,7 @@ impl Key {
     }
 
     /// The value that a rule had at the end of the minute that was [looked back](Self::look_back) to, with what has come in since.
+    /// What is usual may have cost next to nothing.
     pub(super) fn sample(&self, rule: &Rule) -> Option<Amount> {
         rule.windows.iter().find_map(|secs| {
             let total = self.window(*secs)?.past();

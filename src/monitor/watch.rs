@@ -106,11 +106,12 @@ enum Gate {
     Above(Bound, Evidence, PicoUsd),
 }
 
-/// So many responses in a window, or it has no value.
+/// So many responses in a window that cost so much, or it has no value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence {
     pub(super) window: usize,
     pub(super) requests: i64,
+    pub(super) cost: PicoUsd,
 }
 
 impl Evidence {
@@ -118,11 +119,16 @@ impl Evidence {
     pub(super) const NONE: Self = Self {
         window: 0,
         requests: i64::MIN,
+        cost: PicoUsd::ZERO,
     };
 
     #[inline]
     fn is_enough(self, key: &Key) -> bool {
-        self.requests == i64::MIN || key.windows[self.window].total().requests >= self.requests
+        if self.requests == i64::MIN {
+            return true;
+        }
+        let total = key.windows[self.window].total();
+        total.requests >= self.requests && total.cost >= self.cost
     }
 }
 

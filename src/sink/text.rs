@@ -142,16 +142,23 @@ pub fn amount(rule: &Rule, amount: Amount) -> String {
     }
 }
 
-/// Dollars of a minute or a response, which may be few: below ten cents with tenths of a cent, so that what is above a limit can be
-/// told from it.
+/// Dollars of a minute or a response, which may be few: below ten cents with two digits that say something, so that what is above a
+/// limit can be told from it.
 fn pace(amount: PicoUsd) -> String {
-    const CENT: i128 = PicoUsd::DOLLAR.0 / 100;
-    let tenths = div_half_even(amount.0, CENT / 10);
-    if tenths % 10 == 0 || !(10..100).contains(&tenths.abs()) {
+    const MICRO: i128 = PicoUsd::DOLLAR.0 / 1_000_000;
+    let (mut unit, mut places) = (PicoUsd::DOLLAR.0 / 100, 2);
+    while amount.0.abs() < 10 * unit && unit > MICRO {
+        unit /= 10;
+        places += 1;
+    }
+    let digits = div_half_even(amount.0, unit);
+    if places == 2 || digits == 0 {
         return amount.to_string();
     }
-    let sign = if tenths < 0 { "-" } else { "" };
-    format!("{sign}$0.{:03}", tenths.abs())
+    let sign = if digits < 0 { "-" } else { "" };
+    let text = format!("{:0places$}", digits.abs());
+    let (cents, rest) = text.split_at(2);
+    format!("{sign}$0.{cents}{}", rest.trim_end_matches('0'))
 }
 
 /// What a notice says in one line, without time, severity and rule.
@@ -304,6 +311,9 @@ fn too_few(notice: &Notice, exposed: PicoUsd) -> String {
     let limit = value(notice, notice.limit);
     let found = match u64::try_from(notice.evidence) {
         Ok(0) | Err(_) => format!("no {what} in the last {window}"),
+        Ok(_) if notice.evidence >= notice.rule.min_requests => {
+            format!("too little spent in the last {window} to tell")
+        }
         Ok(n) => format!(
             "only {} in the last {window}, too few to tell",
             counted(n, what)
@@ -646,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_cents_of_a_minute_or_a_response_show_tenths_of_a_cent() {
+    fn a_few_cents_of_a_minute_or_a_response_show_two_digits() {
         for (pico, text) in [
             (34_149_000_000, "$0.034"),
             (30_000_000_000, "$0.03"),
@@ -658,6 +668,13 @@ mod tests {
             (2_504_000_000_000, "$2.50"),
             (9_960_000_000, "$0.01"),
             (3_100_000_000, "$0.0031"),
+            (3_673_000_000, "$0.0037"),
+            (8_700_000_000, "$0.0087"),
+            (9_000_000_000, "$0.009"),
+            (-347_000_000, "-$0.00035"),
+            (99_960_000_000, "$0.10"),
+            (1_200_000, "$0.000001"),
+            (300_000, "<$0.000001"),
             (0, "$0.00"),
         ] {
             assert_eq!(pace(PicoUsd(pico)), text, "{pico}");
