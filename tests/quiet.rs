@@ -336,7 +336,8 @@ fn what_every_day_shows_is_usual_after_three_days() {
     let by_day = agents(6, |at| of_the_hour(at) * times(at));
     let at_all_hours = agents(6, |at| 2.0 * times(at));
     for (lines, usual_by_now) in [(by_day, false), (at_all_hours, true)] {
-        let notices = told(&mut pipeline(&["token-spike.floor=1000"]), &lines);
+        let set = ["token-spike.floor=1000", "cost-spike.enabled=false"];
+        let notices = told(&mut pipeline(&set), &lines);
         let spikes = since_midnight(&notices, "token-spike");
         let later: Vec<_> = spikes.iter().filter(|(at, _)| *at > 2 * DAY).collect();
         assert!(later.len() > 3 && later.len() < 40, "{}", later.len());

@@ -9,11 +9,11 @@ use anyhow::Result;
 
 use super::inputs::read_all;
 use crate::config::{Options, write_duration};
-use crate::monitor::{BEYOND_BUSY, Explained, Limit, Time};
+use crate::monitor::{BEYOND_BUSY, Explained, Learning, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
 use crate::price::PicoUsd;
 use crate::run::Exit;
-use crate::sink::{self, Outlet, amount, clean, count, percent};
+use crate::sink::{self, Outlet, amount, clean, count, percent, progress};
 
 /// Reads logs silently and explains each rule as it stands at their end.
 ///
@@ -102,11 +102,8 @@ fn paragraph(explained: &Explained) -> String {
     }
     let limit = explained.limit.map_or_else(
         || {
-            format!(
-                "none yet: {} of {} active minutes seen",
-                usual.minutes,
-                rule.minutes_to_learn()
-            )
+            let learning = Learning::of(rule, usual.minutes);
+            format!("none yet ({})", progress(&learning))
         },
         say,
     );

@@ -16,7 +16,7 @@ use crate::monitor::{
 };
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
-use crate::sink::{Clock, Style, clean, count, counted, duration, quantity};
+use crate::sink::{Clock, Style, clean, count, counted, duration, progress, quantity};
 use crate::source::{MAX_LINE_BYTES, SplitStats, places};
 
 /// So many models or groups are listed.
@@ -279,11 +279,11 @@ impl Report<'_> {
             .coverage
             .learning
             .iter()
-            .map(|l| format!("{} ({} of {})", l.rule, l.minutes, l.of))
+            .map(|learning| format!("{} ({})", learning.rule, progress(learning)))
             .collect();
         if !learning.is_empty() {
             lines.push(format!(
-                "still learning what is usual, in active minutes: {}",
+                "still learning what is usual: {}",
                 learning.join(", ")
             ));
         }

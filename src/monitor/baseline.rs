@@ -1,4 +1,4 @@
-//! What is usual: a log-histogram of the minutes that had traffic, over the trailing seven days.
+//! What is usual: a log-histogram of the minutes that had traffic, over the trailing seven days, and what busy hours were before.
 //!
 //! Knows whole numbers only. Each sample falls into a bin 2 % wide; bins are kept in blocks of six hours that are dropped
 //! whole, so adding is constant work and two histograms can be merged.
@@ -22,6 +22,9 @@ const BLOCKS: i64 = 7 * BLOCKS_OF_A_DAY;
 
 /// What busy hours showed on so many of the days before is ordinary, though alerts were on; on all of them while there are fewer.
 const ORDINARY_DAYS: usize = 3;
+
+/// Of days that are older than the seven it is remembered for so many what their busy hours showed.
+const FORMER_DAYS: i64 = 21;
 
 /// With fewer minutes than this it is not known what one in a hundred shows: the largest sample stands for it.
 const MIN_FOR_PERCENTILE: u64 = 300;
@@ -100,6 +103,8 @@ pub struct Usual {
     pub busy: Amount,
     /// Minutes behind them. Where many keys share a baseline, a minute has a sample of each.
     pub minutes: u64,
+    /// They are of a day at least, with its night and its busy hours.
+    pub is_of_days: bool,
 }
 
 impl Usual {
@@ -171,6 +176,16 @@ impl Block {
     fn day(&self) -> i64 {
         self.index.div_euclid(BLOCKS_OF_A_DAY)
     }
+
+    /// Its samples as they count.
+    const fn counted(&self) -> &Histogram {
+        &self.bins
+    }
+
+    /// Its samples as they were.
+    fn seen(&self) -> &Histogram {
+        self.seen.as_ref().unwrap_or(&self.bins)
+    }
 }
 
 /// What has been worked out.
@@ -189,6 +204,10 @@ pub struct Baseline {
     samples: u64,
     minutes: u64,
     last_minute: Option<i64>,
+    /// What is usual goes with the days of weeks: it may have been a holiday.
+    has_weeks: bool,
+    /// What busy hours showed on days before the seven, as it counted: in which bins.
+    former: VecDeque<(i64, u16)>,
     /// What it comes to, once somebody has asked since the last sample.
     now: Cell<Option<Usual>>,
     /// The limit that follows from it, likewise. A baseline is of one rule.
@@ -197,6 +216,14 @@ pub struct Baseline {
 }
 
 impl Baseline {
+    /// One that has seen nothing. `has_weeks`: what it is about goes with the days of weeks.
+    pub(super) fn new(has_weeks: bool) -> Self {
+        Self {
+            has_weeks,
+            ..Self::default()
+        }
+    }
+
     /// Adds the sample of a minute (minutes since the epoch). Blocks that have grown older than seven days are dropped.
     pub fn add(&mut self, minute: i64, sample: Amount) {
         self.take(Held {
@@ -272,12 +299,40 @@ impl Baseline {
     }
 
     fn drop_oldest(&mut self) {
+        self.note_former();
         let Some(block) = self.blocks.pop_front() else {
             return;
         };
         self.minutes -= block.minutes;
         self.samples -= block.bins.samples();
         self.merged.subtract(&block.bins);
+    }
+
+    /// Remembers of the oldest day, while all of it is there, what is to be known of it later.
+    fn note_former(&mut self) {
+        let Some(day) = self.blocks.front().map(Block::day) else {
+            return;
+        };
+        if !self.has_weeks || self.former.back().is_some_and(|(known, _)| *known == day) {
+            return;
+        }
+        let blocks = self.blocks.iter().take_while(|block| block.day() == day);
+        let blocks: Vec<&Block> = blocks.collect();
+        let busy = busy_of_day(&blocks, Block::counted);
+        self.former.push_back((day, bin_of(busy)));
+        let is_old = |(oldest, _): &(i64, u16)| *oldest <= day - FORMER_DAYS;
+        while self.former.front().is_some_and(is_old) {
+            self.former.pop_front();
+        }
+    }
+
+    /// What busy hours showed on the third of the days before the seven, as it counted then. After a holiday it is what is ordinary.
+    fn of_former_days(&self) -> Amount {
+        if self.former.is_empty() {
+            return 0;
+        }
+        let busy = self.former.iter().map(|(_, bin)| value_of(*bin));
+        third(busy.collect())
     }
 
     /// The earliest moment that a sample may be of.
@@ -319,10 +374,14 @@ impl Baseline {
         } else {
             self.of_rank(self.samples - self.minutes / 100)
         };
+        let of_days = self.of_ordinary_days().max(self.of_former_days());
+        let ends = self.blocks.front().zip(self.blocks.back());
         Usual {
             usual,
-            busy: busy.max(self.of_ordinary_days()).max(usual + usual / 5),
+            busy: busy.max(of_days).max(usual + usual / 5),
             minutes: self.minutes,
+            is_of_days: ends
+                .is_some_and(|(first, last)| last.index - first.index >= BLOCKS_OF_A_DAY),
         }
     }
 
@@ -339,10 +398,7 @@ impl Baseline {
             .filter(|block| Some(block.day()) != today);
         let before: Vec<&Block> = before.collect();
         let days = before.chunk_by(|a, b| a.day() == b.day());
-        let mut busy: Vec<Amount> = days.map(busy_of_day).collect();
-        busy.sort_unstable_by(|a, b| b.cmp(a));
-        busy.truncate(ORDINARY_DAYS);
-        busy.last().copied().unwrap_or(0)
+        third(days.map(|day| busy_of_day(day, Block::seen)).collect())
     }
 
     /// The sample that so many are not above.
@@ -357,10 +413,17 @@ impl Baseline {
     }
 }
 
+/// The third largest, or the least of fewer.
+fn third(mut amounts: Vec<Amount>) -> Amount {
+    amounts.sort_unstable_by(|a, b| b.cmp(a));
+    amounts.truncate(ORDINARY_DAYS);
+    amounts.last().copied().unwrap_or(0)
+}
+
 /// What one minute in twenty of a day was beyond: busy hours last, and an incident of an hour is not one.
-fn busy_of_day(blocks: &[&Block]) -> Amount {
-    let seen = blocks.iter().map(|b| b.seen.as_ref().unwrap_or(&b.bins));
-    let mut bins: Vec<(u16, u32)> = seen.flat_map(|bins| &bins.0).copied().collect();
+fn busy_of_day(blocks: &[&Block], bins_of: impl Fn(&Block) -> &Histogram) -> Amount {
+    let bins = blocks.iter().flat_map(|block| &bins_of(block).0);
+    let mut bins: Vec<(u16, u32)> = bins.copied().collect();
     bins.sort_unstable();
     let minutes: u64 = blocks.iter().map(|block| block.minutes).sum();
     behind(bins.iter().rev(), minutes / 20)
@@ -410,6 +473,7 @@ mod tests {
             usual,
             busy,
             minutes,
+            ..
         } = baseline.usual();
         assert_eq!(minutes, 1000);
         assert!((490..=500).contains(&(usual / UNIT)), "{usual}");
@@ -473,14 +537,18 @@ mod tests {
 
     /// Ten busy minutes an hour, of which an alert told and none counts as it was.
     fn days(busy: &[i128]) -> Usual {
-        let mut baseline = Baseline::default();
+        days_of(Baseline::default(), busy, 12)
+    }
+
+    /// The same, with what each minute may count as.
+    fn days_of(mut baseline: Baseline, busy: &[i128], counted: i128) -> Usual {
         for (day, busy) in (0..).zip(busy) {
             for minute in 0..24 * 60 {
                 let seen = if minute % 6 == 0 { *busy } else { 10 } * UNIT;
                 let minute = day * 24 * 60 + minute;
                 baseline.take(Held {
                     minute,
-                    counted: seen.min(12 * UNIT),
+                    counted: seen.min(counted * UNIT),
                     seen,
                 });
             }
@@ -502,6 +570,40 @@ mod tests {
         assert!(is(busy(&[50, 20, 10]), 20));
         // Days of more than a week ago are forgotten.
         assert!(is(busy(&[50, 50, 50, 10, 10, 10, 10, 10, 10, 10, 10]), 12));
+    }
+
+    /// A week of holidays leaves nothing of busy hours but what is remembered of the days before: of three of them, or of all while
+    /// there are fewer, as it counted.
+    #[test]
+    fn busy_hours_are_remembered_over_a_holiday() {
+        let after = |days: &[i128], counted, has_weeks| {
+            let holiday = [10; 7];
+            let days: Vec<i128> = days.iter().chain(&holiday).copied().collect();
+            (days_of(Baseline::new(has_weeks), &days, counted).busy + UNIT / 2) / UNIT
+        };
+        assert_eq!(after(&[50, 40, 30, 20, 10], 100, true), 30);
+        assert_eq!(after(&[50, 40, 30, 20, 10], 100, false), 12);
+        assert_eq!(after(&[50, 40], 100, true), 40);
+        // Those of an alert count as they were cut.
+        assert_eq!(after(&[50, 40, 30, 20, 10], 25, true), 25);
+        // So many days ago is too long.
+        let mut long = vec![50, 50, 50];
+        long.extend([10; 21]);
+        assert_eq!(after(&long, 100, true), 12);
+        assert_eq!(after(&long[1..], 100, true), 12);
+        assert_eq!(after(&long[..21], 100, true), 50);
+    }
+
+    #[test]
+    fn a_day_is_known_once_its_night_and_its_busy_hours_are() {
+        let known = |hours: i64| {
+            let mut baseline = Baseline::default();
+            for minute in 0..hours * 60 {
+                baseline.add(minute, UNIT);
+            }
+            baseline.usual().is_of_days
+        };
+        assert!(!known(24) && known(25));
     }
 
     #[test]

@@ -70,8 +70,19 @@ pub struct Learning {
     pub rule: Arc<str>,
     /// Minutes with traffic seen so far.
     pub minutes: u64,
-    /// Minutes that it needs.
+    /// Minutes that it needs. With as many it waits for a day to be over.
     pub of: u64,
+}
+
+impl Learning {
+    /// A rule that has seen so many minutes.
+    pub fn of(rule: &Rule, minutes: u64) -> Self {
+        Self {
+            rule: Arc::clone(&rule.name),
+            minutes,
+            of: rule.minutes_to_learn(),
+        }
+    }
 }
 
 type Keys = FxHashMap<u64, Key>;
@@ -383,17 +394,13 @@ impl Evaluator {
                     .values()
                     .filter_map(|key| key.baselines.get(slot));
                 let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
-                let most = own
-                    .chain(pooled)
-                    .map(|b| b.usual().minutes)
-                    .max()
-                    .unwrap_or(0);
-                if most < rule.minutes_to_learn() {
-                    learning.push(Learning {
-                        rule: Arc::clone(&rule.name),
-                        minutes: most,
-                        of: rule.minutes_to_learn(),
-                    });
+                let mut known = own.chain(pooled).map(Baseline::usual);
+                let mut most = 0;
+                if !known.any(|usual| {
+                    most = most.max(usual.minutes);
+                    rule.has_learned(usual)
+                }) {
+                    learning.push(Learning::of(rule, most));
                 }
             }
         }

@@ -68,7 +68,7 @@ impl Own {
             quick: Quick::default(),
             variants: None,
             alert: Alert::default(),
-            baseline: Baseline::default(),
+            baseline: Baseline::new(scope.rules[slot].goes_with_the_days()),
             held: VecDeque::new(),
             has_changed: false,
             next: i64::MIN,

@@ -185,6 +185,9 @@ impl Filter {
     }
 }
 
+/// What is summed up over less than ten minutes tells of moments, not of hours.
+const HOURLY_SECS: i64 = 600;
+
 /// One rule, complete: nothing in it is left to a default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
@@ -394,8 +397,27 @@ impl Rule {
         self.metric.evidence(total) >= self.min_requests && total.cost >= self.min_cost
     }
 
-    fn has_learned(&self, usual: Usual) -> bool {
+    /// A sum over this long goes with the hours of the day: it is not known before all of them were seen.
+    pub fn takes_a_day_to_learn(&self) -> bool {
+        let longest = self.windows.iter().max().copied().unwrap_or(0);
+        longest >= HOURLY_SECS && self.goes_with_the_days()
+    }
+
+    /// How much there is goes with the hours of the day and the days of the week. That of a session does not.
+    pub fn goes_with_the_days(&self) -> bool {
+        self.metric.is_volume() && !self.is_of_sessions()
+    }
+
+    /// Its keys are sessions or conversations, which come and go.
+    pub fn is_of_sessions(&self) -> bool {
+        let mut by = self.by.iter();
+        by.any(|label| matches!(label, Label::Session | Label::Conversation))
+    }
+
+    /// Enough is known of what is usual.
+    pub fn has_learned(&self, usual: Usual) -> bool {
         usual.minutes >= self.minutes_to_learn()
+            && (usual.is_of_days || !self.takes_a_day_to_learn())
     }
 
     /// What is above its limit stays so, whatever comes, until enough has left its windows: it is about a sum to which nothing adds
@@ -466,6 +488,7 @@ mod tests {
                 usual: usual * UNIT,
                 busy: busy * UNIT,
                 minutes: MIN_MINUTES,
+                is_of_days: true,
             };
             rule.limit_now(usual, PicoUsd::ZERO)
                 .map(|limit| limit / UNIT)

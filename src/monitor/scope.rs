@@ -207,10 +207,7 @@ pub(super) struct Key {
 
 impl Scope {
     pub(super) fn new(rule: &Arc<Rule>, max_keys: usize) -> Self {
-        let pooled = rule
-            .by
-            .iter()
-            .any(|l| matches!(l, Label::Session | Label::Conversation));
+        let pooled = rule.is_of_sessions();
         Self {
             by: rule.by.clone(),
             filter: rule.filter.clone(),
@@ -245,7 +242,7 @@ impl Scope {
             self.add_windows(&rule.windows);
         }
         if let Some(pooled) = &mut self.pooled {
-            pooled.push(Baseline::default());
+            pooled.push(Baseline::new(rule.goes_with_the_days()));
         }
         self.learns |= rule.limit.learns();
         self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
@@ -369,17 +366,15 @@ impl Scope {
             self.make_room();
         }
         let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
-        let own = if self.pooled.is_none() {
-            self.rules.len()
-        } else {
-            0
-        };
+        let own = self.rules.iter().filter(|_| self.pooled.is_none());
         let windows = self.window_secs.iter();
         let key = Key {
             labels: Arc::clone(labels),
             windows: windows.map(|secs| Window::new(*secs, lookback)).collect(),
             alerts: vec![Alert::default(); self.rules.len()],
-            baselines: vec![Baseline::default(); own],
+            baselines: own
+                .map(|rule| Baseline::new(rule.goes_with_the_days()))
+                .collect(),
             held: BTreeMap::new(),
             last_read: None,
             first_record: at,
@@ -959,6 +954,7 @@ mod tests {
             usual: 10,
             busy: 20,
             minutes: 1_000,
+            is_of_days: true,
         });
         let seen = |metric, is_pooled, minute| {
             let rule = Rule {

@@ -36,7 +36,7 @@ use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
 
 use crate::sink::{
     BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, clean, count, counted,
-    duration, kill_running_hook,
+    duration, kill_running_hook, progress,
 };
 
 use crate::source::{
@@ -431,10 +431,7 @@ impl<'a> Tail<'a> {
         let rules = counted(n as u64, "rule");
         match evaluator.learning().as_slice() {
             [] => rules,
-            [one] => format!(
-                "{rules}, 1 learning ({} of {} active minutes)",
-                one.minutes, one.of
-            ),
+            [one] => format!("{rules}, 1 learning ({})", progress(one)),
             several => format!("{rules}, {} learning", several.len()),
         }
     }

@@ -29,7 +29,8 @@ pub use payload::Payload;
 pub use printer::{Printer, Style};
 pub use progress::Progress;
 pub use text::{
-    Clock, amount, clean, count, counted, duration, explanation, headline, percent, quantity, who,
+    Clock, amount, clean, count, counted, duration, explanation, headline, percent, progress,
+    quantity, who,
 };
 
 use crate::monitor::{Notice, Time};

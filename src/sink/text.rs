@@ -10,8 +10,8 @@ use jiff::civil::Date;
 
 use super::changed::{Change, changes, in_one_line};
 use crate::monitor::{
-    Amount, Cause, CauseTally, Label, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL, Share,
-    Time, UNIT, Unit,
+    Amount, Cause, CauseTally, Label, Learning, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL,
+    Share, Time, UNIT, Unit,
 };
 use crate::parse::Zone;
 use crate::price::{PicoUsd, div_half_even, thousands};
@@ -121,11 +121,22 @@ pub(super) fn value(notice: &Notice, value: Amount) -> String {
     amount(&notice.rule, value)
 }
 
+/// How far a rule is that learns: `9 of 60 active minutes`.
+pub fn progress(learning: &Learning) -> String {
+    let Learning { minutes, of, .. } = learning;
+    if minutes < of {
+        format!("{minutes} of {of} active minutes")
+    } else {
+        "not a day yet".to_owned()
+    }
+}
+
 /// A value of a rule, in the unit of its metric.
 pub fn amount(rule: &Rule, amount: Amount) -> String {
     let metric = rule.metric;
     let per = match rule.per_secs {
         Some(60) => "/min".to_owned(),
+        Some(3600) => "/h".to_owned(),
         Some(secs) => format!(" per {}", duration(secs)),
         None => String::new(),
     };
