@@ -328,6 +328,54 @@ fn the_busy_hours_of_ordinary_days_are_no_spike() {
     );
 }
 
+/// Half an hour that costs far more than any usually does is told of where each minute is far below all other limits; the first
+/// morning is not, nor is the one after a week in which nobody was there.
+#[test]
+fn a_small_service_that_spends_six_times_as_much_is_told_of_within_half_an_hour() {
+    let surge = 12 * DAY + 11 * HOUR..12 * DAY + 15 * HOUR;
+    let holiday = 4 * DAY..11 * DAY;
+    let times = |at: i64| {
+        if surge.contains(&at) {
+            6.0
+        } else if holiday.contains(&at) {
+            0.02
+        } else {
+            1.0
+        }
+    };
+    let mut random = Random(23);
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let mut lines = Vec::new();
+    let mut at = 0;
+    while at < 13 * DAY {
+        // Two answers a minute at noon, of a cent and a half each.
+        at += random.pause_ms(18.0 * of_the_hour(at) * times(at));
+        let call = Call {
+            at: midnight + at,
+            id: format!("msg_{}", lines.len()),
+            model: "claude-sonnet-4-6",
+            input: 1_500 + random.below(2_000),
+            output: 300 + random.below(600),
+            ..Call::default()
+        };
+        lines.push(call.line());
+    }
+    let notices = told(&mut pipeline(&[]), &lines);
+    let of_money: Vec<&Notice> = notices
+        .iter()
+        .filter(|n| n.rule.severity > Severity::Info)
+        .collect();
+    let first = of_money.first().unwrap();
+    assert_eq!(&*first.rule.name, "cost-spike");
+    let after = first.at.millis_since(Time(midnight + surge.start));
+    assert!((0..HOUR / 2).contains(&after), "{after}");
+    assert!(first.exposed.unwrap() < PicoUsd(10 * PicoUsd::DOLLAR.0));
+    assert!(of_money.iter().all(|n| &*n.rule.name == "cost-spike"));
+    // Without it nobody would have heard.
+    let others = told(&mut pipeline(&["cost-spike.enabled=false"]), &lines);
+    assert!(others.iter().all(|n| n.rule.severity == Severity::Info));
+}
+
 /// A service that has grown for good is told of for three days, less and less often, and then counts as what is usual: when it
 /// comes back in the morning, and when it never was away.
 #[test]
