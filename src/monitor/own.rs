@@ -397,7 +397,7 @@ impl Own {
         if self.alert.is_quiet() {
             return None;
         }
-        let changes = key.changes_of(&self.alert, &self.rule).into_iter();
+        let changes = key.changes_of(&self.alert, &self.rule, None).into_iter();
         changes.flatten().filter(|second| *second > now).min()
     }
 }

@@ -730,7 +730,8 @@ impl Key {
                 continue;
             }
             let rule = &asked.rules[slot];
-            for change in self.changes_of(alert, rule) {
+            let last_request = cache.last_request(self.labels.conversation);
+            for change in self.changes_of(alert, rule, last_request) {
                 at(change);
             }
             if let Some((step, limit)) = until_clear(slot, alert, rule) {
@@ -756,11 +757,17 @@ impl Key {
         windows.map(|window| window.and_then(Window::next_expiry))
     }
 
-    /// When time alone moves an alert on: a wait is over, it may begin again, or it ends for want of traffic.
-    pub(super) fn changes_of(&self, alert: &Alert, rule: &Rule) -> [Option<i64>; 3] {
+    /// When time alone moves an alert on: a wait is over, it may begin again, or it ends for want of traffic. `last_request` is that of
+    /// the conversation, as far as it was judged; small ones go on with no run.
+    pub(super) fn changes_of(
+        &self,
+        alert: &Alert,
+        rule: &Rule,
+        last_request: Option<Time>,
+    ) -> [Option<i64>; 3] {
         let changes = [alert.next_change(rule), alert.may_begin_again_at()];
         let [moves, begins] = changes.map(|change| change.map(Time::first_tick));
-        [moves, begins, self.stale_at(alert, rule)]
+        [moves, begins, self.stale_at(alert, rule, last_request)]
     }
 
     /// The second up to which no mean that is quiet comes above its limit because of what leaves its windows, as far as is known.
@@ -825,13 +832,14 @@ impl Key {
 
     /// When an open alert may end for want of traffic: twice the window that decides after its last value; that of a run when nothing
     /// is in the cache any more.
-    fn stale_at(&self, alert: &Alert, rule: &Rule) -> Option<i64> {
+    fn stale_at(&self, alert: &Alert, rule: &Rule, last_request: Option<Time>) -> Option<i64> {
         let ends_by_itself = rule.metric.is_announcement() || rule.metric == Metric::Silence;
         let episode = alert.open().filter(|_| !ends_by_itself)?;
         let deciding = rule.windows.get(episode.step).copied().unwrap_or(0);
         Some(if rule.metric == Metric::MissRun {
             let ends_after = self.run_ends_after(rule);
-            self.last_record.plus_secs(ends_after).first_tick()
+            let last = last_request.unwrap_or(self.last_record);
+            last.plus_secs(ends_after).first_tick()
         } else {
             episode.last_value.plus_secs(2 * deciding).first_tick()
         })
