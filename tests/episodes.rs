@@ -195,31 +195,37 @@ fn what_hovers_about_its_limit_must_be_clear_for_longer_and_longer() {
     );
 }
 
+/// Small requests go on with no run, and do not keep it on.
 #[test]
 fn a_run_whose_traffic_stops_is_closed_in_the_end() {
-    let mut tale = Tale::new(&[]);
-    let call = |at, read| Call {
-        at: TWO_O_CLOCK + at,
-        session: Some("s"),
-        input: 50_000 - read,
-        read,
-        ..Call::default()
-    };
-    for i in 0..20 {
-        tale.call(call(i * 20 * SECOND, 50_000));
+    for goes_on in [false, true] {
+        let mut tale = Tale::new(&[]);
+        let call = |at, prompt, read| Call {
+            at: TWO_O_CLOCK + at,
+            session: Some("s"),
+            input: prompt - read,
+            read,
+            ..Call::default()
+        };
+        for i in 0..20 {
+            tale.call(call(i * 20 * SECOND, 50_000, 50_000));
+        }
+        for i in 20..24 {
+            tale.call(call(i * 20 * SECOND, 50_000, 0));
+        }
+        for i in (24..90).filter(|_| goes_on) {
+            tale.call(call(i * 19 * SECOND, 300, 0));
+        }
+        tale.tick(24 * 60 * MINUTE);
+        let ends = tale.told.last().unwrap();
+        assert!(
+            ends.ends_with("cache-break resolved stale"),
+            "{:?}",
+            tale.told
+        );
+        // Its last request came at 460 seconds. Nothing is in the cache five minutes later; it is given a quarter of an hour.
+        assert!(ends.starts_with("1360s "), "{ends}");
     }
-    for i in 20..24 {
-        tale.call(call(i * 20 * SECOND, 0));
-    }
-    tale.tick(24 * 60 * MINUTE);
-    let ends = tale.told.last().unwrap();
-    assert!(
-        ends.ends_with("cache-break resolved stale"),
-        "{:?}",
-        tale.told
-    );
-    // Its last request came at 460 seconds. Nothing is in the cache five minutes later; it is given a quarter of an hour.
-    assert!(ends.starts_with("1360s "), "{ends}");
 }
 
 /// The window that a mean fired on is clear, but a shorter one that has enough responses is not: it is not over.
