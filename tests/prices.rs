@@ -3,7 +3,7 @@
 
 use claude_tokmon::monitor::{Time, Tokens};
 use claude_tokmon::parse::rfc3339;
-use claude_tokmon::price::{PicoUsd, PriceTable, Ratio, Speed, Terms};
+use claude_tokmon::price::{PicoUsd, Premium, PriceTable, Ratio, Speed, Terms};
 use proptest::prelude::*;
 
 fn table() -> PriceTable {
@@ -182,6 +182,27 @@ fn a_multiplier_that_a_model_does_not_have_is_said_and_not_guessed() {
         (quote.cost, quote.assumed_standard),
         (PicoUsd(10 * 2_000_000), true)
     );
+    assert_eq!(quote.premium, Premium::default());
+}
+
+/// What is dearer for a reason says for which.
+#[test]
+fn why_a_price_is_above_the_usual_one_is_told() {
+    let table = table();
+    let premium = |name, tokens, terms| {
+        let quote = table.quote(&table.resolve(name), &input(tokens), terms, None);
+        let Premium { fast, long_prompt } = quote.unwrap().premium;
+        (fast, long_prompt)
+    };
+    let fast = Terms {
+        speed: Speed::Fast,
+        ..PLAIN
+    };
+    assert_eq!(premium("claude-opus-5-5", 10, fast), (true, false));
+    assert_eq!(premium("claude-opus-5-5-fast", 10, PLAIN), (true, false));
+    assert_eq!(premium("claude-opus-5-5", 10, PLAIN), (false, false));
+    assert_eq!(premium("claude-haiku-5-5", 100_000, PLAIN), (false, false));
+    assert_eq!(premium("claude-haiku-5-5", 100_001, PLAIN), (false, true));
 }
 
 #[test]

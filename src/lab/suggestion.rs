@@ -61,9 +61,9 @@ pub(super) fn try_suggestion(
         Some(pass(&with, span, now, &[], None)?)
     };
     if let Some(second) = &second {
-        let together = training.cost(&second.episodes);
-        if together.is_better_than(&present) {
-            (suggested, episodes) = (together, &second.episodes);
+        if training.prefers(&second.episodes) {
+            episodes = &second.episodes;
+            suggested = training.cost(episodes);
         } else {
             // Each is better alone, but not all of them together.
             best.clear();

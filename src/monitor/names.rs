@@ -225,5 +225,9 @@ mod tests {
         assert_eq!(add(2, 400, 0), 12);
         assert_eq!(add(3, 100, 50), 10);
         assert_eq!(add(9, 100, 0), 0);
+        // They move with the clock.
+        names.add_portions(&Portions::new([50, 0, 0, 0].map(PicoUsd)));
+        names.shift(-5 * STRETCH_SECS);
+        assert_eq!(names.top().portions.of(Portion::FastMode), 50);
     }
 }

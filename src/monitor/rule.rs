@@ -497,4 +497,31 @@ mod tests {
         assert_eq!(limit(10, 40), Some(52));
         assert_eq!(limit(5, 6), Some(20));
     }
+
+    /// A sum over half an hour goes with the hours of the day; that of a minute, a mean, or what a session costs does not.
+    #[test]
+    fn a_sum_over_hours_takes_a_day_to_learn() {
+        let knows = |metric, windows: &[i64], by: &[Label], is_of_days| {
+            let rule = Rule {
+                metric,
+                windows: windows.to_vec(),
+                by: by.to_vec(),
+                limit: Limit::TimesUsual(3 * UNIT),
+                ..Rule::blank()
+            };
+            let usual = Usual {
+                usual: UNIT,
+                busy: UNIT,
+                minutes: 10_000,
+                is_of_days,
+            };
+            rule.limit_now(usual, PicoUsd::ZERO).is_some()
+        };
+        assert!(!knows(Metric::Cost, &[1800], &[], false));
+        assert!(!knows(Metric::Tokens, &[60, 600], &[Label::Project], false));
+        assert!(knows(Metric::Cost, &[1800], &[], true));
+        assert!(knows(Metric::Tokens, &[60], &[], false));
+        assert!(knows(Metric::CostPerRequest, &[3600], &[], false));
+        assert!(knows(Metric::Cost, &[600], &[Label::Session], false));
+    }
 }

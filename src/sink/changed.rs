@@ -231,6 +231,15 @@ mod tests {
     }
 
     fn words(metric: Metric, key: Option<Label>, now: Makeup) -> Vec<String> {
+        words_of_value(metric, key, now, Some(1))
+    }
+
+    fn words_of_value(
+        metric: Metric,
+        key: Option<Label>,
+        now: Makeup,
+        value: Option<i128>,
+    ) -> Vec<String> {
         let rule = Arc::new(Rule {
             metric,
             ..Rule::blank()
@@ -240,7 +249,7 @@ mod tests {
             .into_iter()
             .collect();
         let notice = Notice {
-            value: Some(1),
+            value,
             changed: Some(Changed {
                 before: Arc::new(before()),
                 now,
@@ -381,5 +390,19 @@ mod tests {
         assert!(first(Portion::LongPrompts, 20).is_some());
         assert!(first(Portion::SubAgents, 20).is_some());
         assert!(words(Metric::Tokens, None, with(Portion::FastMode, 96)).is_empty());
+    }
+
+    /// Where too few came for the value of a rule they may be enough to say what they are made of.
+    #[test]
+    fn a_few_responses_without_a_value_say_what_they_are_made_of() {
+        let told = |requests| {
+            let now = Makeup {
+                requests,
+                output: 10_000 * requests,
+                ..as_ever()
+            };
+            !words_of_value(Metric::CostPerRequest, None, now, None).is_empty()
+        };
+        assert!(told(10) && !told(9));
     }
 }

@@ -641,6 +641,7 @@ pub(super) fn unit(notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn numbers_are_short_and_times_are_plain() {
@@ -716,5 +717,45 @@ mod tests {
             "7f3a0b1c agent x1"
         );
         assert_eq!(short("nightly-job"), "nightly-job");
+    }
+
+    /// A session with a small part of the cost is named nowhere: where nobody stands out, a replay by session says who it is.
+    #[test]
+    fn who_is_named_stands_out() {
+        let rule = Rule {
+            metric: Metric::Cost,
+            ..Rule::blank()
+        };
+        let told = |share: u8, key: &[(Label, &str)]| {
+            let key = key.iter().map(|(label, name)| (*label, (*name).to_owned()));
+            let notice = Notice {
+                sessions: vec![("s-1".into(), share)],
+                ..Notice::in_words(
+                    &Arc::new(rule.clone()),
+                    Reason::First,
+                    key.collect(),
+                    1,
+                    Time(0),
+                    Time(0),
+                    "",
+                )
+            };
+            let clock = Clock { zone: Zone::Local };
+            (
+                who(&notice).join(" "),
+                advice(&notice, None, clock).unwrap(),
+            )
+        };
+        let (named, look_at) = told(25, &[]);
+        assert_eq!(named, "session s-1 25 %");
+        assert_eq!(look_at, "session s-1 (25 % of the cost)");
+        let (named, look_at) = told(24, &[]);
+        assert_eq!(named, "");
+        assert!(look_at.contains("--by session"), "{look_at}");
+        let (_, look_at) = told(100, &[(Label::Session, "s-1")]);
+        assert!(
+            look_at.starts_with("what this session has been doing"),
+            "{look_at}"
+        );
     }
 }
