@@ -17,13 +17,14 @@ use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
 use super::cache::{CacheTracker, Outcome};
 use super::dedupe::{Dedupe, Growth, Sighting};
+use super::key::Key;
 use super::makeup::Past;
 use super::metric::Metric;
 use super::portion::Portions;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
-use super::scope::{Key, Scope};
+use super::scope::Scope;
 use super::spread::Elsewhere;
 
 use super::state::{Arrival, Pace, Spoken, State};
@@ -681,11 +682,10 @@ impl Evaluator {
             if let Some(portions) = &portions {
                 key.names.add_portions(portions);
             }
-            let is_own = scope.pooled.is_none();
-            let past = if is_own {
-                &mut key.past
-            } else {
+            let past = if scope.pooled.is_some() {
                 &mut scope.past
+            } else {
+                &mut key.past
             };
             past.grow(first, growth);
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {

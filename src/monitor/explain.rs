@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::baseline::{Amount, Baseline, UNIT, Usual};
 use super::chance::Odds;
 use super::evaluator::Evaluator;
+use super::key::Key;
 use super::metric::{Metric, Value};
 use super::rule::{Label, Limit, Rule};
-use super::scope::{Key, Scope};
+use super::scope::Scope;
 use crate::price::PicoUsd;
 
 /// How a rule stands.

@@ -5,11 +5,11 @@
 //!
 //! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
 //! [`cache`](CacheTracker), `firsts` and `stream` (what conversations have in common), `spread` (what they miss together),
-//! [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (the windows of
-//! rules with the same keys), `reading` (a rule's value against its limit), `quick` (the cheapest look at it), `step` (how an alert
-//! moves on), `state` (what all keys share). That is judging. What is told of it: `told` (of one episode), `voices` (who speaks), `own`
-//! (a rule that each teller judges for itself), `teller`, `notice` (what it says), `makeup` (what has changed). Both meet in
-//! [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
+//! [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (rules with the
+//! same keys), `key` (what one of these has seen), `held` (samples of an episode), `reading` (a rule's value against its limit), `quick`
+//! (the cheapest look at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it: `told`
+//! (of one episode), `voices` (who speaks), `own` (a rule that each teller judges for itself), `teller`, `notice` (what it says),
+//! `makeup` and `portion` (what has changed). Both meet in [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
 
 mod alert;
 mod baseline;
@@ -22,7 +22,9 @@ mod dedupe;
 mod evaluator;
 mod explain;
 mod firsts;
+mod held;
 mod hush;
+mod key;
 mod makeup;
 mod metric;
 mod names;

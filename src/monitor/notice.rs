@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::alert::{Episode, Notice};
 use super::baseline::UNIT;
+use super::key::Key;
 use super::makeup::{Changed, Makeup};
 use super::metric::{Metric, Value};
 use super::names::{Top, shares};
 use super::portion::Portions;
 use super::record::Time;
 use super::rule::Rule;
-use super::scope::{Key, Scope};
+use super::scope::Scope;
 use super::state::State;
 use super::teller::{Place, Teller};
 use super::told::Reason;

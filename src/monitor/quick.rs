@@ -6,10 +6,10 @@
 use super::baseline::{Amount, UNIT};
 use super::cache::CacheTracker;
 use super::calm::Slack;
+use super::key::Key;
 use super::metric::Metric;
 use super::reading::{MIN_AFFECTED, least_limit};
 use super::rule::{Limit, Rule};
-use super::scope::Key;
 use super::window::{BUCKETS, Sums, Window};
 
 /// What a rule surely needs before it can fire.

@@ -15,6 +15,8 @@ use super::budget::Spending;
 use super::cache::{CacheTracker, Miss};
 use super::calm::Calm;
 use super::dedupe::Dedupe;
+use super::held::{hold, keep, ripe};
+use super::key::{Key, sampled_at};
 use super::metric::Metric;
 use super::own::is_of_flow;
 use super::portion::Portions;
@@ -22,7 +24,7 @@ use super::reading::{find_due, stay_quiet};
 use super::reconcile::Ledger;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::Rule;
-use super::scope::{Key, Scope, hold, keep, ripe, sampled_at};
+use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
@@ -239,11 +241,10 @@ impl State {
             let is_new_minute = key
                 .last_usage
                 .is_none_or(|last| last.minute() < at.minute());
-            let is_own = scope.pooled.is_none();
-            let past = if is_own {
-                &mut key.past
-            } else {
+            let past = if scope.pooled.is_some() {
                 &mut scope.past
+            } else {
+                &mut key.past
             };
             past.add(*at, is_new_minute, record, portions.as_ref());
         }
@@ -255,7 +256,7 @@ impl State {
             key.note_minute(at.minute());
         }
         let is_plain = miss.is_none() && second >= now;
-        let has_room = is_plain && scope.asked.has_room(key, sums);
+        let has_room = is_plain && key.has_room(&scope.asked, sums);
         if !has_room {
             key.forget_rooms();
         }

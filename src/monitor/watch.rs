@@ -4,9 +4,9 @@
 //! What has come meanwhile is summed up once for all of them, and an episode is brought up to it when somebody asks.
 
 use super::alert::Episode;
+use super::key::Key;
 use super::quick::{Bound, Bounds};
 use super::record::Time;
-use super::scope::Key;
 use crate::price::PicoUsd;
 
 /// No stream costs as much.

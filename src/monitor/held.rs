@@ -1,0 +1,93 @@
+//! The samples of minutes in an episode: as what they count, and when.
+//!
+//! An incident must not become what is usual, and what stays must. Knows one sample at a time.
+
+use std::collections::VecDeque;
+
+use super::alert::{ADAPT_MS, Episode};
+use super::baseline::{Amount, Held};
+use super::record::Time;
+use super::rule::Rule;
+
+/// No baseline remembers more minutes.
+const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
+
+/// Samples of an episode that is on count after so many minutes.
+const RIPE_MINUTES: i64 = 6 * 60;
+
+/// The sample of a minute as it is kept until the episode in which it lies is over; none if it lies in none. How much there is goes
+/// with the hours of the day, and what every day shows is ordinary. What a response costs is so once it has lasted for a day: another
+/// model stays. What a session costs, or what of the cache is lost, never is.
+pub(super) fn hold(
+    episode: Option<&Episode>,
+    rule: &Rule,
+    is_pooled: bool,
+    minute: i64,
+    sample: Amount,
+) -> Option<Held> {
+    let minute_end = Time::from_secs(minute * 60 + 59);
+    let episode = episode.filter(|episode| episode.since <= minute_end)?;
+    let counted = episode.usual.unwrap_or_default().clip(sample);
+    let lasts = || minute_end.millis_since(episode.since) >= ADAPT_MS;
+    let is_of_days = !is_pooled && (rule.metric.is_volume() || rule.metric.is_mean() && lasts());
+    Some(Held {
+        minute,
+        counted,
+        seen: if is_of_days { sample } else { counted },
+    })
+}
+
+/// Keeps such a sample.
+pub(super) fn keep(held: &mut VecDeque<Held>, sample: Held) {
+    held.push_back(sample);
+    // Older ones would be forgotten at once.
+    if held.len() > MINUTES_OF_A_WEEK {
+        held.pop_front();
+    }
+}
+
+/// Takes out those that count though the episode goes on, because they are old: it may go on for weeks.
+pub(super) fn ripe(held: &mut VecDeque<Held>, minute: i64) -> impl Iterator<Item = Held> + '_ {
+    let is_ripe = move |oldest: &Held| oldest.minute <= minute - RIPE_MINUTES;
+    std::iter::from_fn(move || {
+        held.front().filter(|oldest| is_ripe(oldest))?;
+        held.pop_front()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::baseline::Usual;
+    use super::super::metric::Metric;
+    use super::*;
+
+    /// Minutes of an alert count as busy ones; of how much there is as they were, of what a response costs once that has lasted for a
+    /// day, of a session or the cache never.
+    #[test]
+    fn what_lasts_is_seen_as_it_was_where_it_may_become_usual() {
+        let mut episode = Episode::new(1, Time::from_secs(0), 0, Arc::default());
+        episode.usual = Some(Usual {
+            usual: 10,
+            busy: 20,
+            minutes: 1_000,
+            is_of_days: true,
+        });
+        let seen = |metric, is_pooled, minute| {
+            let rule = Rule {
+                metric,
+                ..Rule::blank()
+            };
+            let held = hold(Some(&episode), &rule, is_pooled, minute, 90).unwrap();
+            assert_eq!(held.counted, 20);
+            held.seen
+        };
+        let day = 24 * 60;
+        assert_eq!(seen(Metric::Tokens, false, 0), 90);
+        assert_eq!(seen(Metric::CostPerRequest, false, day - 1), 20);
+        assert_eq!(seen(Metric::CostPerRequest, false, day), 90);
+        assert_eq!(seen(Metric::Cost, true, 3 * day), 20);
+        assert_eq!(seen(Metric::CacheMiss, false, 3 * day), 20);
+    }
+}
