@@ -308,7 +308,7 @@ impl Teller {
             let begins = matches!(due, Some(Reason::First | Reason::Reopened));
             let is_grave = begins && is_grave(self.variants(state), key, rule, episode);
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
-            let since = episode.since;
+            let (since, step) = (episode.since, episode.step);
             let of_several = is_of_several(&key.labels);
             if is_explained && !is_told {
                 let by = Withheld::ByCache;
@@ -321,6 +321,7 @@ impl Teller {
             let weight = Weight {
                 is_grave,
                 of_several,
+                window_secs: rule.windows.get(step).copied().unwrap_or(0),
             };
             let withheld = || self.voices.withheld(&rule, episode_id, weight, state.now);
             let withheld = begins.then(withheld).flatten();

@@ -59,6 +59,16 @@ pub(super) struct Voices {
     /// When one of them ended: what was withheld for it may be due.
     #[serde(skip)]
     released: Option<Time>,
+    /// Of each rule about spending, when one that spoke ended last.
+    ended: Vec<Ended>,
+}
+
+/// One that has spoken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Ended {
+    rule: Arc<str>,
+    severity: u8,
+    at: Time,
 }
 
 /// How much there is to an episode.
@@ -68,6 +78,8 @@ pub(super) struct Weight {
     pub(super) is_grave: bool,
     /// It stands for several conversations.
     pub(super) of_several: bool,
+    /// Length of the window that its value is of.
+    pub(super) window_secs: i64,
 }
 
 /// Why an episode is not told.
@@ -95,6 +107,7 @@ impl Voices {
         let Weight {
             is_grave,
             of_several,
+            window_secs,
         } = weight;
         let others = || {
             self.speaking
@@ -134,8 +147,10 @@ impl Voices {
                     return Some((Withheld::BySpending, None));
                 }
                 let until = about_cache.map(|(_, until)| until).max();
+                let until = until.filter(|_| rule.severity < Severity::Critical);
+                let until = until.max(self.tells_until(rule, window_secs));
                 until
-                    .filter(|_| rule.severity < Severity::Critical)
+                    .filter(|until| now < *until)
                     .map(|until| (Withheld::BySpending, Some(until)))
             }
             About::Cache if of_several => None,
@@ -151,6 +166,14 @@ impl Voices {
                 Some((Withheld::ByCache, Some(until)))
             }
         }
+    }
+
+    /// Until when a window holds what another rule about spending has told of until it was over.
+    fn tells_until(&self, rule: &Rule, window_secs: i64) -> Option<Time> {
+        let louder =
+            |ended: &&Ended| ended.rule != rule.name && ended.severity >= rank(rule.severity);
+        let last = self.ended.iter().filter(louder).map(|ended| ended.at).max();
+        last.map(|at| at.plus_secs(window_secs))
     }
 
     /// Until when an episode need not be told again: another about money was told just before. However many were, what has grown much
@@ -204,6 +227,14 @@ impl Voices {
         let first = known.map_or(now, |at| self.speaking.swap_remove(at).first);
         if known.is_some() && reason == Reason::Resolved {
             self.released.get_or_insert(now);
+            if about(rule) == Some(About::Spending) {
+                self.ended.retain(|ended| ended.rule != rule.name);
+                self.ended.push(Ended {
+                    rule: Arc::clone(&rule.name),
+                    severity: rank(rule.severity),
+                    at: now,
+                });
+            }
         }
         if !matches!(reason, Reason::Resolved) && !rule.metric.is_announcement() {
             self.speaking.push(Voice {
@@ -235,7 +266,13 @@ impl Voices {
             voice.first.shift(ms);
             voice.last.shift(ms);
         }
-        for at in self.recent.iter_mut().chain(&mut self.released) {
+        let ended = self.ended.iter_mut().map(|ended| &mut ended.at);
+        for at in self
+            .recent
+            .iter_mut()
+            .chain(&mut self.released)
+            .chain(ended)
+        {
             at.shift(ms);
         }
     }
@@ -253,6 +290,7 @@ impl Voices {
     /// Nobody speaks.
     pub(super) fn clear(&mut self) {
         self.speaking.clear();
+        self.ended.clear();
     }
 
     /// Whether one speaks that may explain others.
@@ -402,5 +440,36 @@ mod tests {
         assert_eq!(until(true, 659), Some(at(660)));
         assert_eq!(until(false, 660), Some(at(960)));
         assert_eq!(until(true, 660), None);
+    }
+
+    /// A long window still holds what another rule has told of until it was over: that is no news.
+    #[test]
+    fn what_another_has_told_of_to_its_end_is_not_told_once_more() {
+        let rule = |name: &str, severity| Rule {
+            name: name.into(),
+            severity,
+            ..Rule::blank()
+        };
+        let (rate, spike) = (
+            rule("cost-rate", Severity::Critical),
+            rule("cost-spike", Severity::Warning),
+        );
+        let half_an_hour = Weight {
+            window_secs: 1_800,
+            ..Weight::default()
+        };
+        let at = |secs| Time::from_secs(secs);
+        let mut voices = Voices::default();
+        voices.note(&rate, 1, Reason::First, at(60));
+        voices.note(&rate, 1, Reason::Resolved, at(600));
+        let withheld = |rule, now| voices.withheld(rule, 2, half_an_hour, at(now));
+        let until = Some((Withheld::BySpending, Some(at(2_400))));
+        assert_eq!(withheld(&spike, 601), until);
+        assert_eq!(withheld(&spike, 2_400), None);
+        // It may begin again, and what is more severe is told.
+        assert_eq!(withheld(&rate, 601), None);
+        voices.note(&spike, 2, Reason::First, at(2_400));
+        voices.note(&spike, 2, Reason::Resolved, at(3_000));
+        assert_eq!(voices.withheld(&rate, 3, half_an_hour, at(3_001)), None);
     }
 }
