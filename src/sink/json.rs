@@ -211,13 +211,16 @@ fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
         output_tokens: each(makeup.output),
         cache_read_percent: makeup.read * 100 / makeup.prompt.max(1),
         models: top(&makeup.models),
-        portions_percent: portions(&makeup.portions),
+        portions_percent: portions(&makeup.portions, |percent| percent),
     }
 }
 
-fn portions<T: Copy>(portions: &Portions<T>) -> BTreeMap<&'static str, T> {
+fn portions<T: Copy, U>(
+    portions: &Portions<T>,
+    write: impl Fn(T) -> U,
+) -> BTreeMap<&'static str, U> {
     let all = PORTIONS.iter();
-    all.map(|of| (of.name(), portions.of(*of))).collect()
+    all.map(|of| (of.name(), write(portions.of(*of)))).collect()
 }
 
 fn alert(told: Told<'_>) -> Alert<'_> {
@@ -444,6 +447,7 @@ struct SummaryObject<'a> {
     cost_usd: Number,
     cost_pusd: String,
     portions_usd: BTreeMap<&'static str, Number>,
+    portions_pusd: BTreeMap<&'static str, String>,
     cache_waste_usd: Number,
     cache_waste_pusd: String,
     cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
@@ -604,10 +608,8 @@ impl<'a> Summary<'a> {
                 .map(|per_mille| amount(Amount::from(per_mille) * (UNIT / 1000))),
             cost_usd: usd(totals.cost),
             cost_pusd: pusd(totals.cost),
-            portions_usd: portions(&totals.portions)
-                .into_iter()
-                .map(|(name, cost)| (name, usd(cost)))
-                .collect(),
+            portions_usd: portions(&totals.portions, usd),
+            portions_pusd: portions(&totals.portions, pusd),
             cache_waste_usd: usd(totals.waste()),
             cache_waste_pusd: pusd(totals.waste()),
             cost_by_cause: totals
