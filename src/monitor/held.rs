@@ -21,7 +21,6 @@ const RIPE_MINUTES: i64 = 6 * 60;
 pub(super) fn hold(
     episode: Option<&Episode>,
     rule: &Rule,
-    is_pooled: bool,
     minute: i64,
     sample: Amount,
 ) -> Option<Held> {
@@ -29,7 +28,8 @@ pub(super) fn hold(
     let episode = episode.filter(|episode| episode.since <= minute_end)?;
     let counted = episode.usual.unwrap_or_default().clip(sample);
     let lasts = || minute_end.millis_since(episode.since) >= ADAPT_MS;
-    let is_of_days = !is_pooled && (rule.metric.is_volume() || rule.metric.is_mean() && lasts());
+    let is_of_all = rule.metric.is_mean() && !rule.is_of_sessions();
+    let is_of_days = rule.goes_with_the_days() || is_of_all && lasts();
     Some(Held {
         minute,
         counted,
@@ -61,6 +61,7 @@ mod tests {
 
     use super::super::baseline::Usual;
     use super::super::metric::Metric;
+    use super::super::rule::Label;
     use super::*;
 
     /// Minutes of an alert count as busy ones; of how much there is as they were, of what a response costs once that has lasted for a
@@ -74,12 +75,17 @@ mod tests {
             minutes: 1_000,
             is_of_days: true,
         });
-        let seen = |metric, is_pooled, minute| {
+        let seen = |metric, of_sessions, minute| {
             let rule = Rule {
                 metric,
+                by: if of_sessions {
+                    vec![Label::Session]
+                } else {
+                    Vec::new()
+                },
                 ..Rule::blank()
             };
-            let held = hold(Some(&episode), &rule, is_pooled, minute, 90).unwrap();
+            let held = hold(Some(&episode), &rule, minute, 90).unwrap();
             assert_eq!(held.counted, 20);
             held.seen
         };

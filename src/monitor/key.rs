@@ -100,6 +100,7 @@ pub(super) struct Key {
 pub(super) const fn sampled_at(minute: i64) -> i64 {
     minute * 60 + 59 + SAMPLE_DELAY_SECS
 }
+
 impl Key {
     /// One that has seen nothing, which begins at this moment.
     pub(super) fn new(

@@ -373,7 +373,7 @@ impl Own {
         };
         let episode = self.alert.episode.as_deref();
         // It is of the whole stream.
-        if let Some(held) = hold(episode, &self.rule, false, minute, sample) {
+        if let Some(held) = hold(episode, &self.rule, minute, sample) {
             keep(&mut self.held, held);
             let mut has_learned = false;
             for sample in ripe(&mut self.held, minute) {

@@ -389,7 +389,6 @@ impl State {
             return;
         };
         key.advance(self.now);
-        let is_pooled = scope.pooled.is_some();
         let mut adapts = false;
         while key.next_sample().is_some_and(|due| due <= self.now.secs()) {
             let Some(minute) = key.minutes.pop_front() else {
@@ -410,7 +409,7 @@ impl State {
                     None => &mut key.baselines[slot],
                 };
                 let episode = key.alerts[slot].episode.as_deref();
-                let Some(held) = hold(episode, rule, is_pooled, minute, sample) else {
+                let Some(held) = hold(episode, rule, minute, sample) else {
                     baseline.add(minute, sample);
                     continue;
                 };

@@ -114,8 +114,7 @@ impl Voices {
                 .iter()
                 .filter(|voice| voice.episode != episode)
         };
-        let is_of_one = |label: &Label| matches!(label, Label::Session | Label::Conversation);
-        let is_one_of_many = !of_several && rule.by.iter().any(is_of_one);
+        let is_one_of_many = !of_several && rule.is_of_sessions();
         let its_like = others().filter(|voice| voice.rule == rule.name);
         if is_one_of_many && its_like.count() >= VOICES_PER_RULE {
             return Some((Withheld::ByItsLike, None));
