@@ -1,4 +1,4 @@
-//! Who costs what under a key, for what an alert says of models, sessions and projects.
+//! Who costs what under a key, and what for: what an alert says of models, sessions, projects and portions.
 //!
 //! Knows costs and labels only. Adding is cheap, because it is done for each response; names are weighed when there is something to
 //! tell, or too many labels wait.

@@ -1,7 +1,7 @@
-//! The windows and alerts of the rules that look at the same records under the same keys.
+//! Rules that look at the same records under the same keys, and which keys there are.
 //!
-//! Knows which keys there are and what their rules ask for. What one key has seen is its own business; what other scopes or the cache
-//! know is handed in by the evaluator.
+//! Knows what its rules ask for. What one key has seen is that key's business; what other scopes or the cache know is handed in by the
+//! evaluator.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

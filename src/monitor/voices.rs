@@ -3,7 +3,8 @@
 //! Of the conversations or sessions that one rule fires for two speak at once, and what stands for several; the others are counted.
 //! Of the rules about spending the first that speaks speaks for all that are not more severe: a loop that runs away raises cost, tokens
 //! and the cost of its session together. Of the rules about the cache the first speaks for a quarter of an hour; what it does not
-//! explain by then is told. And what is told again is told by one of them at a time.
+//! explain by then is told. What is told again is told by one of them at a time; and what one has told of to its end is no news to
+//! another whose window still holds it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
