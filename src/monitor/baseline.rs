@@ -196,6 +196,31 @@ enum Worked {
     Out(Option<Amount>),
 }
 
+/// Which minutes have been counted. Keys that share a baseline are sampled one after another, for several minutes each.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Counted {
+    last: Option<i64>,
+    /// A bit for each minute up to the last, which is the lowest: those before count as counted.
+    recent: u64,
+}
+
+impl Counted {
+    /// Counts a minute. False if it was counted before.
+    fn is_new(&mut self, minute: i64) -> bool {
+        let last = *self.last.get_or_insert(minute);
+        if minute > last {
+            let by = u32::try_from(minute - last).unwrap_or(u32::MAX);
+            self.recent = self.recent.checked_shl(by).unwrap_or(0);
+            self.last = Some(minute);
+        }
+        let back = u32::try_from((last - minute).max(0)).unwrap_or(u32::MAX);
+        let bit = 1_u64.checked_shl(back).unwrap_or(0);
+        let is_new = bit & !self.recent != 0;
+        self.recent |= bit;
+        is_new
+    }
+}
+
 /// The samples of seven days.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
@@ -203,7 +228,7 @@ pub struct Baseline {
     merged: Histogram,
     samples: u64,
     minutes: u64,
-    last_minute: Option<i64>,
+    counted: Counted,
     /// What is usual goes with the days of weeks: it may have been a holiday.
     has_weeks: bool,
     /// What busy hours showed on days before the seven, as it counted: in which bins.
@@ -260,8 +285,7 @@ impl Baseline {
             block.bins.add(bin);
             self.merged.add(bin);
             self.samples += 1;
-            if self.last_minute.is_none_or(|last| minute > last) {
-                self.last_minute = Some(minute);
+            if self.counted.is_new(minute) {
                 block.minutes += 1;
                 self.minutes += 1;
             }
@@ -461,6 +485,32 @@ mod tests {
                 "{value} fell to {low}"
             );
         }
+    }
+
+    /// Keys that share a baseline are sampled for several minutes at a time, one key after another.
+    #[test]
+    fn minutes_count_once_in_whichever_order_they_come() {
+        let (mut in_order, mut by_key) = (Baseline::default(), Baseline::default());
+        for five in 0..80 {
+            let minutes = five * 5..five * 5 + 5;
+            minutes
+                .clone()
+                .for_each(|minute| in_order.add(minute, UNIT));
+            // One key has been busy in each second minute, another one in all of them.
+            minutes
+                .clone()
+                .rev()
+                .step_by(2)
+                .for_each(|minute| by_key.add(minute, UNIT));
+            minutes.for_each(|minute| by_key.add(minute, UNIT));
+        }
+        assert_eq!(in_order.usual().minutes, 400);
+        assert_eq!(by_key.usual().minutes, 400);
+        // As one that is long over it counts no more.
+        by_key.add(300, UNIT);
+        assert_eq!(by_key.usual().minutes, 400);
+        by_key.add(1_000, UNIT);
+        assert_eq!(by_key.usual().minutes, 401);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! which are whole seconds of event time; seconds at which nothing can change are skipped, so idle hours cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -166,11 +166,7 @@ impl Evaluator {
                 ledger: Ledger::new(settings.max_responses.map(|_| MAX_RUNS)),
                 cache: CacheTracker::new(min_prompt),
                 totals: Totals::since(None, settings.group_by),
-                pace: Pace {
-                    window: Window::new(60, 420),
-                    minutes: VecDeque::new(),
-                    disturbed: i64::MIN,
-                },
+                pace: Pace::new(),
                 timers: BinaryHeap::new(),
                 blind: Blind::default(),
                 released: None,

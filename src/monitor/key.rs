@@ -21,8 +21,15 @@ use super::spread::is_of_several;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
-/// A minute is sampled this long after its end, so that output that comes late is in.
+/// Minutes are sampled this long after their end, so that output that comes late is in.
 pub(super) const SAMPLE_DELAY_SECS: i64 = 300;
+
+/// So many minutes are sampled together: what is usual hardly changes from one to the next, and a look at the clock costs more
+/// than the sample.
+const SAMPLED_TOGETHER: i64 = 5;
+
+/// How far back a window must be able to look that is sampled.
+pub(super) const LOOKBACK_SECS: i64 = SAMPLED_TOGETHER * 60 + SAMPLE_DELAY_SECS + 60;
 
 /// No run of misses is over sooner for want of traffic.
 const RUN_ENDS_SECS: i64 = 15 * 60;
@@ -98,7 +105,8 @@ pub(super) struct Key {
 
 /// The second at which a minute is sampled.
 pub(super) const fn sampled_at(minute: i64) -> i64 {
-    minute * 60 + 59 + SAMPLE_DELAY_SECS
+    let next = (minute.div_euclid(SAMPLED_TOGETHER) + 1) * SAMPLED_TOGETHER;
+    next * 60 - 1 + SAMPLE_DELAY_SECS
 }
 
 impl Key {

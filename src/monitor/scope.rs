@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Phase};
 use super::baseline::Baseline;
-use super::key::{Key, SAMPLE_DELAY_SECS, sampled_at};
+use super::key::{Key, LOOKBACK_SECS, SAMPLE_DELAY_SECS, sampled_at};
 use super::makeup::{Makeup, Past, is_of_makeup};
 use super::metric::Metric;
 use super::quick::Quick;
@@ -20,9 +20,6 @@ use super::rule::{Filter, Label, Limit, Rule};
 use super::spread::is_of_several;
 use super::window::{BUCKETS, Window};
 use crate::price::PicoUsd;
-
-/// How far back a window of a learned rule must be able to look.
-const LOOKBACK_SECS: i64 = SAMPLE_DELAY_SECS + 120;
 
 /// Rules that share keys.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use super::cache::{CacheTracker, Miss};
 use super::calm::Calm;
 use super::dedupe::Dedupe;
 use super::held::{hold, keep, ripe};
-use super::key::{Key, sampled_at};
+use super::key::{Key, LOOKBACK_SECS, sampled_at};
 use super::metric::Metric;
 use super::own::is_of_flow;
 use super::portion::Portions;
@@ -116,6 +116,14 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Pace {
+    pub(super) fn new() -> Self {
+        Self {
+            window: Window::new(60, LOOKBACK_SECS),
+            minutes: VecDeque::new(),
+            disturbed: i64::MIN,
+        }
+    }
+
     pub(super) fn add(&mut self, at: Time, cost: PicoUsd) {
         self.window.add(at.secs(), &cost);
         if self
@@ -729,4 +737,33 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
         }
     }
     spoken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the minutes that are sampled together each counts with all that it cost, the first as the last.
+    #[test]
+    fn each_minute_counts_with_all_that_it_cost() {
+        let (mut pace, mut watches) = (Pace::new(), Watches::default());
+        let mut tellers = [Teller::default()];
+        for second in 0..3600 {
+            let at = Time::from_secs(second);
+            pace.sample(at, &mut tellers, &mut watches);
+            // Each minute costs more than the one before it.
+            pace.add(at, PicoUsd(i128::from(at.minute() + 1) * 1_000_000));
+        }
+        let ordinary = &tellers[0].ordinary;
+        let expected = (1..=55).map(|minute| minute * 60_000_000);
+        let mut known = Baseline::default();
+        expected
+            .zip(0..)
+            .for_each(|(cost, minute)| known.add(minute, cost));
+        assert_eq!(
+            ordinary.usual(),
+            known.usual(),
+            "the last may still cost more"
+        );
+    }
 }
