@@ -28,8 +28,8 @@ pub(super) const SAMPLE_DELAY_SECS: i64 = 300;
 /// than the sample.
 const SAMPLED_TOGETHER: i64 = 5;
 
-/// How far back a window must be able to look that is sampled.
-pub(super) const LOOKBACK_SECS: i64 = SAMPLED_TOGETHER * 60 + SAMPLE_DELAY_SECS + 60;
+/// So many minutes are behind at most when one is sampled.
+pub(super) const SAMPLED_MINUTES: i64 = SAMPLED_TOGETHER + SAMPLE_DELAY_SECS / 60 + 1;
 
 /// No run of misses is over sooner for want of traffic.
 const RUN_ENDS_SECS: i64 = 15 * 60;
@@ -224,18 +224,10 @@ impl Key {
         }
     }
 
-    /// Looks at its windows as they stood at the end of a minute.
-    pub(super) fn look_back(&mut self, minute: i64) {
-        for window in &mut self.windows {
-            window.look_back(minute * 60 + 59);
-        }
-    }
-
-    /// The value that a rule had at the end of the minute that was [looked back](Self::look_back) to, with what has come in since.
-    /// What is usual may have cost next to nothing.
-    pub(super) fn sample(&self, rule: &Rule) -> Option<Amount> {
+    /// The value that a rule had at the end of a minute, with what has come in since. What is usual may have cost next to nothing.
+    pub(super) fn sample(&self, rule: &Rule, minute: i64) -> Option<Amount> {
         rule.windows.iter().find_map(|secs| {
-            let total = self.window(*secs)?.past();
+            let total = self.window(*secs)?.at_end_of(minute)?;
             (rule.metric.evidence(total) >= rule.min_requests)
                 .then(|| rule.metric.read(total, *secs, rule.per_secs))
                 .flatten()

@@ -368,7 +368,7 @@ impl Own {
         if !self.rule.limit.learns() {
             return false;
         }
-        let Some(sample) = key.sample(&self.rule) else {
+        let Some(sample) = key.sample(&self.rule, minute) else {
             return false;
         };
         let episode = self.alert.episode.as_deref();

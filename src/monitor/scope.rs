@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Phase};
 use super::baseline::Baseline;
-use super::key::{Key, LOOKBACK_SECS, SAMPLE_DELAY_SECS, sampled_at};
+use super::key::{Key, SAMPLE_DELAY_SECS, SAMPLED_MINUTES, sampled_at};
 use super::makeup::{Makeup, Past, is_of_makeup};
 use super::metric::Metric;
 use super::quick::Quick;
@@ -264,9 +264,9 @@ impl Scope {
         if self.keys.len() >= self.max_keys {
             self.make_room();
         }
-        let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
+        let minutes = if self.learns { SAMPLED_MINUTES } else { 0 };
         let windows = self.window_secs.iter();
-        let windows = windows.map(|secs| Window::new(*secs, lookback)).collect();
+        let windows = windows.map(|secs| Window::new(*secs, minutes)).collect();
         let own = self.rules.iter().filter(|_| self.pooled.is_none());
         let own = own.map(|rule| Baseline::new(rule.goes_with_the_days()));
         let key = Key::new(labels, windows, self.rules.len(), own.collect(), at);
@@ -295,10 +295,9 @@ impl Scope {
         let tenth = times.len() / 10;
         let (_, cut, _) = times.select_nth_unstable(tenth);
         let cut = *cut;
-        let lookback = if self.learns { LOOKBACK_SECS } else { 0 };
         if self.other.is_empty() {
             let windows = self.window_secs.iter();
-            self.other = windows.map(|secs| Window::new(*secs, lookback)).collect();
+            self.other = windows.map(|secs| Window::new(*secs, 0)).collect();
         }
         for (_, key) in self
             .keys

@@ -16,7 +16,7 @@ use super::cache::{CacheTracker, Miss};
 use super::calm::Calm;
 use super::dedupe::Dedupe;
 use super::held::{hold, keep, ripe};
-use super::key::{Key, LOOKBACK_SECS, sampled_at};
+use super::key::{Key, SAMPLED_MINUTES, sampled_at};
 use super::metric::Metric;
 use super::own::is_of_flow;
 use super::portion::Portions;
@@ -118,7 +118,7 @@ pub(super) struct Arrival<'a> {
 impl Pace {
     pub(super) fn new() -> Self {
         Self {
-            window: Window::new(60, LOOKBACK_SECS),
+            window: Window::new(60, SAMPLED_MINUTES),
             minutes: VecDeque::new(),
             disturbed: i64::MIN,
         }
@@ -157,9 +157,9 @@ impl Pace {
             && let Some(minute) = self.minutes.front().copied()
         {
             self.minutes.pop_front();
-            self.window.look_back(minute * 60 + 59);
-            let sample = self.window.past().0;
-            if minute > self.disturbed {
+            self.window.advance(sampled_at(minute));
+            let sample = self.window.at_end_of(minute).map(|cost| cost.0);
+            if let Some(sample) = sample.filter(|_| minute > self.disturbed) {
                 for (n, teller) in tellers.iter_mut().enumerate() {
                     let is_ordinary = teller.sample(minute, sample, &watches.flow);
                     if is_ordinary && teller.own.is_some() {
@@ -402,14 +402,13 @@ impl State {
             let Some(minute) = key.minutes.pop_front() else {
                 break;
             };
-            key.look_back(minute);
             for (slot, rule) in scope
                 .rules
                 .iter()
                 .enumerate()
                 .filter(|(slot, r)| r.limit.learns() && scope.own != Some(*slot))
             {
-                let Some(sample) = key.sample(rule) else {
+                let Some(sample) = key.sample(rule, minute) else {
                     continue;
                 };
                 let baseline = match &mut scope.pooled {

@@ -177,87 +177,63 @@ struct Bucket<S> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Window<S = Sums> {
     bucket_secs: i64,
-    /// Whole buckets kept beyond the window, for looking back.
-    kept: i64,
-    /// Buckets that saw a record, oldest first: those kept beyond the window, then the `live` ones in it.
+    /// Those in the window that saw a record, oldest first.
     buckets: VecDeque<Bucket<S>>,
-    live: usize,
     total: S,
     newest: i64,
     /// The second at which a newer bucket begins.
+    bucket_ends: i64,
+    /// The second at which there is something to do: a newer bucket begins, or a minute is over that is kept.
     until: i64,
-    /// Worked out again by whoever looks back next.
-    #[serde(skip)]
-    past: Past<S>,
+    minutes: Minutes<S>,
 }
 
-/// A window as it stood earlier, with what has come in since. It is moved on with each look, so that a look costs what came and
-/// left since the last one.
-#[derive(Debug, Clone)]
-struct Past<S> {
-    newest: i64,
-    /// Which buckets it covers.
-    begin: usize,
-    end: usize,
-    total: S,
+/// What a window held at the ends of the last minutes that saw a record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Minutes<S> {
+    /// How far back they are kept.
+    kept: i64,
+    ends: VecDeque<(i64, S)>,
+    /// The first second of the newest one.
+    begin: i64,
+    /// That one has seen a record, and is not over.
+    is_open: bool,
 }
 
-impl<S: Default> Default for Past<S> {
-    fn default() -> Self {
-        Self {
-            newest: i64::MIN,
-            begin: 0,
-            end: 0,
-            total: S::default(),
-        }
-    }
-}
-
-impl<S: Summed> Past<S> {
-    /// It covers a bucket that has grown by this.
-    fn grow(&mut self, at: usize, sums: &S) {
-        if (self.begin..self.end).contains(&at) {
-            self.total.add(sums);
-        }
+impl<S: Summed> Minutes<S> {
+    /// The last second of a minute.
+    const fn end(minute: i64) -> i64 {
+        minute * 60 + 59
     }
 
-    /// A bucket has come to be in front of others.
-    fn insert(&mut self, index: i64, sums: &S) {
-        if index > self.newest {
-            return;
+    /// The newest one is over, and this is what the window holds.
+    fn close(&mut self, total: &S) {
+        let minute = self.begin.div_euclid(60);
+        self.is_open = false;
+        self.ends.push_back((minute, *total));
+        let is_old = |(oldest, _): &(i64, S)| *oldest <= minute - self.kept;
+        while self.ends.front().is_some_and(is_old) {
+            self.ends.pop_front();
         }
-        self.end += 1;
-        if index > self.newest - BUCKETS {
-            self.total.add(sums);
-        } else {
-            self.begin += 1;
-        }
-    }
-
-    /// The oldest bucket is forgotten.
-    fn forget(&mut self, sums: &S) {
-        if self.begin > 0 {
-            self.begin -= 1;
-        } else if self.end > 0 {
-            self.total.subtract(sums);
-        }
-        self.end = self.end.saturating_sub(1);
     }
 }
 
 impl<S: Summed> Window<S> {
-    /// An empty window of `secs` seconds, a multiple of sixty, that can look back `lookback_secs` further.
-    pub fn new(secs: i64, lookback_secs: i64) -> Self {
-        let bucket_secs = (secs / BUCKETS).max(1);
+    /// An empty window of `secs` seconds, a multiple of sixty, that knows what it held at the end of each of so many minutes.
+    pub fn new(secs: i64, minutes: i64) -> Self {
         Self {
-            bucket_secs,
-            kept: (lookback_secs + bucket_secs - 1) / bucket_secs,
+            bucket_secs: (secs / BUCKETS).max(1),
             buckets: VecDeque::new(),
-            live: 0,
             total: S::default(),
             newest: i64::MIN,
+            bucket_ends: i64::MIN,
             until: i64::MIN,
-            past: Past::default(),
+            minutes: Minutes {
+                kept: minutes,
+                ends: VecDeque::new(),
+                begin: i64::MIN,
+                is_open: false,
+            },
         }
     }
 
@@ -275,28 +251,47 @@ impl<S: Summed> Window<S> {
     }
 
     fn move_to(&mut self, second: i64) {
-        if second < self.until.saturating_add(self.bucket_secs) {
+        if self.minutes.kept > 0 {
+            let next = self.minutes.begin.saturating_add(60);
+            if second >= next {
+                if self.minutes.is_open {
+                    self.slide_to(next - 1);
+                    self.minutes.close(&self.total);
+                }
+                self.minutes.begin = second - second.rem_euclid(60);
+            }
+        }
+        self.slide_to(second);
+        self.look_ahead();
+    }
+
+    /// Takes off what is too old at this second.
+    fn slide_to(&mut self, second: i64) {
+        if second < self.bucket_ends {
+            return;
+        }
+        if second < self.bucket_ends.saturating_add(self.bucket_secs) {
             // Nearly always the next one, and nothing to divide.
             self.newest += 1;
-            self.until += self.bucket_secs;
+            self.bucket_ends += self.bucket_secs;
         } else {
             self.newest = second.div_euclid(self.bucket_secs);
-            self.until = (self.newest + 1) * self.bucket_secs;
+            self.bucket_ends = (self.newest + 1) * self.bucket_secs;
         }
         let oldest = self.oldest();
-        while self.live > 0 {
-            let bucket = &self.buckets[self.buckets.len() - self.live];
-            if bucket.index >= oldest {
-                break;
-            }
-            self.total.subtract(&bucket.sums);
-            self.live -= 1;
-        }
         while let Some(bucket) = self.buckets.front()
-            && bucket.index < oldest - self.kept
+            && bucket.index < oldest
         {
-            self.past.forget(&bucket.sums);
+            self.total.subtract(&bucket.sums);
             self.buckets.pop_front();
+        }
+    }
+
+    /// Finds out when there will be something to do.
+    fn look_ahead(&mut self) {
+        self.until = self.bucket_ends;
+        if self.minutes.is_open {
+            self.until = self.until.min(self.minutes.begin.saturating_add(60));
         }
     }
 
@@ -304,21 +299,22 @@ impl<S: Summed> Window<S> {
         self.newest - (BUCKETS - 1)
     }
 
-    /// Adds to the bucket of this second. False if the window does not hold it any more; the look-back may still take it.
-    /// A second ahead of the window moves the window.
+    /// Adds to the bucket of this second. False if the window does not hold it any more; what it held at the end of a minute may
+    /// still take it. A second ahead of the window moves the window.
     pub fn add(&mut self, second: i64, sums: &S) -> bool {
         self.advance(second);
-        let index = if second >= self.until - self.bucket_secs {
+        let index = if second >= self.bucket_ends - self.bucket_secs {
             self.newest
         } else {
             second.div_euclid(self.bucket_secs)
         };
-        let in_window = index >= self.oldest();
-        if in_window {
-            self.total.add(sums);
-        } else if index < self.oldest() - self.kept {
+        if self.minutes.kept > 0 {
+            self.add_to_minutes(second, index, sums);
+        }
+        if index < self.oldest() {
             return false;
         }
+        self.total.add(sums);
         // Nearly all come in order.
         let at = match self.buckets.back() {
             Some(last) if last.index == index => self.buckets.len() - 1,
@@ -326,21 +322,28 @@ impl<S: Summed> Window<S> {
             _ => self.buckets.partition_point(|bucket| bucket.index < index),
         };
         match self.buckets.get_mut(at) {
-            Some(bucket) if bucket.index == index => {
-                bucket.sums.add(sums);
-                self.past.grow(at, sums);
-            }
-            later => {
-                let bucket = Bucket { index, sums: *sums };
-                match later {
-                    Some(_) => self.buckets.insert(at, bucket),
-                    None => self.buckets.push_back(bucket),
-                }
-                self.live += usize::from(in_window);
-                self.past.insert(index, sums);
-            }
+            Some(bucket) if bucket.index == index => bucket.sums.add(sums),
+            Some(_) => self.buckets.insert(at, Bucket { index, sums: *sums }),
+            None => self.buckets.push_back(Bucket { index, sums: *sums }),
         }
-        in_window
+        true
+    }
+
+    /// The minute of this second has seen a record. If it is over, it ended with more than was known.
+    #[inline]
+    fn add_to_minutes(&mut self, second: i64, index: i64, sums: &S) {
+        if second < self.minutes.begin {
+            for (minute, total) in &mut self.minutes.ends {
+                let end = Minutes::<S>::end(*minute);
+                if second <= end && index > end.div_euclid(self.bucket_secs) - BUCKETS {
+                    total.add(sums);
+                }
+            }
+        } else if !self.minutes.is_open {
+            self.minutes.is_open = true;
+            self.minutes.begin = second - second.rem_euclid(60);
+            self.look_ahead();
+        }
     }
 
     /// Takes in all that another window of the same length holds.
@@ -358,8 +361,13 @@ impl<S: Summed> Window<S> {
             bucket.index += by;
         }
         self.newest = self.newest.saturating_add(by);
-        self.until = self.until.saturating_add(by * self.bucket_secs);
-        self.past.newest = self.past.newest.saturating_add(by);
+        self.bucket_ends = self.bucket_ends.saturating_add(by * self.bucket_secs);
+        let by = secs.div_euclid(60);
+        for (minute, _) in &mut self.minutes.ends {
+            *minute += by;
+        }
+        self.minutes.begin = self.minutes.begin.saturating_add(by * 60);
+        self.look_ahead();
     }
 
     /// The sums over the window.
@@ -367,59 +375,33 @@ impl<S: Summed> Window<S> {
         &self.total
     }
 
-    /// Looks at the window as it stood at an earlier second.
-    pub fn look_back(&mut self, second: i64) {
-        let newest = second.div_euclid(self.bucket_secs);
-        let past = &mut self.past;
-        if newest < past.newest {
-            *past = Past::default();
-        }
-        past.newest = newest;
-        let covers = |bucket: &Bucket<S>| bucket.index > newest - BUCKETS;
-        while let Some(bucket) = self.buckets.get(past.end)
-            && bucket.index <= newest
-        {
-            past.total.add(&bucket.sums);
-            past.end += 1;
-        }
-        while past.begin < past.end
-            && let Some(bucket) = self.buckets.get(past.begin)
-            && !covers(bucket)
-        {
-            past.total.subtract(&bucket.sums);
-            past.begin += 1;
-        }
-    }
-
-    /// The sums over the window as it stood where somebody [looked back](Self::look_back) to, with what has come in since. Exact as
-    /// far as it can look back.
-    pub fn past(&self) -> &S {
-        &self.past.total
+    /// The sums over the window as it stood at the end of a minute that saw a record, with what has come in since. `None` if it saw
+    /// none before it was over, or was too long ago.
+    pub fn at_end_of(&self, minute: i64) -> Option<&S> {
+        let mut ends = self.minutes.ends.iter();
+        ends.find(|(known, _)| *known == minute)
+            .map(|(_, total)| total)
     }
 
     /// Nothing in the window.
     pub fn is_empty(&self) -> bool {
-        self.live == 0
+        self.buckets.is_empty()
     }
 
     /// The sums over the part of the window that begins with the bucket of this second.
     pub fn total_since(&self, second: i64) -> S {
         let oldest = second.div_euclid(self.bucket_secs);
         let mut total = S::default();
-        for bucket in self.in_window().filter(|bucket| bucket.index >= oldest) {
+        for bucket in self.buckets.iter().filter(|bucket| bucket.index >= oldest) {
             total.add(&bucket.sums);
         }
         total
     }
 
-    fn in_window(&self) -> impl Iterator<Item = &Bucket<S>> {
-        self.buckets.iter().skip(self.buckets.len() - self.live)
-    }
-
     /// The first second, from `from` on, of the oldest bucket in the window for which `pick` holds.
     pub fn first_second(&self, from: i64, pick: impl Fn(&S) -> bool) -> Option<i64> {
         let from = from.div_euclid(self.bucket_secs);
-        let mut live = self.in_window().filter(|bucket| bucket.index >= from);
+        let mut live = self.buckets.iter().filter(|bucket| bucket.index >= from);
         live.find(|bucket| pick(&bucket.sums))
             .map(|bucket| bucket.index * self.bucket_secs)
     }
@@ -427,7 +409,7 @@ impl<S: Summed> Window<S> {
     /// What will be left of one of its sums each time that a bucket leaves it, if nothing comes: the seconds, with the sum.
     pub fn leaving(&self, pick: impl Fn(&S) -> i128) -> impl Iterator<Item = (i64, i128)> {
         let mut left = pick(&self.total);
-        self.in_window().map(move |bucket| {
+        self.buckets.iter().map(move |bucket| {
             left -= pick(&bucket.sums);
             ((bucket.index + BUCKETS) * self.bucket_secs, left)
         })
@@ -436,13 +418,13 @@ impl<S: Summed> Window<S> {
     /// The second at which the newest bucket leaves the window, which is empty from then on.
     pub fn last_expiry(&self) -> Option<i64> {
         let newest = self.buckets.back()?;
-        (self.live > 0).then(|| (newest.index + BUCKETS) * self.bucket_secs)
+        Some((newest.index + BUCKETS) * self.bucket_secs)
     }
 
     /// The second at which the oldest bucket leaves the window.
     pub fn next_expiry(&self) -> Option<i64> {
-        let oldest = self.buckets.get(self.buckets.len() - self.live)?;
-        (self.live > 0).then(|| (oldest.index + BUCKETS) * self.bucket_secs)
+        let oldest = self.buckets.front()?;
+        Some((oldest.index + BUCKETS) * self.bucket_secs)
     }
 }
 
@@ -502,18 +484,23 @@ mod tests {
     }
 
     #[test]
-    fn the_past_can_be_looked_at_with_what_came_in_since() {
-        let mut window = Window::new(60, 300);
+    fn what_it_held_at_the_end_of_a_minute_is_known_with_what_came_in_since() {
+        let mut window = Window::new(60, 5);
         window.add(59, &requests(1));
-        window.advance(200);
-        window.add(30, &requests(5));
-        window.look_back(59);
-        assert_eq!(window.past().requests, 6);
-        assert_eq!(window.total().requests, 0);
+        window.add(200, &requests(2));
+        // Too late for the window, which is elsewhere by now.
+        assert!(!window.add(30, &requests(5)));
+        assert_eq!(window.at_end_of(0).map(|sums| sums.requests), Some(6));
+        assert_eq!(window.at_end_of(1), None, "nothing came in it");
+        assert_eq!(window.at_end_of(3), None, "it is not over");
         window.add(31, &requests(7));
-        assert_eq!(window.past().requests, 13);
-        window.advance(600);
-        assert_eq!(window.past().requests, 0);
+        assert_eq!(window.at_end_of(0).map(|sums| sums.requests), Some(13));
+        assert_eq!(window.total().requests, 2);
+        window.advance(240);
+        assert_eq!(window.at_end_of(3).map(|sums| sums.requests), Some(2));
+        window.add(301, &requests(1));
+        window.advance(360);
+        assert_eq!(window.at_end_of(0), None, "it was too long ago");
     }
 
     #[test]
@@ -527,38 +514,45 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// In whichever order records come, and whenever somebody looks.
         #[test]
-        fn the_past_is_what_its_buckets_hold(
-            steps in proptest::collection::vec((0_i64..1_500, 1_i64..9, 0_u8..8), 1..120),
+        fn it_holds_what_came_in_its_time(
+            secs in proptest::sample::select(vec![60_i64, 120, 300, 420, 3_600, 7_200]),
+            steps in proptest::collection::vec((-200_i64..200, 1_i64..9, 0_u8..5), 1..150),
         ) {
-            let mut window = Window::new(120, 300);
-            let mut looked = None;
-            for (second, n, what) in steps {
-                match what {
-                    // Most look a little further each time, as those do who sample minutes.
-                    0 | 1 => {
-                        looked = Some(second);
-                        window.look_back(second);
-                    }
-                    2 => {
-                        looked = looked.map(|looked| looked + second % 60);
-                        window.look_back(looked.unwrap_or(0));
-                        looked = looked.or(Some(0));
-                    }
-                    3 => window.advance(second),
-                    4 if n == 1 => {
-                        window.shift(120);
-                        looked = looked.map(|looked| looked + 120);
-                    }
-                    _ => {
-                        window.add(second, &requests(n));
+            let mut window = Window::new(secs, 11);
+            let bucket = secs / BUCKETS;
+            let (mut now, mut came, mut in_order) = (10_000, Vec::new(), std::collections::BTreeSet::new());
+            window.advance(now);
+            for (by, n, what) in steps {
+                let second = now + by;
+                if what == 0 {
+                    window.advance(second);
+                } else {
+                    let is_held = window.add(second, &requests(n));
+                    let reach = now.max(second).div_euclid(bucket) - BUCKETS;
+                    proptest::prop_assert_eq!(is_held, second.div_euclid(bucket) > reach);
+                    came.push((second, n));
+                    if by >= 0 {
+                        in_order.insert(second.div_euclid(60));
                     }
                 }
-                if let Some(looked) = looked {
-                    let newest = looked / 2;
-                    let held = window.buckets.iter().filter(|b| b.index > newest - BUCKETS && b.index <= newest);
-                    let sum: i64 = held.map(|b| b.sums.requests).sum();
-                    proptest::prop_assert_eq!(window.past().requests, sum);
+                now = now.max(second);
+                let held_at = |moment: i64| -> i64 {
+                    let since = moment.div_euclid(bucket) - BUCKETS;
+                    let held = came.iter().filter(|(at, _)| *at <= moment && at.div_euclid(bucket) > since);
+                    held.map(|(_, n)| n).sum()
+                };
+                window.advance(now);
+                proptest::prop_assert_eq!(window.total().requests, held_at(now));
+                let newest = in_order.last().copied().unwrap_or(0);
+                for minute in now / 60 - 10..now / 60 {
+                    let known = window.at_end_of(minute).map(|sums| sums.requests);
+                    if in_order.contains(&minute) && minute > newest - 11 {
+                        proptest::prop_assert_eq!(known, Some(held_at(minute * 60 + 59)));
+                    } else if let Some(known) = known {
+                        proptest::prop_assert_eq!(known, held_at(minute * 60 + 59));
+                    }
                 }
             }
         }
