@@ -13,7 +13,7 @@ use crate::pipeline::{AT_ONCE, Digest, Event, Intake, IntakeAhead, Seen, Undated
 use crate::source::{Decode, Finished, HistoryFile, Line, SourceInfo, merge};
 
 /// So much is handed over at once by whoever reads to whoever judges.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
 
 /// So many of these may wait there.
 const WAITING: usize = 6;

@@ -13,7 +13,7 @@ use super::calm::Calm;
 use super::makeup::Past;
 use super::metric::{Metric, Value};
 use super::names::Names;
-use super::reading::{limit_at_least, may_come_by_itself};
+use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
 use super::scope::Asked;
@@ -97,6 +97,9 @@ pub(super) struct Key {
     /// How far the other rules are from theirs.
     #[serde(skip)]
     pub(super) calm: Calm,
+    /// Growing old changes nothing here, however many plain responses come.
+    #[serde(skip)]
+    pub(super) is_still: bool,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
     /// The second that its windows have been moved to.
@@ -137,6 +140,7 @@ impl Key {
             retry: None,
             rooms: Vec::new(),
             calm: Calm::default(),
+            is_still: false,
             scheduled: None,
             advanced: i64::MIN,
         }
@@ -352,6 +356,7 @@ impl Key {
             }
         };
         let is_pooled = pooled.is_some();
+        let mut is_still = asked.own.is_none() && self.is_at_rest();
         for slot in &asked.by_themselves {
             let (rule, alert) = (&asked.rules[*slot], &self.alerts[*slot]);
             if let Limit::SilentFor(secs) = rule.limit
@@ -359,7 +364,9 @@ impl Key {
             {
                 at(self.silent_at(secs));
             }
-            if alert.is_quiet() && may_come_by_itself(cache, self, rule, is_pooled) {
+            let may_come = alert.is_quiet() && may_come_by_itself(cache, self, rule, is_pooled);
+            is_still &= !may_come && takes_more_than_plain(rule);
+            if may_come {
                 for change in self.expiries_of(rule) {
                     at(change);
                 }
@@ -386,6 +393,7 @@ impl Key {
         if forgets {
             at(self.over_at(&asked.rules));
         }
+        self.is_still = is_still;
         at(self.next_sample());
         at(self.retry);
         at(self.look_ahead(cache, asked, now));

@@ -296,6 +296,16 @@ pub(super) fn never_comes_by_itself(rule: &Rule, is_pooled: bool) -> bool {
     }
 }
 
+/// A rule that would not come to fire by itself does not either after responses that missed nothing: it takes a miss or an error.
+/// What is silent has a moment of its own.
+pub(super) const fn takes_more_than_plain(rule: &Rule) -> bool {
+    !matches!(rule.limit, Limit::Below(_))
+        && matches!(
+            rule.metric,
+            Metric::CacheMiss | Metric::CacheWaste | Metric::Errors | Metric::Silence
+        )
+}
+
 /// So much waste in the longest window of a rule about it is above the limit for none of its windows.
 pub(super) fn waste_without_effect(rule: &Rule) -> PicoUsd {
     let least = least_limit(rule).unwrap_or(0);

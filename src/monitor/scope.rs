@@ -78,7 +78,7 @@ impl Soon {
         };
         let is_before_sample = || second <= sampled_at(now.div_euclid(60));
         second > now
-            && second <= now.saturating_add(self.secs)
+            && (key.is_still || second <= now.saturating_add(self.secs))
             && (!self.is_sampled || is_before_sample())
     }
 }

@@ -279,8 +279,8 @@ fn merge_spread<D: Decode>(
             desk: Desk::default(),
             piece: spread.piece,
             n_open: 0,
-            // Each thread has one piece to read and one that it has read; the merge has some of its own.
-            free: isize::try_from(2 * helpers + 4).unwrap_or(isize::MAX),
+            // Each thread has one piece to read and one that it has read; the merge has some of its own, to be at while it waits.
+            free: isize::try_from(2 * helpers + 8).unwrap_or(isize::MAX),
         };
         let finished = merge_on(files, decoder, progress, Some(helpers));
         pool.close();
