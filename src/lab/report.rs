@@ -357,6 +357,7 @@ impl Report<'_> {
             let what = match portion {
                 Portion::FastMode => "in fast mode",
                 Portion::LongPrompts => "for prompts so long that they are dearer",
+                Portion::HourWrites => "for cache writes that live an hour",
                 Portion::WebSearches => "for web searches",
                 Portion::SubAgents => "by sub-agents",
             };

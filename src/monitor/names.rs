@@ -215,7 +215,7 @@ mod tests {
             let at = Time::from_secs(stretch * STRETCH_SECS);
             names.add(at, &labels, PicoUsd(cost));
             if fast > 0 {
-                names.add_portions(&Portions::new([fast, 0, 0, 0].map(PicoUsd)));
+                names.add_portions(&Portions::new([fast, 0, 0, 0, 0].map(PicoUsd)));
             }
             names.top().portions.of(Portion::FastMode)
         };
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(add(3, 100, 50), 10);
         assert_eq!(add(9, 100, 0), 0);
         // They move with the clock.
-        names.add_portions(&Portions::new([50, 0, 0, 0].map(PicoUsd)));
+        names.add_portions(&Portions::new([50, 0, 0, 0, 0].map(PicoUsd)));
         names.shift(-5 * STRETCH_SECS);
         assert_eq!(names.top().portions.of(Portion::FastMode), 50);
     }

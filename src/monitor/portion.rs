@@ -1,11 +1,12 @@
-//! Parts of what responses cost that a model's name does not tell: fast mode, long prompts, web searches, sub-agents.
+//! Parts of what responses cost that a model's name does not tell: fast mode, long prompts, cache writes that live an hour, web
+//! searches, sub-agents.
 //!
 //! One response may be of several. Knows what a single response says of itself.
 
 use serde::{Deserialize, Serialize};
 
 use super::dedupe::Growth;
-use super::record::UsageRecord;
+use super::record::{Tokens, UsageRecord};
 use crate::price::{PicoUsd, Premium};
 
 /// Something that a part of the cost is for.
@@ -15,6 +16,8 @@ pub enum Portion {
     FastMode,
     /// Requests whose prompt is so long that their model is dearer.
     LongPrompts,
+    /// Cache writes that live an hour, at twice the price of input.
+    HourWrites,
     /// Web searches, which are paid one by one.
     WebSearches,
     /// Responses to sub-agents.
@@ -22,9 +25,10 @@ pub enum Portion {
 }
 
 /// All of them, in the order in which they are told.
-pub const PORTIONS: [Portion; 4] = [
+pub const PORTIONS: [Portion; 5] = [
     Portion::FastMode,
     Portion::LongPrompts,
+    Portion::HourWrites,
     Portion::WebSearches,
     Portion::SubAgents,
 ];
@@ -35,6 +39,7 @@ impl Portion {
         match self {
             Self::FastMode => "fast_mode",
             Self::LongPrompts => "long_prompts",
+            Self::HourWrites => "hour_writes",
             Self::WebSearches => "web_searches",
             Self::SubAgents => "sub_agents",
         }
@@ -67,8 +72,12 @@ impl Portions<PicoUsd> {
     #[inline]
     pub(super) fn of_record(record: &UsageRecord) -> Option<Self> {
         let Premium { fast, long_prompt } = record.premium;
-        let is_any =
-            fast || long_prompt || record.tokens.web_search > 0 || record.labels.agent.is_some();
+        let tokens = &record.tokens;
+        let is_any = fast
+            || long_prompt
+            || tokens.cache_write_1h > 0
+            || tokens.web_search > 0
+            || record.labels.agent.is_some();
         is_any.then(|| Self::split(record)).flatten()
     }
 
@@ -77,15 +86,21 @@ impl Portions<PicoUsd> {
         let all = record.cost?;
         let beside: PicoUsd = record.extra.iter().filter_map(|extra| extra.cost).sum();
         let own = all - beside;
-        let of_tokens = record.rates.map(|rates| rates.cost(&record.tokens));
+        let cost_of = |tokens: &Tokens| record.rates.map(|rates| rates.cost(tokens));
         // What is refused costs nothing, whatever it used.
-        let of_searches = of_tokens.map_or(PicoUsd::ZERO, |of_tokens| {
+        let of_searches = cost_of(&record.tokens).map_or(PicoUsd::ZERO, |of_tokens| {
             PicoUsd((own - of_tokens).0.max(0))
         });
+        let hour_writes = Tokens {
+            cache_write_1h: record.tokens.cache_write_1h,
+            ..Tokens::default()
+        };
+        let of_hour_writes = cost_of(&hour_writes).unwrap_or_default().min(own);
         let whole = |is_it, cost| if is_it { cost } else { PicoUsd::ZERO };
         Some(Self([
             whole(record.premium.fast, all),
             whole(record.premium.long_prompt, own),
+            of_hour_writes,
             of_searches,
             whole(record.labels.agent.is_some(), all),
         ]))
@@ -101,6 +116,7 @@ impl Portions<PicoUsd> {
             Self([
                 whole(fast),
                 whole(long_prompt),
+                PicoUsd::ZERO,
                 PicoUsd::ZERO,
                 whole(is_of_agent),
             ])
@@ -124,7 +140,7 @@ impl Portions<PicoUsd> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::record::{ExtraUsage, Labels, Tokens};
+    use super::super::record::{ExtraUsage, Labels};
     use super::*;
     use crate::price::{Rates, Ratio};
 
@@ -169,15 +185,20 @@ mod tests {
         let plain = record(premium(false, false), 0, None);
         assert_eq!(split(&plain), None);
         let fast = record(premium(true, false), 2, None);
-        assert_eq!(split(&fast), Some([2_200, 0, 1_000, 0]));
+        assert_eq!(split(&fast), Some([2_200, 0, 0, 1_000, 0]));
         let long = record(premium(false, true), 0, Some("x"));
-        assert_eq!(split(&long), Some([0, 1_000, 0, 1_200]));
+        assert_eq!(split(&long), Some([0, 1_000, 0, 0, 1_200]));
+        let mut written = record(premium(false, false), 0, None);
+        written.tokens.cache_write_5m = 100;
+        written.tokens.cache_write_1h = 300;
+        written.cost = written.cost.map(|cost| cost + PicoUsd(100 + 600));
+        assert_eq!(split(&written), Some([0, 0, 600, 0, 0]));
         let refused = UsageRecord {
             cost: Some(PicoUsd::ZERO),
             extra: Vec::new(),
-            ..record(premium(false, false), 2, None)
+            ..written
         };
-        assert_eq!(split(&refused), Some([0; 4]));
+        assert_eq!(split(&refused), Some([0; 5]));
         let unpriced = UsageRecord {
             cost: None,
             ..record(premium(true, false), 2, None)
@@ -187,8 +208,8 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_whole() {
-        let costs = Portions([1, 50, 200, 0].map(PicoUsd));
-        assert_eq!(costs.shares(PicoUsd(200)), Portions([0, 25, 100, 0]));
+        let costs = Portions([1, 50, 0, 200, 0].map(PicoUsd));
+        assert_eq!(costs.shares(PicoUsd(200)), Portions([0, 25, 0, 100, 0]));
         assert_eq!(costs.shares(PicoUsd::ZERO).of(Portion::SubAgents), 0);
     }
 }

@@ -53,6 +53,9 @@ const ENOUGH: u64 = 10;
 const OF_COST: u64 = 20;
 const OF_PROMPTS: u64 = 10;
 
+/// What is so many times as much was hardly there before.
+const NEW: u64 = 4;
+
 /// What has changed so much that it is worth a word, the most first.
 pub(super) fn changes(notice: &Notice) -> Vec<Change> {
     let metric = notice.rule.metric;
@@ -157,6 +160,11 @@ fn portion(of: Portion, before: &Makeup, now: &Makeup) -> Option<Change> {
             "what has made prompts longer",
             ": history, files or tools",
         ),
+        Portion::HourWrites => (
+            "cache writes that live an hour are",
+            "what makes cache writes live an hour",
+            ": the ttl of cache_control",
+        ),
         Portion::WebSearches => (
             "web searches are",
             "what searches the web so often",
@@ -164,7 +172,9 @@ fn portion(of: Portion, before: &Makeup, now: &Makeup) -> Option<Change> {
         ),
         Portion::SubAgents => ("sub-agents are", "what starts so many sub-agents", ""),
     };
-    (is >= was + OF_COST).then(|| Change {
+    // Who writes for an hour anyhow writes more where the cache is lost.
+    let is_new = of != Portion::HourWrites || is >= NEW * was;
+    (is_new && is >= was + OF_COST).then(|| Change {
         weight: weight_of_shares(is, was),
         words: format!("{what} {is} % of the cost, not {was} %"),
         look_at: look_at.to_owned(),
@@ -390,6 +400,15 @@ mod tests {
         assert!(first(Portion::LongPrompts, 20).is_some());
         assert!(first(Portion::SubAgents, 20).is_some());
         assert!(words(Metric::Tokens, None, with(Portion::FastMode, 96)).is_empty());
+        // Where prompts are always written for an hour, more of it is what a lost cache comes to.
+        let told = |was, is| {
+            let writes = |percent| with(Portion::HourWrites, percent);
+            portion(Portion::HourWrites, &writes(was), &writes(is)).map(|change| change.words)
+        };
+        let words = "cache writes that live an hour are 70 % of the cost, not 0 %";
+        assert_eq!(told(0, 70).as_deref(), Some(words));
+        assert!(told(17, 70).is_some());
+        assert_eq!(told(18, 70), None);
     }
 
     /// Where too few came for the value of a rule they may be enough to say what they are made of.
