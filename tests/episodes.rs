@@ -537,7 +537,7 @@ fn an_alert_about_spending_says_what_has_changed() {
                 input: 300_000,
                 ..ordinary(90)
             },
-            "changed: prompts 15 times as long (300.0k tokens) · claude-sonnet-4-6 is 62 % of the cost, not 0 %",
+            "changed: prompts 15 times as long (300.0k tokens) · claude-sonnet-4-6 is 89 % of the cost, not 0 %",
         ),
         odd(
             ordinary(90),

@@ -121,6 +121,7 @@ impl Key {
         baselines: Vec<Baseline>,
         at: Time,
     ) -> Self {
+        let shortest = windows.iter().map(Window::secs).min();
         Self {
             labels: Arc::clone(labels),
             windows,
@@ -134,7 +135,7 @@ impl Key {
             expected_by: None,
             unpriced: false,
             misses: VecDeque::new(),
-            names: Names::default(),
+            names: Names::new(shortest.unwrap_or(i64::MAX)),
             past: Past::default(),
             minutes: VecDeque::new(),
             retry: None,

@@ -4,6 +4,7 @@
 //! tell, or too many labels wait.
 
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -22,24 +23,61 @@ const LATEST_LABELS: usize = 32;
 /// What is told is that of the present stretch and of the last.
 const STRETCH_SECS: i64 = 300;
 
+/// Where a window is no longer than two of them, it is that of the present minute and of the last.
+const MINUTE_SECS: i64 = 60;
+
+/// So many labels of the last two minutes are kept at most.
+const RECENT_LABELS: usize = 256;
+
 /// Models, sessions, projects.
 type Weights = [FxHashMap<Arc<str>, i128>; 3];
 
+/// What labels cost in the minute or stretch of this number.
+type Latest = (Arc<Labels>, i64, i128);
+
 /// Who costs what, over the present and the last stretch of a few minutes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Names {
-    /// The present stretch.
+    /// Labels are told apart by times of so many seconds.
+    grain: i64,
+    /// The present one.
     epoch: i64,
     /// The stretch that the weights are of.
     weighed: i64,
     now: Weights,
     before: Weights,
-    /// What labels cost in a stretch that is not in the weights yet: the same few come again and again, and they are asked for
-    /// only when something is told.
-    latest: Vec<(Arc<Labels>, i64, i128)>,
-    /// What costs were for, of the stretch of the last that is of any portion, and of the one before that.
-    portions: [Portions<PicoUsd>; 2],
-    portions_of: i64,
+    /// What labels cost that is not in the weights yet: the same few come again and again, and they are asked for only when
+    /// something is told.
+    latest: Vec<Latest>,
+    /// What costs were for.
+    portions: LastTwo<Portions<PicoUsd>>,
+    /// The same of the last two minutes, if minutes are told apart.
+    of_minutes: LastTwo<Portions<PicoUsd>>,
+    /// All that these cost.
+    minutes: LastTwo<PicoUsd>,
+    /// What is in the weights already, as far as it is of these.
+    recent: VecDeque<Latest>,
+}
+
+/// Sums of the present stretch or minute, and of the one before it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct LastTwo<T> {
+    of: i64,
+    sums: [T; 2],
+}
+
+impl<T: Copy + Default> LastTwo<T> {
+    /// Has them be of this one.
+    #[inline]
+    fn at(&mut self, of: i64) -> &mut [T; 2] {
+        match of - self.of {
+            0 => {}
+            1 => self.sums = [T::default(), self.sums[0]],
+            _ => self.sums = <[T; 2]>::default(),
+        }
+        self.of = of;
+        &mut self.sums
+    }
 }
 
 /// Who costs what, and what for.
@@ -51,11 +89,39 @@ pub(super) struct Top {
 }
 
 impl Names {
+    /// For windows of which the shortest has so many seconds.
+    pub(super) fn new(shortest: i64) -> Self {
+        let grain = if shortest <= 2 * MINUTE_SECS {
+            MINUTE_SECS
+        } else {
+            STRETCH_SECS
+        };
+        Self {
+            grain,
+            epoch: 0,
+            weighed: 0,
+            now: Weights::default(),
+            before: Weights::default(),
+            latest: Vec::new(),
+            portions: LastTwo::default(),
+            of_minutes: LastTwo::default(),
+            minutes: LastTwo::default(),
+            recent: VecDeque::new(),
+        }
+    }
+
     /// Adds what a response costs.
     pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, cost: PicoUsd) {
         // What comes late counts as of now.
-        self.epoch = self.epoch.max(at.secs().div_euclid(STRETCH_SECS));
-        let epoch = self.epoch;
+        let epoch = if self.knows_minutes() {
+            self.epoch.max(at.minute())
+        } else {
+            self.epoch.max(at.secs().div_euclid(STRETCH_SECS))
+        };
+        self.epoch = epoch;
+        if self.knows_minutes() {
+            self.minutes.at(epoch)[0] += cost;
+        }
         let known = self.latest.iter_mut().rev();
         if let Some((.., sum)) = known
             .take_while(|(_, of, _)| *of == epoch)
@@ -72,33 +138,49 @@ impl Names {
 
     /// Adds what a cost that was added is for.
     pub(super) fn add_portions(&mut self, portions: &Portions<PicoUsd>) {
-        self.settle_portions();
-        self.portions[0].add(portions);
+        self.portions.at(self.stretch(self.epoch))[0].add(portions);
+        if self.knows_minutes() {
+            self.of_minutes.at(self.epoch)[0].add(portions);
+        }
     }
 
-    /// Has them be of the present stretch.
-    fn settle_portions(&mut self) {
-        self.portions = match self.epoch - self.portions_of {
-            0 => return,
-            1 => [Portions::default(), self.portions[0]],
-            _ => Default::default(),
-        };
-        self.portions_of = self.epoch;
+    const fn knows_minutes(&self) -> bool {
+        self.grain == MINUTE_SECS
+    }
+
+    /// The stretch of what was told apart by a shorter time.
+    const fn stretch(&self, epoch: i64) -> i64 {
+        if self.knows_minutes() {
+            epoch.div_euclid(STRETCH_SECS / MINUTE_SECS)
+        } else {
+            epoch
+        }
     }
 
     /// Puts what is not in the weights yet into them, as far as it is not too old.
     fn settle(&mut self) {
-        match self.epoch - self.weighed {
+        let present = self.stretch(self.epoch);
+        match present - self.weighed {
             0 => {}
             1 => self.before = std::mem::take(&mut self.now),
             _ => (self.before, self.now) = Default::default(),
         }
-        self.weighed = self.epoch;
-        for (labels, epoch, cost) in self.latest.drain(..) {
-            match self.weighed - epoch {
-                0 => weigh(&mut self.now, &labels, cost),
-                1 => weigh(&mut self.before, &labels, cost),
+        self.weighed = present;
+        let latest = std::mem::take(&mut self.latest);
+        for (labels, epoch, cost) in &latest {
+            match present - self.stretch(*epoch) {
+                0 => weigh(&mut self.now, labels, *cost),
+                1 => weigh(&mut self.before, labels, *cost),
                 _ => {}
+            }
+        }
+        if self.knows_minutes() {
+            self.recent.extend(latest);
+            let oldest = self.epoch - 1;
+            while let Some((_, minute, _)) = self.recent.front()
+                && (*minute < oldest || self.recent.len() > RECENT_LABELS)
+            {
+                self.recent.pop_front();
             }
         }
     }
@@ -106,28 +188,28 @@ impl Names {
     /// The clock was wrong by so much.
     pub(super) fn shift(&mut self, secs: i64) {
         let stretches = secs.div_euclid(STRETCH_SECS);
-        self.epoch += stretches;
+        let epochs = stretches * (STRETCH_SECS / self.grain);
+        self.epoch += epochs;
         self.weighed += stretches;
-        self.portions_of += stretches;
-        for (_, epoch, _) in &mut self.latest {
-            *epoch += stretches;
+        self.portions.of += stretches;
+        self.of_minutes.of += epochs;
+        self.minutes.of += epochs;
+        for (_, epoch, _) in self.latest.iter_mut().chain(&mut self.recent) {
+            *epoch += epochs;
         }
     }
 
-    /// Those with the largest shares.
-    pub(super) fn top(&self) -> Top {
+    /// Those with the largest shares of about so many seconds.
+    pub(super) fn top(&self, secs: i64) -> Top {
+        if self.knows_minutes() && secs <= 2 * MINUTE_SECS {
+            return self.top_of_minutes();
+        }
         let mut settled = self.clone();
         settled.settle();
-        settled.settle_portions();
-        let Self {
-            now,
-            before,
-            portions: [mut portions, portions_before],
-            ..
-        } = settled;
-        portions.add(&portions_before);
+        let Self { now, before, .. } = settled;
         let whole = [&now, &before].map(|[models, ..]| models.values().sum::<i128>());
-        let portions = portions.shares(PicoUsd(whole.iter().sum()));
+        let [mut portions, last] = *settled.portions.at(self.stretch(self.epoch));
+        portions.add(&last);
         let kinds = before.into_iter().zip(now);
         let mut tops = kinds.map(|(mut sum, now)| {
             for (name, weight) in now {
@@ -137,7 +219,22 @@ impl Names {
         });
         Top {
             names: std::array::from_fn(|_| tops.next().unwrap_or_default()),
-            portions,
+            portions: portions.shares(PicoUsd(whole.iter().sum())),
+        }
+    }
+
+    fn top_of_minutes(&self) -> Top {
+        let mut weights = Weights::default();
+        let all = self.recent.iter().chain(&self.latest);
+        for (labels, _, cost) in all.filter(|(_, minute, _)| *minute >= self.epoch - 1) {
+            weigh(&mut weights, labels, *cost);
+        }
+        let [mut portions, last] = *self.of_minutes.clone().at(self.epoch);
+        portions.add(&last);
+        let whole = self.minutes.clone().at(self.epoch).iter().copied().sum();
+        Top {
+            names: weights.map(|weights| shares(weights.into_iter().collect())),
+            portions: portions.shares(whole),
         }
     }
 }
@@ -181,7 +278,7 @@ mod tests {
                 ..Labels::default()
             })
         };
-        let mut names = Names::default();
+        let mut names = Names::new(STRETCH_SECS);
         names.add(Time::from_secs(0), &labels(1_000), PicoUsd(1_000_000));
         for n in 0..100 {
             names.add(
@@ -195,13 +292,13 @@ mod tests {
             &labels(7),
             PicoUsd(1_000),
         );
-        let [models, sessions, projects] = names.top().names;
+        let [models, sessions, projects] = names.top(STRETCH_SECS).names;
         assert_eq!(models, [("a".into(), 87), ("b".into(), 12)]);
         assert_eq!(sessions[0], ("s7".into(), 50));
         assert!(projects.is_empty());
         // Nothing of it is of the last two stretches any more.
         names.add(Time::from_secs(9 * STRETCH_SECS), &labels(0), PicoUsd(1));
-        assert_eq!(names.top().names[0], [("b".into(), 100)]);
+        assert_eq!(names.top(STRETCH_SECS).names[0], [("b".into(), 100)]);
     }
 
     #[test]
@@ -210,14 +307,14 @@ mod tests {
             model: "a".into(),
             ..Labels::default()
         });
-        let mut names = Names::default();
+        let mut names = Names::new(STRETCH_SECS);
         let mut add = |stretch, cost: i128, fast: i128| {
             let at = Time::from_secs(stretch * STRETCH_SECS);
             names.add(at, &labels, PicoUsd(cost));
             if fast > 0 {
                 names.add_portions(&Portions::new([fast, 0, 0, 0, 0].map(PicoUsd)));
             }
-            names.top().portions.of(Portion::FastMode)
+            names.top(STRETCH_SECS).portions.of(Portion::FastMode)
         };
         assert_eq!(add(0, 100, 100), 100);
         assert_eq!(add(1, 300, 0), 25);
@@ -228,6 +325,41 @@ mod tests {
         // They move with the clock.
         names.add_portions(&Portions::new([50, 0, 0, 0, 0].map(PicoUsd)));
         names.shift(-5 * STRETCH_SECS);
-        assert_eq!(names.top().portions.of(Portion::FastMode), 50);
+        assert_eq!(names.top(STRETCH_SECS).portions.of(Portion::FastMode), 50);
+    }
+
+    /// Where windows are short the last two minutes count, and not what was there before.
+    #[test]
+    fn what_has_just_begun_is_not_weighed_with_what_was_before() {
+        let labels = |model: &str, n: i64| {
+            Arc::new(Labels {
+                model: model.into(),
+                session: Some(format!("s{n}").into()),
+                ..Labels::default()
+            })
+        };
+        let mut names = Names::new(60);
+        for second in 0..1_200 {
+            names.add(Time::from_secs(second), &labels("a", second), PicoUsd(10));
+        }
+        for second in 1_200..1_230 {
+            names.add(Time::from_secs(second), &labels("b", 5), PicoUsd(60));
+            names.add_portions(&Portions::new([60, 0, 0, 0, 0].map(PicoUsd)));
+        }
+        let fast = |top: &Top| top.portions.of(Portion::FastMode);
+        let of_minutes = names.top(60);
+        assert_eq!(of_minutes.names[0], [("b".into(), 75), ("a".into(), 25)]);
+        assert_eq!(of_minutes.names[1][0], ("s5".into(), 75));
+        assert_eq!(fast(&of_minutes), 75);
+        let of_stretches = names.top(600);
+        assert_eq!(of_stretches.names[0], [("a".into(), 62), ("b".into(), 37)]);
+        assert_eq!(fast(&of_stretches), 37);
+        // It moves with the clock.
+        names.shift(-900);
+        names.add(Time::from_secs(330), &labels("b", 5), PicoUsd(0));
+        assert_eq!(names.top(60).names, of_minutes.names);
+        names.add(Time::from_secs(900), &labels("c", 5), PicoUsd(10));
+        assert_eq!(names.top(60).names[0], [("c".into(), 100)]);
+        assert_eq!(fast(&names.top(60)), 0);
     }
 }

@@ -85,7 +85,7 @@ impl Teller {
         let top = if rule.metric.is_about_cache() {
             top_of_misses(key, episode.since)
         } else {
-            key.names.top()
+            key.names.top(window.map_or(i64::MAX, Window::secs))
         };
         let before = self.told(place, episode).before.clone();
         // By then its window is what it was.
