@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 bytes=${1:-1000000000}
 folder=${2:-$(mktemp -d)}
 runs=${RUNS:-5}
-ours=target/release/claude-tokmon
+ours=${CARGO_TARGET_DIR:-target}/release/claude-tokmon
 mkdir -p "$folder"
 
 for tool in hyperfine jq; do
