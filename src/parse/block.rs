@@ -91,7 +91,11 @@ impl Block {
         let line_feeds_and_tabs = (equal(b'n') | equal(b't')).to_bitmask();
         let others = escaped & !(quotes | backslashes | line_feeds_and_tabs);
         if others != 0 {
-            are_escapes(others, begin, text)?;
+            // What is left of those goes on behind the block, or is none.
+            let left = others & !rarer_escapes(simd, bytes);
+            if left != 0 {
+                are_escapes(left, begin, text)?;
+            }
         }
         Some(Self {
             begin,
@@ -124,6 +128,23 @@ fn with_end<S: Simd>(
     padded[..rest.len()].copy_from_slice(rest);
     let block = Block::of(simd, &padded, begin, text, is_escaped)?;
     (block.ends != 0).then_some(block)
+}
+
+/// A bit for each byte that makes an escape with a backslash before it, but those that are found before: of the codes only those
+/// with all their digits in the block.
+#[inline(always)]
+fn rarer_escapes<S: Simd>(simd: S, bytes: u8x64<S>) -> u64 {
+    let splat = |byte: u8| u8x64::splat(simd, byte);
+    let between = |bytes: u8x64<S>, first: u8, last: u8| {
+        (bytes.simd_ge(splat(first)) & bytes.simd_le(splat(last))).to_bitmask()
+    };
+    // Letters of both cases, and digits as they are.
+    let lower = bytes | splat(0x20);
+    let digits = between(bytes, b'0', b'9') | between(lower, b'a', b'f');
+    let equal = |byte: u8| bytes.simd_eq(splat(byte));
+    let single = (equal(b'r') | equal(b'/') | equal(b'b') | equal(b'f')).to_bitmask();
+    let codes = equal(b'u').to_bitmask();
+    single | codes & (digits >> 1) & (digits >> 2) & (digits >> 3) & (digits >> 4)
 }
 
 /// A bit for each byte that a backslash goes with, and whether one goes with the byte behind the block.
