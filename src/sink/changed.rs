@@ -1,5 +1,5 @@
 //! The words for what has changed since an alert about spending began: more responses, another model, longer prompts or outputs, less
-//! from the cache.
+//! from the cache, more for something that the model does not tell.
 //!
 //! Compares two makeups, and knows nothing of limits.
 
