@@ -514,7 +514,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// In whichever order records come, and whenever somebody looks.
+        /// In whichever order records come, whenever somebody looks, and if the clock was wrong.
         #[test]
         fn it_holds_what_came_in_its_time(
             secs in proptest::sample::select(vec![60_i64, 120, 300, 420, 3_600, 7_200]),
@@ -528,6 +528,14 @@ mod tests {
                 let second = now + by;
                 if what == 0 {
                     window.advance(second);
+                } else if what == 1 && n == 1 {
+                    // The clock was wrong by whole buckets and minutes.
+                    let (secs, minutes) = if by < 0 { (-840, -14) } else { (840, 14) };
+                    window.shift(secs);
+                    now += secs;
+                    came.iter_mut().for_each(|(at, _)| *at += secs);
+                    in_order = in_order.iter().map(|minute| minute + minutes).collect();
+                    continue;
                 } else {
                     let is_held = window.add(second, &requests(n));
                     let reach = now.max(second).div_euclid(bucket) - BUCKETS;
