@@ -1,4 +1,5 @@
-//! Sliding sums by event time: sixty buckets a window, added to and subtracted from in whole numbers.
+//! Sliding sums by event time: sixty buckets a window, added to and subtracted from in whole numbers, and what they came to when each
+//! of the last minutes was over.
 //!
 //! Knows neither rules nor what its sums mean. Adding costs the same whatever the traffic; nothing is rescanned.
 
