@@ -534,7 +534,9 @@ mod tests {
                     let (secs, minutes) = if by < 0 { (-840, -14) } else { (840, 14) };
                     window.shift(secs);
                     now += secs;
-                    came.iter_mut().for_each(|(at, _)| *at += secs);
+                    for (at, _) in &mut came {
+                        *at += secs;
+                    }
                     in_order = in_order.iter().map(|minute| minute + minutes).collect();
                     continue;
                 } else {
