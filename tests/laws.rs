@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use claude_tokmon::monitor::{Baseline, Notice, Reason, Rule, Sums, Time, UNIT, Window};
 use claude_tokmon::parse::ParseOptions;
-use claude_tokmon::pipeline::{Event, Pipeline, Undated};
+use claude_tokmon::pipeline::{Event, Moment, Pipeline, Undated};
 use claude_tokmon::price::{PicoUsd, PriceTable};
 use claude_tokmon::sink::{JsonSink, Mode, Outlet, Sink, Told};
 use claude_tokmon::source::{
@@ -416,6 +416,54 @@ proptest! {
         splitter.finish(|_, number, line| give(&mut pipeline, &source, number, line, NOW));
         pipeline.evaluator.stop();
         prop_assert_eq!(json(&pipeline.take_notices()), json(&replayed(&lines).1));
+    }
+
+    /// The same where some of it is read on another thread while what came before is judged.
+    #[test]
+    fn reading_ahead_gives_the_same_output(
+        seed in any::<u64>(),
+        turns in proptest::collection::vec((1_usize..150, any::<bool>()), 1..20),
+    ) {
+        let mut random = Random(!seed);
+        let mut lines = Vec::new();
+        for line in lines_of(&traffic(seed, 600)) {
+            // What cannot be read ahead, or tells nothing, stands between.
+            match random.below(20) {
+                0 => lines.push("not json".to_owned()),
+                1 => lines.push(r#"{"log":"{\"usage\":","stream":"stdout"}"#.to_owned()),
+                2 => lines.push(format!("{}: {line}", "x".repeat(300))),
+                3 => lines.push(r#"{"type":"user","message":{"content":"hello"}}"#.to_owned()),
+                _ => {}
+            }
+            lines.push(line);
+        }
+        let sources = ["app.log", "agent-7.jsonl"].map(|name| SourceInfo::file(Path::new(name)));
+        let line = |number: usize| Line {
+            source: &sources[number / 100 % 2],
+            offset: 0,
+            number: number as u64 + 1,
+            bytes: lines[number].as_bytes(),
+        };
+        let mut in_order = pipeline(&LIVELY);
+        in_order.evaluator.go_live();
+        for number in 0..lines.len() {
+            in_order.line(line(number), NOW, Undated::TotalsOnly, None);
+        }
+        let mut ahead = pipeline(&LIVELY);
+        ahead.evaluator.go_live();
+        let (mut told, mut numbers) = (Vec::new(), 0..lines.len());
+        for (n, more) in turns.iter().cycle() {
+            numbers.by_ref().take(*n).for_each(|number| ahead.hand_over(line(number)));
+            let moment = Moment { now: NOW, undated: Undated::TotalsOnly, oldest: None };
+            ahead.go_on(moment, *more, |evaluator| told.extend(evaluator.take_notices()));
+            if numbers.is_empty() {
+                break;
+            }
+        }
+        ahead.settle(|evaluator| told.extend(evaluator.take_notices()));
+        prop_assert_eq!(json(&told), json(&in_order.take_notices()));
+        prop_assert_eq!(ahead.evaluator.totals(), in_order.evaluator.totals());
+        prop_assert_eq!(ahead.intake.counts(), in_order.intake.counts());
     }
 
     /// Law 6: replay says what tail said, byte for byte, when records came in order and within the lateness.

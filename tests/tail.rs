@@ -394,6 +394,37 @@ fn a_pipe_of_the_present_alerts_and_ends_with_its_writer() {
     );
 }
 
+/// Part of it is read on another thread then.
+#[test]
+fn all_of_a_pipe_counts_however_fast_it_comes() {
+    let home = home();
+    let begin = now_ms() - 3_000_000;
+    let cent = |i: i64| Call {
+        at: begin + i * 100,
+        id: format!("msg_{i}"),
+        input: 2_000,
+        ..Call::default()
+    };
+    let mut lines = Vec::new();
+    for i in 0..30_000 {
+        lines.push(cent(i).line());
+        if i % 3 == 0 {
+            lines.push(cent(i / 2).line());
+        }
+        if i % 500 == 0 {
+            lines.push("{\"usage\": {".to_owned());
+        }
+    }
+    let (code, stderr) = piped(home.path(), &["-"], &lines);
+    assert_eq!(code, Some(0));
+    let sum = "30,000 responses, $300.00 at list price · 1 alert";
+    assert!(stderr.contains(sum), "{stderr}");
+    assert!(
+        stderr.contains("60 of 40,060 lines could not be read"),
+        "{stderr}"
+    );
+}
+
 /// Where nobody hears of an alert there is nothing to watch for; with a hook there is.
 #[test]
 fn a_reader_of_alerts_that_goes_ends_tail_unless_a_hook_hears_of_them() {

@@ -173,6 +173,7 @@ impl Evaluator {
                 variants: None,
                 due: Vec::new(),
                 watches: Watches::default(),
+                event: 0,
             },
             budgets,
             tellers: vec![Teller::default()],
@@ -552,6 +553,7 @@ impl Evaluator {
         if at.0 < state.now.0 - state.lateness_ms && !record.batch {
             state.totals.late += 1;
         }
+        state.event += 1;
         state.now = state.now.max(at);
         if record.batch {
             return;
@@ -630,6 +632,7 @@ impl Evaluator {
             return;
         }
         self.advance(at);
+        self.state.event += 1;
         self.state.now = self.state.now.max(at);
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             let counts = scope.rules.iter().any(|rule| rule.metric == Metric::Errors);
@@ -662,6 +665,7 @@ impl Evaluator {
         };
         let portions = Portions::of_growth(growth);
         let state = &mut self.state;
+        state.event += 1;
         state.pace.window.add(first.secs(), &sums.cost);
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             if !scope.filter.matches(&growth.labels) {
@@ -772,8 +776,11 @@ impl Evaluator {
 
     /// Time comes to a second.
     fn enter(&mut self, second: i64) {
-        self.state.now = self.state.now.max(Time::from_secs(second));
-        let state = &mut self.state;
+        let (state, second) = (&mut self.state, Time::from_secs(second));
+        if state.now < second {
+            state.event += 1;
+            state.now = second;
+        }
         let (now, pace) = (state.now, &mut state.pace);
         pace.sample(now, &mut self.tellers, &mut state.watches);
         self.end_periods();

@@ -71,6 +71,10 @@ pub(super) struct State {
     /// Which tellers have to look at the rule that they judge.
     #[serde(skip)]
     pub(super) watches: Watches,
+    /// How many records have come and how often time has moved on. Notices of one such event belong together; when those of another
+    /// are taken is not for this to depend on.
+    #[serde(skip)]
+    pub(super) event: u64,
 }
 
 /// What the minutes of the whole stream cost, so that an episode can be told from ordinary spending.

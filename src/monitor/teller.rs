@@ -41,6 +41,9 @@ pub(super) struct Teller {
     pub(super) ordinary: Baseline,
     #[serde(skip)]
     pub(super) notices: Vec<Notice>,
+    /// At which event the last of them came, and how many were there before it.
+    #[serde(skip)]
+    last: (u64, usize),
     /// What ended in a silence in which it was watched before.
     #[serde(skip)]
     pub(super) ended_unheard: Vec<Notice>,
@@ -313,7 +316,7 @@ impl Teller {
             if is_explained && !is_told {
                 let by = Withheld::ByCache;
                 let is_new = self.hush.explain(place, &rule.name, by);
-                self.list(&rule.name, by, is_new, state.now);
+                self.list(&rule.name, by, is_new, state.event);
             }
             let Some(mut reason) = due else {
                 continue;
@@ -337,7 +340,7 @@ impl Teller {
                     // Where enough is told again already, none of those tells of this.
                     let by = withheld.map_or(Withheld::ByItsLike, |(by, _)| by);
                     let is_new = self.hush.withhold(place, &rule.name, by);
-                    self.list(&rule.name, by, is_new, state.now);
+                    self.list(&rule.name, by, is_new, state.event);
                 }
                 let until = withheld.and_then(|(_, until)| until).max(again);
                 self.withheld.insert((index, id));
@@ -372,7 +375,7 @@ impl Teller {
                 self.hush.follow(&self.voices);
             }
             let notice = self.notice(state, scope, place, reason);
-            self.notices.push(notice);
+            self.say(notice, state.event);
             // One that ends has listed what it explained until now.
             self.hush.follow(&self.voices);
         }
@@ -483,15 +486,28 @@ impl Teller {
         self.voices.shift(ms);
     }
 
-    /// Lists a rule that has begun to keep quiet in the notices of this moment that speak for it; those to come are made with it.
-    fn list(&mut self, rule: &Arc<str>, by: Withheld, is_new: bool, now: Time) {
+    /// Gives a notice.
+    fn say(&mut self, notice: Notice, event: u64) {
+        if self.last.0 != event {
+            self.last = (event, self.notices.len());
+        }
+        self.notices.push(notice);
+    }
+
+    /// Lists a rule that has begun to keep quiet in the notices of this event that speak for it; those to come are made with it.
+    fn list(&mut self, rule: &Arc<str>, by: Withheld, is_new: bool, event: u64) {
         let speaks = match by {
             Withheld::ByCache => is_explaining,
             Withheld::BySpending => is_about_spending,
             Withheld::ByItsLike => return,
         };
-        let others = self.notices.iter_mut().filter(|_| is_new);
-        let speaking = others.filter(|n| n.at == now && n.rule.name != *rule && speaks(&n.rule));
+        let (of, from) = self.last;
+        let of_event = self
+            .notices
+            .get_mut(from..)
+            .filter(|_| is_new && of == event);
+        let others = of_event.into_iter().flatten();
+        let speaking = others.filter(|n| n.rule.name != *rule && speaks(&n.rule));
         for notice in speaking.filter(|n| !n.explains.contains(rule)) {
             notice.explains.push(Arc::clone(rule));
         }

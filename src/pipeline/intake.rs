@@ -167,6 +167,7 @@ pub struct Intake {
 impl Intake {
     /// An intake that has read nothing.
     pub fn new(options: ParseOptions, prices: PriceTable) -> Self {
+        let pool = Pool::default();
         Self {
             options: Arc::new(options),
             prices: Arc::new(prices),
@@ -174,8 +175,8 @@ impl Intake {
             places: FxHashMap::default(),
             counts: LineCounts::default(),
             spare: Spare::default(),
-            pool: Pool::default(),
-            share: Share::default(),
+            share: Share::of(&pool),
+            pool,
         }
     }
 
@@ -275,6 +276,11 @@ impl Intake {
     /// Takes back a response that is no longer needed, to write over it.
     pub fn give_back(&mut self, record: Box<UsageRecord>) {
         self.share.give_back(record);
+    }
+
+    /// Leaves what was taken back to those who read ahead.
+    pub(super) fn share(&mut self) {
+        self.share.share();
     }
 
     /// Takes in what lines came to that were read ahead.
@@ -405,6 +411,13 @@ pub struct IntakeAhead {
 pub struct Digest {
     counts: LineCounts,
     drought: Drought,
+}
+
+impl IntakeAhead {
+    /// Moves the present on.
+    pub(super) const fn set_now(&mut self, now: Time) {
+        self.now = now;
+    }
 }
 
 impl Glance for IntakeAhead {

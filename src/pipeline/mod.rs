@@ -2,17 +2,21 @@
 //!
 //! Knows neither where lines come from nor where notices go, and reads no clock.
 
+mod ahead;
 mod build;
 mod intake;
 mod lag;
 mod pool;
 mod silent;
 
+pub use ahead::Moment;
 pub use intake::{BadLine, Digest, DrySource, Intake, IntakeAhead, LineCounts};
 pub use lag::{Lags, LateSource};
 pub use silent::Silent;
 
 use std::sync::Arc;
+
+use ahead::{Ahead, Stretch};
 
 use crate::monitor::{
     Dedupe, ErrorRecord, Evaluator, Growth, Labels, Notice, RunReport, Settings, Sighting, Stamp,
@@ -82,6 +86,8 @@ pub struct Pipeline {
     pub lags: Lags,
     /// What was read and is judged next, with the name of its source.
     waiting: Vec<(Arc<str>, Event)>,
+    /// What is read meanwhile.
+    ahead: Ahead,
 }
 
 /// What so many responses are told apart by lies in as many places of memory, which are waited for together.
@@ -113,6 +119,7 @@ impl Pipeline {
             evaluator,
             lags: Lags::beyond(i64::MAX),
             waiting: Vec::new(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -122,9 +129,74 @@ impl Pipeline {
         self.judge(undated, oldest);
     }
 
+    /// Takes a line that is to be read and judged with others when it [goes on](Self::go_on).
+    pub fn hand_over(&mut self, line: Line<'_>) {
+        self.ahead.push(line);
+    }
+
+    /// Reads and judges what was handed over since it did so last, all of it at this moment. If `more` is there already, it may be
+    /// read on another thread while what came before is judged, and be judged when this is called next, or when all is to be
+    /// [settled](Self::settle). Calls `look` whenever there may be notices.
+    pub fn go_on(&mut self, moment: Moment, more: bool, mut look: impl FnMut(&mut Evaluator)) {
+        self.ahead.send(moment, more, &self.intake);
+        let may_stay = usize::from(more);
+        while self.ahead.out() > may_stay {
+            self.judge_next(&mut look);
+        }
+        if self.ahead.out() == 0 {
+            self.judge_next(&mut look);
+        }
+    }
+
+    /// Judges all that it has gone on with.
+    pub fn settle(&mut self, mut look: impl FnMut(&mut Evaluator)) {
+        while self.judge_next(&mut look) {}
+    }
+
+    /// Judges what was handed over first. False if there is nothing left.
+    fn judge_next(&mut self, look: &mut impl FnMut(&mut Evaluator)) -> bool {
+        let Some(mut batch) = self.ahead.take() else {
+            return false;
+        };
+        let Moment {
+            now,
+            undated,
+            oldest,
+        } = batch.moment;
+        for stretch in std::mem::take(&mut batch.stretches) {
+            let Stretch {
+                source,
+                events,
+                digest,
+                aside,
+            } = stretch;
+            let last = events.iter().rev().find_map(|(time, _)| time.map(Time));
+            for (_, event) in events {
+                self.waiting.push((Arc::clone(&source.name), event));
+                if self.waiting.len() >= AT_ONCE {
+                    self.judge(undated, oldest);
+                    look(&mut self.evaluator);
+                }
+            }
+            if let Some(digest) = digest {
+                self.intake.digest(&source, &digest, last);
+            }
+            let aside = aside.map(|nth| batch.line(nth, &source));
+            if aside.is_some_and(|line| self.take_in(line, now)) {
+                self.judge(undated, oldest);
+                look(&mut self.evaluator);
+            }
+        }
+        self.judge(undated, oldest);
+        look(&mut self.evaluator);
+        self.ahead.give_back(batch);
+        self.intake.share();
+        true
+    }
+
     /// Reads a line, of which what is in it waits to be [judged](Self::judge) before anything else is done. True if so much
     /// waits that it is time to.
-    pub fn take_in(&mut self, line: Line<'_>, now: Time) -> bool {
+    fn take_in(&mut self, line: Line<'_>, now: Time) -> bool {
         let (source, waiting) = (&line.source.name, &mut self.waiting);
         self.intake.line(line, now, |event| {
             waiting.push((Arc::clone(source), event));
@@ -133,12 +205,13 @@ impl Pipeline {
     }
 
     /// Evaluates what waits.
-    pub fn judge(&mut self, undated: Undated, oldest: Option<Time>) {
+    fn judge(&mut self, undated: Undated, oldest: Option<Time>) {
         let Self {
             intake,
             evaluator,
             lags,
             waiting,
+            ..
         } = self;
         let is_old = |event: &Event| {
             let time = event.time();

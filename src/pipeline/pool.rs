@@ -35,15 +35,14 @@ impl Pool {
 /// What one of those who read has taken.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// None where responses are judged by whoever reads them, who has them back.
-    pool: Option<Pool>,
+    pool: Pool,
     batch: Batch,
 }
 
 impl Share {
     pub(super) fn of(pool: &Pool) -> Self {
         Self {
-            pool: Some(pool.clone()),
+            pool: pool.clone(),
             batch: Vec::new(),
         }
     }
@@ -53,10 +52,17 @@ impl Share {
         self.batch.push(record);
     }
 
+    /// Leaves what it took back to all.
+    pub(super) fn share(&mut self) {
+        if !self.batch.is_empty() {
+            self.pool.give(std::mem::take(&mut self.batch));
+        }
+    }
+
     /// A response whose place may be written over.
     pub(super) fn next(&mut self) -> Option<Box<UsageRecord>> {
         if self.batch.is_empty()
-            && let Some(batch) = self.pool.as_ref()?.take()
+            && let Some(batch) = self.pool.take()
         {
             self.batch = batch;
         }

@@ -145,6 +145,11 @@ impl Tail<'_> {
         if !in_any_case && !keeper.is_due(self.sinks.are_hooks_idle()) {
             return;
         }
+        // Files were read as far as lines were handed over.
+        self.settle();
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
         let evaluator = &self.pipeline.evaluator;
         let preface = Preface {
             fingerprint: self.options.fingerprint(),

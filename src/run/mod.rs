@@ -32,7 +32,7 @@ use crate::config::{Options, Watch, write_duration};
 use crate::monitor::{Evaluator, Notice, Time, Totals};
 use crate::parse::is_complete;
 
-use crate::pipeline::{BadLine, LineCounts, Pipeline, Silent, Undated};
+use crate::pipeline::{BadLine, LineCounts, Moment, Pipeline, Silent, Undated};
 
 use crate::sink::{
     BadLineField, FileField, Files, Mode, Sinks, Summary, SummaryFields, clean, count, counted,
@@ -332,15 +332,9 @@ impl<'a> Tail<'a> {
     }
 
     fn tell(&mut self) {
-        if give(
-            &mut self.pipeline.evaluator,
-            self.sinks,
-            Some(wall_clock),
-            |_| {},
-        ) && let Some(keeper) = &mut self.keeper
-        {
-            (keeper.dirty, keeper.urgent) = (true, true);
-        }
+        let evaluator = &mut self.pipeline.evaluator;
+        let told = give(evaluator, self.sinks, Some(wall_clock), |_| {});
+        self.note_work(false, told);
     }
 
     /// Says once what makes the counting of copies doubtful.
@@ -478,35 +472,35 @@ impl<'a> Tail<'a> {
         }
         let now = Instant::now();
         let wall = self.clocks.wall();
-        let undated = self.undated(now, wall);
+        let moment = Moment {
+            now: wall,
+            undated: self.undated(now, wall),
+            oldest: Some(self.oldest),
+        };
         let is_current = self.live && !self.watchdog.is_behind();
         self.pipeline.lags.watch(is_current);
         let Self {
             pipeline,
             sinks,
             last_line,
-            oldest,
             ..
         } = self;
         let (mut lines, mut told) = (0_u64, false);
         let progress = source.read(now, &mut |line| {
             *last_line = now;
             lines += 1;
-            if pipeline.take_in(line, wall) {
-                pipeline.judge(undated, Some(*oldest));
-                told |= give(&mut pipeline.evaluator, sinks, Some(wall_clock), |_| {});
-            }
+            pipeline.hand_over(line);
         });
-        pipeline.judge(undated, Some(*oldest));
-        told |= give(&mut pipeline.evaluator, sinks, Some(wall_clock), |_| {});
+        let more = matches!(progress, Ok(Progress::More));
+        pipeline.go_on(moment, more, |evaluator| {
+            told |= give(evaluator, sinks, Some(wall_clock), |_| {});
+        });
+        self.note_work(lines > 0, told);
         let progress = progress?;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.dirty |= lines > 0;
-            keeper.urgent |= told;
-        }
 
-        self.note_progress(progress == Progress::More, now);
+        self.note_progress(more, now);
         if !self.live && self.has_caught_up(now, wall, progress) {
+            self.settle();
             self.go_live();
             self.say_timeless();
         }
@@ -525,6 +519,24 @@ impl<'a> Tail<'a> {
         Ok(progress)
     }
 
+    /// Judges all that was read.
+    fn settle(&mut self) {
+        let Self {
+            pipeline, sinks, ..
+        } = self;
+        let mut told = false;
+        pipeline.settle(|evaluator| told |= give(evaluator, sinks, Some(wall_clock), |_| {}));
+        self.note_work(false, told);
+    }
+
+    /// Notes for the state whether anything came, and whether anything was told.
+    fn note_work(&mut self, came: bool, told: bool) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.dirty |= came || told;
+            keeper.urgent |= told;
+        }
+    }
+
     /// What was remembered ends in the future: the clock was put back since.
     fn go_back_with_the_clock(&mut self) {
         let ahead = self
@@ -539,6 +551,7 @@ impl<'a> Tail<'a> {
 
     /// Looks at everything, in silence, and only then says what is so.
     fn catch_up(&mut self, source: &mut impl Source) {
+        self.settle();
         self.live = false;
         self.timeless = timeless(self.pipeline.evaluator.totals());
         self.pipeline.evaluator.mute();
@@ -548,6 +561,7 @@ impl<'a> Tail<'a> {
     /// The machine slept, or its clock was put right. Windows and alerts go with a clock: what was seen a minute ago was so,
     /// whatever the time was said to be.
     fn note_jump(&mut self, jump: Jump) {
+        self.settle();
         self.pipeline.lags.forget();
         let text = match jump {
             Jump::Slept(slept) => {
@@ -610,6 +624,7 @@ impl<'a> Tail<'a> {
 
     /// How it stands, as one line of JSON on stderr.
     fn say_status(&mut self, source: &impl Source) {
+        self.settle();
         let files = source
             .status()
             .into_iter()
@@ -699,6 +714,7 @@ impl<'a> Tail<'a> {
     }
 
     fn end(mut self, source: &impl Source, failure: Option<&io::Error>) -> Exit {
+        self.settle();
         if self.keeper.is_none() {
             let undated = self.undated(Instant::now(), wall_clock());
             self.pipeline.end(undated, Some(self.oldest));

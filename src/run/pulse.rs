@@ -122,6 +122,7 @@ impl Tail<'_> {
                 .line("the heartbeat command failed; it is tried again with each heartbeat");
         }
         self.pulse.failure_said = failed;
+        self.settle();
         self.pulse.run_command();
         let line = self.summary_line(Files::Count(source.n_files()), source, "heartbeat");
         self.sinks.json_line(&line);

@@ -196,6 +196,9 @@ impl PipeSource {
             FileType::Directory => return Err(io::Error::other("standard input is a directory")),
             _ => Kind::Pipe,
         };
+        if kind == Kind::Pipe {
+            widen();
+        }
         Ok(Self {
             info: SourceInfo::stdin(),
             kind,
@@ -217,6 +220,13 @@ impl PipeSource {
         let mut fds = [PollFd::new(&input, PollFlags::IN)];
         poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
+}
+
+/// Has the pipe hold as much as is read at once, so that its writer waits less for us, and we for it. If it cannot be, it can do
+/// without.
+fn widen() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(stdin(), CHUNK);
 }
 
 impl Source for PipeSource {
