@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::baseline::{Amount, Usual};
-use super::cache::{Cause, Miss};
 use super::chance::Odds;
 use super::makeup::Changed;
+use super::miss::{Cause, Miss};
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
 use super::told::Reason;

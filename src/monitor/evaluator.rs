@@ -15,11 +15,12 @@ use super::baseline::Baseline;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
-use super::cache::{CacheTracker, Outcome};
+use super::cache::CacheTracker;
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::key::Key;
 use super::makeup::Past;
 use super::metric::Metric;
+use super::miss::Outcome;
 use super::portion::Portions;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::{Cause, Miss, api_cause, miss};
 use super::chance::History;
+use super::miss::{Cause, Miss, api_cause, miss};
 use super::record::{Time, UsageRecord};
 
 /// Conversations begin with a prompt that they share, as far as the last so many show.

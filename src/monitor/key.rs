@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use super::alert::Alert;
 use super::baseline::{Amount, Baseline, Held};
-use super::cache::{CacheTracker, LONG_TTL, Miss};
+use super::cache::CacheTracker;
 use super::calm::Calm;
+use super::conversation::LONG_TTL;
 use super::makeup::Past;
 use super::metric::{Metric, Value};
+use super::miss::Miss;
 use super::names::Names;
 use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
 use super::record::{Labels, Time, UsageRecord};
@@ -276,7 +278,7 @@ impl Key {
         let is_large = tokens.prompt() >= min_prompt;
         let uses_cache = || {
             self.last_read
-                .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS)
+                .is_some_and(|read| at.millis_since(read) <= super::conversation::READ_MEMORY_MS)
         };
         let is_eligible = is_large && uses_cache();
         let of_eligible = |tokens: u64| if is_eligible { signed(tokens) } else { 0 };

@@ -4,12 +4,13 @@
 //! here. The same records and ticks give the same notices, live and in replay.
 //!
 //! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
-//! [`cache`](CacheTracker), `firsts` and `stream` (what conversations have in common), `spread` (what they miss together),
-//! [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (rules with the
-//! same keys), `key` (what one of these has seen), `held` (samples of an episode), `reading` (a rule's value against its limit), `quick`
-//! (the cheapest look at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it: `told`
-//! (of one episode), `voices` (who speaks), `own` (a rule that each teller judges for itself), `teller`, `notice` (what it says),
-//! `makeup` and `portion` (what has changed). Both meet in [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
+//! [`miss`](Miss), `conversation`, `firsts` and `stream` (what conversations have in common), `spread` (what they miss together),
+//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert),
+//! [`totals`](Totals), `scope` (rules with the same keys), `key` (what one of these has seen), `held` (samples of an episode),
+//! `reading` (a rule's value against its limit), `quick` (the cheapest look at it), `step` (how an alert moves on), `state` (what all
+//! keys share). That is judging. What is told of it: `told` (of one episode), `voices` (who speaks), `own` (a rule that each teller
+//! judges for itself), `teller`, `notice` (what it says), `makeup` and `portion` (what has changed). Both meet in
+//! [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
 
 mod alert;
 mod baseline;
@@ -18,6 +19,7 @@ mod budget;
 mod cache;
 mod calm;
 mod chance;
+mod conversation;
 mod dedupe;
 mod evaluator;
 mod explain;
@@ -27,6 +29,7 @@ mod hush;
 mod key;
 mod makeup;
 mod metric;
+mod miss;
 mod names;
 mod notice;
 mod own;
@@ -54,11 +57,13 @@ pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share
 pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use blind::BlindSpot;
 pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
-pub use cache::{CacheTracker, Cause, Miss, Outcome, Run};
+pub use cache::CacheTracker;
 pub use chance::Odds;
+pub use conversation::Run;
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
 pub use explain::Explained;
+pub use miss::{Cause, Miss, Outcome};
 
 pub use makeup::{Changed, Makeup, Rate};
 pub use metric::{METRICS, Metric, Unit, Value};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::alert::{Alert, Phase};
 use super::baseline::{Amount, Baseline, Held};
-use super::cache::{CacheTracker, Miss};
+use super::cache::CacheTracker;
 use super::held::{hold, keep, ripe};
 use super::key::Key;
 use super::metric::Metric;
+use super::miss::Miss;
 use super::quick::Quick;
 use super::reading::{limit_at_least, stays_quiet_as_learned};
 use super::record::{Labels, Time, UsageRecord};

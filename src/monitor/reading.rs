@@ -199,7 +199,7 @@ pub(super) fn limit_at_least(rule: &Rule, baseline: Option<&Baseline>) -> Option
 fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool) -> bool {
     match rule.metric {
         Metric::MissRun => {
-            let is_run = |run: &super::cache::Run| run.length > 1;
+            let is_run = |run: &super::conversation::Run| run.length > 1;
             matches!(rule.limit, Limit::ByChance { .. })
                 && !cache.run(key.labels.conversation).is_some_and(is_run)
         }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::cache::{CacheTracker, Conversation, Miss, Run};
+use super::cache::CacheTracker;
+use super::conversation::{Conversation, Run};
+use super::miss::Miss;
 use super::record::{Labels, Time, UsageRecord};
 use crate::price::PicoUsd;
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::alert::{Alert, Episode, Phase, Reading};
 use super::baseline::Usual;
-use super::cache::{CacheTracker, Miss};
+use super::cache::CacheTracker;
 use super::key::Key;
 use super::metric::Metric;
+use super::miss::Miss;
 use super::reading::{Read, read};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Label, Rule};

@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-use super::cache::{Cause, LONG_TTL, Outcome, Run, SHORT_TTL};
 use super::chance::{History, REMEMBERED};
+use super::conversation::{LONG_TTL, Run, SHORT_TTL};
 use super::firsts::{First, Firsts, Given};
+use super::miss::{Cause, Outcome};
 use super::record::{Time, Tokens, UsageRecord};
 use super::spread::Spread;
 
