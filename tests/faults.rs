@@ -448,6 +448,13 @@ fn a_log_whose_times_are_of_another_zone_is_told() {
 /// It is never young, and never quiet for long: what tells it from a log of the past is that its times go no faster than the clock.
 #[test]
 fn a_pipe_whose_times_are_of_another_zone_is_told() {
+    // Many at once are read on another thread.
+    for at_once in [1, 60] {
+        a_pipe_of_another_zone(at_once);
+    }
+}
+
+fn a_pipe_of_another_zone(at_once: usize) {
     let home = tempfile::tempdir().unwrap();
     let mut command = program(home.path());
     command
@@ -462,7 +469,8 @@ fn a_pipe_whose_times_are_of_another_zone_is_told() {
         if !told(&watch.seen, "blind").is_empty() {
             break;
         }
-        pipe.write_all(cents(-7200, 1).as_bytes()).unwrap();
+        let lines: String = (0..at_once).map(|_| cents(-7200, 1)).collect();
+        pipe.write_all(lines.as_bytes()).unwrap();
         watch.signal("-USR1");
         watch.expect("\"event\":\"status\"");
     }

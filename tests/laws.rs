@@ -454,7 +454,7 @@ proptest! {
         let (mut told, mut numbers) = (Vec::new(), 0..lines.len());
         for (n, more) in turns.iter().cycle() {
             numbers.by_ref().take(*n).for_each(|number| ahead.hand_over(line(number)));
-            let moment = Moment { now: NOW, undated: Undated::TotalsOnly, oldest: None };
+            let moment = Moment { now: NOW, undated: Undated::TotalsOnly, oldest: None, is_current: false };
             ahead.go_on(moment, *more, |evaluator| told.extend(evaluator.take_notices()));
             if numbers.is_empty() {
                 break;
@@ -647,7 +647,7 @@ proptest! {
             if name != "cost-rate" {
                 quick.push(&few);
             }
-            if name == "request-cost" {
+            if matches!(name, "request-cost" | "token-spike") {
                 quick.push(&cheap);
             }
             if name.starts_with("cache") && !field.ends_with("min_waste") {

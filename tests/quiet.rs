@@ -6,7 +6,7 @@ mod common;
 use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
 use claude_tokmon::price::PicoUsd;
 use claude_tokmon::sink::headline;
-use common::{Call, Random, TWO_O_CLOCK, pipeline, story, told};
+use common::{Call, Random, TWO_O_CLOCK, count, pipeline, story, told};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -463,6 +463,28 @@ fn cheap_responses_that_become_dearer_are_told_of_where_there_are_many() {
 }
 
 /// What is usual on the first day may lack its busy hours: it is said how long that was.
+#[test]
+fn five_times_the_tokens_are_no_news_where_they_cost_next_to_nothing() {
+    let spikes_of = |model: &str| {
+        let minutes = (0..180).map(|_| 10).chain([50; 10]);
+        let calls = (0..).zip(minutes).flat_map(|(minute, n)| {
+            (0..n).map(move |i| Call {
+                at: TWO_O_CLOCK + minute * 60_000 + i * 60_000 / n,
+                id: format!("msg_{minute}_{i}"),
+                model,
+                input: 2_000,
+                ..Call::default()
+            })
+        });
+        let lines: Vec<String> = calls.map(|call| call.line()).collect();
+        let notices = told(&mut pipeline(&[]), &lines);
+        count(&notices, "token-spike", Reason::First)
+    };
+    assert_eq!(spikes_of("claude-haiku-5-5"), 0, "a cent a minute");
+    assert_eq!(spikes_of("claude-opus-4-7"), 1, "half a dollar a minute");
+    assert_eq!(spikes_of("claude-unheard-of"), 1, "nobody knows");
+}
+
 #[test]
 fn in_how_long_the_usual_was_learned_is_said_on_the_first_day() {
     for (hours, learned) in [(10, Some("(learned in 9h 5")), (34, None)] {

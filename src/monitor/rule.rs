@@ -207,7 +207,7 @@ pub struct Rule {
     pub min_prompt_tokens: u64,
     /// Less waste than this is not worth a word.
     pub min_waste: PicoUsd,
-    /// Nor is a mean over a window that cost less than this.
+    /// Nor is a mean, or a number of tokens or requests, over a window that cost less than this.
     pub min_cost: PicoUsd,
     /// Which records it looks at.
     pub filter: Filter,
@@ -329,7 +329,9 @@ impl Rule {
         if self.min_waste > PicoUsd::ZERO && !metric.is_about_cache() {
             return misplaced("min_waste");
         }
-        if self.min_cost > PicoUsd::ZERO && !metric.is_mean() {
+        // A sum of dollars has a limit or a floor.
+        let has_cost = metric.is_mean() || (metric.is_volume() && metric != Metric::Cost);
+        if self.min_cost > PicoUsd::ZERO && !has_cost {
             return misplaced("min_cost");
         }
         if metric == Metric::MissRun && self.by != [Label::Conversation] {
@@ -391,10 +393,11 @@ impl Rule {
         MIN_MINUTES.max(u64::try_from(longest / 15).unwrap_or(0))
     }
 
-    /// A window holds enough to be judged by.
+    /// A window holds enough to be judged by. What has no price may cost anything.
     #[inline]
     pub fn is_enough(&self, total: &Sums) -> bool {
-        self.metric.evidence(total) >= self.min_requests && total.cost >= self.min_cost
+        let costs_enough = total.cost >= self.min_cost || total.unpriced > 0;
+        self.metric.evidence(total) >= self.min_requests && costs_enough
     }
 
     /// A sum over this long goes with the hours of the day: it is not known before all of them were seen.

@@ -26,6 +26,8 @@ pub struct Moment {
     pub undated: Undated,
     /// Those before this are old.
     pub oldest: Option<Time>,
+    /// They have been written just before.
+    pub is_current: bool,
 }
 
 impl Default for Moment {
@@ -35,6 +37,7 @@ impl Default for Moment {
             now: Time(i64::MIN),
             undated: Undated::TotalsOnly,
             oldest: None,
+            is_current: false,
         }
     }
 }

@@ -162,7 +162,9 @@ impl Pipeline {
             now,
             undated,
             oldest,
+            is_current,
         } = batch.moment;
+        self.lags.watch(is_current);
         for stretch in std::mem::take(&mut batch.stretches) {
             let Stretch {
                 source,

@@ -355,9 +355,8 @@ impl<'a> Tail<'a> {
             now: wall,
             undated: self.undated(now, wall),
             oldest: Some(self.oldest),
+            is_current: self.live && !self.watchdog.is_behind(),
         };
-        let is_current = self.live && !self.watchdog.is_behind();
-        self.pipeline.lags.watch(is_current);
         let Self {
             pipeline,
             sinks,
