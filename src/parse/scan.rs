@@ -133,8 +133,9 @@ impl<'a> Scanner<'a> {
     /// Goes on behind these very bytes.
     #[inline]
     pub(super) fn literal(&mut self, literal: &[u8]) -> Option<()> {
-        let rest = self.bytes.get(self.at..)?;
-        rest.starts_with(literal).then(|| self.at += literal.len())
+        let end = self.at.checked_add(literal.len())?;
+        let found = self.bytes.get(self.at..end)?;
+        are_same(found, literal).then(|| self.at = end)
     }
 
     /// A string without escapes, with its quotes, or a number.
@@ -391,10 +392,40 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Whether two texts of one length are the same. They are short, and many in each line: to call what compares any would take longer.
+#[inline]
+fn are_same(a: &[u8], b: &[u8]) -> bool {
+    match a.len() {
+        0..4 => a == b,
+        4..8 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
+        8..16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        _ => {
+            let (ours, _) = a.as_chunks::<16>();
+            let (theirs, _) = b.as_chunks::<16>();
+            ours.iter().zip(theirs).all(|(ours, theirs)| ours == theirs)
+                && a.last_chunk::<16>() == b.last_chunk()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// In whichever byte they differ.
+    #[test]
+    fn texts_are_the_same_if_each_of_their_bytes_is() {
+        for length in 0..100 {
+            let text = vec![b'a'; length];
+            assert!(are_same(&text, &text.clone()));
+            for at in 0..length {
+                let mut other = text.clone();
+                other[at] = b'b';
+                assert!(!are_same(&text, &other), "{length} {at}");
+            }
+        }
+    }
 
     /// What a JSON parser makes of it.
     fn parsed(text: &str) -> Option<Object<'_>> {

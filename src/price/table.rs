@@ -743,6 +743,11 @@ impl Model {
             (trail.platform == Platform::Regional, self.regional),
             (trail.platform == Platform::UsGov, self.us_gov),
         ];
+        // Most ask for nothing of it.
+        let is_plain = |(wanted, _): &(bool, Option<Ratio>)| !wanted;
+        if asked.iter().chain(&surcharges).all(is_plain) {
+            return (Ratio::ONE, false);
+        }
         let missing = asked
             .iter()
             .any(|(wanted, ratio)| *wanted && ratio.is_none());
