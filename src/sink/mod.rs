@@ -8,6 +8,7 @@ mod hook;
 mod json;
 mod listing;
 mod mute;
+mod ordinary;
 mod outlet;
 mod payload;
 mod printer;

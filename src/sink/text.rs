@@ -9,6 +9,7 @@ use std::fmt::Write;
 use jiff::civil::Date;
 
 use super::changed::{Change, changes, in_one_line};
+use super::ordinary::way_out;
 use crate::monitor::{
     Amount, Cause, CauseTally, Label, Learning, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL,
     Share, Time, UNIT, Unit,
@@ -455,6 +456,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         parts.push(format!("look at: {advice}"));
     }
     lines.push(parts.join(" · "));
+    lines.extend(way_out(notice));
     if !notice.explains.is_empty() {
         lines.push(format!(
             "explains and silences: {}",
