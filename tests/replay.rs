@@ -465,7 +465,7 @@ fn what_has_changed_is_in_the_json_and_on_the_page() {
     // 2,000 tokens at $5 a million, 18,000 at $0.50, and 400 of output at $25.
     assert_eq!(
         before.to_string(),
-        r#"{"cache_read_percent":90,"cost_usd":0.029,"models":[{"name":"claude-opus-4-7","percent":100}],"output_tokens":400,"portions_percent":{"fast_mode":0,"hour_writes":0,"long_prompts":0,"sub_agents":0,"web_searches":0},"prompt_tokens":20000,"responses_per_minute":1}"#
+        r#"{"cache_read_percent":90,"cost_usd":0.029,"models":[{"name":"claude-opus-4-7","percent":100}],"output_tokens":400,"portions_percent":{"fast_mode":0,"hour_writes":0,"long_prompts":0,"sub_agents":0,"web_searches":0},"projects":[],"prompt_tokens":20000,"responses_per_minute":1}"#
     );
     assert!(now["prompt_tokens"].as_u64().unwrap() > 200_000, "{now}");
     let last = objects.iter().rfind(of_rate).unwrap();

@@ -6,14 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::Share;
 use super::dedupe::Growth;
 use super::metric::Metric;
-use super::names::{Top, shares};
+use super::names::{Top, shares, shares_of_most};
 use super::portion::Portions;
-use super::record::{Time, UsageRecord};
+use super::record::{Labels, Time, UsageRecord};
 use super::window::Sums;
 use crate::price::PicoUsd;
 
@@ -54,8 +55,11 @@ impl Rate {
     }
 }
 
-/// So many models are told apart in a block.
-const MAX_MODELS: usize = 32;
+/// So many projects with a model each are told apart in a block.
+const MAX_STREAMS: usize = 48;
+
+/// So many projects are known of what was before.
+const MAX_PROJECTS: usize = 16;
 
 /// What responses are made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -74,8 +78,21 @@ pub struct Makeup {
     pub cost: PicoUsd,
     /// Models by share of the cost.
     pub models: Vec<Share>,
+    /// Projects by share of what those cost that name one.
+    pub projects: Vec<ProjectShare>,
     /// Shares of the cost for what their names do not tell.
     pub portions: Portions<u8>,
+}
+
+/// What a project cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectShare {
+    /// Its name.
+    pub name: Arc<str>,
+    /// In per cent of the cost of all projects.
+    pub percent: u8,
+    /// Its models by share of its cost. Of a window they are not known.
+    pub models: Vec<Share>,
 }
 
 /// What has changed since an episode began, or is not as with others.
@@ -95,7 +112,12 @@ pub(super) const fn is_of_makeup(metric: Metric) -> bool {
 impl Makeup {
     /// What a window holds, and who cost what in it.
     pub(super) fn of_window(sums: &Sums, secs: i64, top: &Top) -> Self {
-        let [models, ..] = &top.names;
+        let [models, _, projects] = &top.names;
+        let project = |(name, percent): &Share| ProjectShare {
+            name: Arc::clone(name),
+            percent: *percent,
+            models: Vec::new(),
+        };
         let whole = |n: i64| u64::try_from(n).unwrap_or(0);
         let requests = whole(sums.requests);
         let minutes = whole(secs / 60).max(1);
@@ -108,9 +130,20 @@ impl Makeup {
             output: whole(sums.output),
             cost: sums.cost,
             models: models.clone(),
+            projects: projects.iter().map(project).collect(),
             portions: top.portions,
         }
     }
+}
+
+/// What a model cost in a project, or in none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StreamCost {
+    /// Which model and project.
+    stream: u64,
+    model: Arc<str>,
+    project: Option<Arc<str>>,
+    cost: i128,
 }
 
 /// The responses of ten minutes.
@@ -120,20 +153,55 @@ struct Block {
     index: i64,
     /// All but shares.
     sum: Makeup,
-    models: Vec<(Arc<str>, i128)>,
+    streams: Vec<StreamCost>,
     portions: Portions<PicoUsd>,
 }
 
 impl Block {
-    fn add_cost(&mut self, model: &Arc<str>, cost: PicoUsd) {
+    fn add_cost(&mut self, labels: &Labels, cost: PicoUsd) {
         self.sum.cost += cost;
-        let is_it = |known: &Arc<str>| Arc::ptr_eq(known, model) || known == model;
-        if let Some((_, sum)) = self.models.iter_mut().find(|(known, _)| is_it(known)) {
-            *sum += cost.0;
-        } else if self.models.len() < MAX_MODELS {
-            self.models.push((Arc::clone(model), cost.0));
+        let streams = &mut self.streams;
+        if let Some(known) = streams.iter_mut().find(|s| s.stream == labels.stream) {
+            known.cost += cost.0;
+        } else if streams.len() < MAX_STREAMS {
+            streams.push(StreamCost {
+                stream: labels.stream,
+                model: Arc::clone(&labels.model),
+                project: labels.project.clone(),
+                cost: cost.0,
+            });
         }
     }
+}
+
+/// Adds to what is under a name.
+fn add_to(sums: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, cost: i128) {
+    match sums.iter_mut().find(|(known, _)| known == name) {
+        Some((_, sum)) => *sum += cost,
+        None => sums.push((Arc::clone(name), cost)),
+    }
+}
+
+/// Projects by share of their cost, with their models.
+fn projects_of<'a>(streams: impl Iterator<Item = &'a StreamCost> + Clone) -> Vec<ProjectShare> {
+    let named = streams.filter_map(|stream| Some((stream.project.as_ref()?, stream)));
+    let mut costs = Vec::new();
+    for (project, stream) in named.clone() {
+        add_to(&mut costs, project, stream.cost);
+    }
+    let projects = shares_of_most(costs, MAX_PROJECTS).into_iter();
+    let with_models = |(name, percent): Share| {
+        let mut models = Vec::new();
+        for (_, stream) in named.clone().filter(|(project, _)| **project == name) {
+            add_to(&mut models, &stream.model, stream.cost);
+        }
+        ProjectShare {
+            name,
+            percent,
+            models: shares(models),
+        }
+    };
+    projects.map(with_models).collect()
 }
 
 /// The responses of a day.
@@ -177,7 +245,7 @@ impl Past {
         sum.read += tokens.cache_read;
         sum.output += tokens.output;
         let cost = record.cost.unwrap_or_default();
-        self.now.add_cost(&record.labels.model, cost);
+        self.now.add_cost(&record.labels, cost);
         if let Some(portions) = portions {
             self.now.portions.add(portions);
         }
@@ -189,7 +257,7 @@ impl Past {
         let mut blocks = self.blocks.iter_mut().chain([&mut self.now]).rev();
         if let Some(block) = blocks.find(|block| block.index <= index) {
             block.sum.output += growth.tokens.output;
-            block.add_cost(&growth.labels.model, growth.cost.unwrap_or_default());
+            block.add_cost(&growth.labels, growth.cost.unwrap_or_default());
             if let Some(portions) = Portions::of_growth(growth) {
                 block.portions.add(&portions);
             }
@@ -217,7 +285,7 @@ impl Past {
     pub(super) fn before(&self, moment: Time) -> Option<Makeup> {
         let end = moment.minute().div_euclid(BLOCK_MINUTES);
         let mut all = Makeup::default();
-        let mut models: Vec<(Arc<str>, i128)> = Vec::new();
+        let mut streams: FxHashMap<u64, StreamCost> = FxHashMap::default();
         let mut portions = Portions::default();
         let mut hour = Rate::default();
         let blocks = self.blocks.iter().chain([&self.now]);
@@ -236,14 +304,21 @@ impl Past {
             all.output += block.sum.output;
             all.cost += block.sum.cost;
             portions.add(&block.portions);
-            for (model, cost) in &block.models {
-                match models.iter_mut().find(|(known, _)| known == model) {
-                    Some((_, sum)) => *sum += cost,
-                    None => models.push((Arc::clone(model), *cost)),
-                }
+            for stream in &block.streams {
+                let known = streams.entry(stream.stream);
+                let known = known.or_insert_with(|| StreamCost {
+                    cost: 0,
+                    ..stream.clone()
+                });
+                known.cost += stream.cost;
             }
         }
+        let mut models = Vec::new();
+        for stream in streams.values() {
+            add_to(&mut models, &stream.model, stream.cost);
+        }
         all.models = shares(models);
+        all.projects = projects_of(streams.values());
         all.portions = portions.shares(all.cost);
         if all.rate.minutes < MIN_MINUTES || all.requests < MIN_REQUESTS {
             return None;
@@ -272,12 +347,18 @@ mod tests {
 
     const MINUTE: i64 = 60;
 
+    fn labels(project: Option<&str>, model: &str) -> Arc<Labels> {
+        let labels = Labels {
+            model: model.into(),
+            project: project.map(Into::into),
+            ..Labels::default()
+        };
+        Arc::new(labels.with_hashes())
+    }
+
     fn record(model: &str, cost: i128) -> UsageRecord {
         UsageRecord {
-            labels: Arc::new(Labels {
-                model: model.into(),
-                ..Labels::default()
-            }),
+            labels: labels(None, model),
             tokens: Tokens {
                 input: 100,
                 cache_read: 900,
@@ -320,6 +401,44 @@ mod tests {
         assert_eq!(before.rate.minutes, 30);
         assert_eq!(short.before(Time::from_secs(29 * MINUTE)), None);
         assert_eq!(Past::default().before(Time::from_secs(0)), None);
+    }
+
+    /// What names no project is no part of what projects cost.
+    #[test]
+    fn what_projects_cost_is_known_with_their_models() {
+        let of = |project, model, cost| UsageRecord {
+            labels: labels(project, model),
+            ..record(model, cost)
+        };
+        let all = [
+            of(Some("web"), "a", 500),
+            of(Some("web"), "b", 100),
+            of(Some("batch"), "b", 400),
+            of(None, "a", 7_000),
+        ];
+        let mut past = Past::default();
+        for minute in 0..60 {
+            for record in &all {
+                past.add(Time::from_secs(minute * MINUTE), true, record, None);
+            }
+        }
+        let before = past.before(Time::from_secs(60 * MINUTE)).unwrap();
+        assert_eq!(before.models, [("a".into(), 93), ("b".into(), 6)]);
+        let share = |name: &str, percent, models: &[(&str, u8)]| ProjectShare {
+            name: name.into(),
+            percent,
+            models: models
+                .iter()
+                .map(|(name, n)| ((*name).into(), *n))
+                .collect(),
+        };
+        assert_eq!(
+            before.projects,
+            [
+                share("web", 60, &[("a", 83), ("b", 16)]),
+                share("batch", 40, &[("b", 100)])
+            ]
+        );
     }
 
     #[test]

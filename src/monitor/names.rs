@@ -251,10 +251,15 @@ fn weigh(weights: &mut Weights, labels: &Labels, cost: i128) {
 }
 
 /// The three largest of some weights, in per cent of all.
-pub(super) fn shares(mut weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
+pub(super) fn shares(weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
+    shares_of_most(weights, 3)
+}
+
+/// So many of the largest of some weights, in per cent of all.
+pub(super) fn shares_of_most(mut weights: Vec<(Arc<str>, i128)>, most: usize) -> Vec<Share> {
     let whole: i128 = weights.iter().map(|(_, weight)| weight).sum();
     weights.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    weights.truncate(3);
+    weights.truncate(most);
     let percent = |weight: i128| u8::try_from(weight * 100 / whole.max(1)).unwrap_or(100);
     weights
         .into_iter()

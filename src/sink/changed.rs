@@ -1,33 +1,60 @@
 //! The words for what has changed since an alert about spending began: more responses, another model, longer prompts or outputs, less
-//! from the cache, more for something that the model does not tell.
+//! from the cache, more for something that the model does not tell; and the project where, if one costs more of it than before.
 //!
 //! Compares two makeups, and knows nothing of limits.
 
+use std::sync::Arc;
+
 use super::text::{clean, quantity};
-use crate::monitor::{Changed, Label, Makeup, Metric, Notice, PORTIONS, Portion};
+use crate::monitor::{
+    Changed, Label, Makeup, Metric, Notice, PORTIONS, Portion, ProjectShare, Share,
+};
 
 /// Something that is not as it was.
-pub(super) struct Change {
+struct Change {
     /// How many times what it was, in tenths; shares weigh likewise.
     weight: u128,
     /// `outputs 3.1 times as long (1.2k tokens)`.
-    pub(super) words: String,
+    words: String,
     /// `what asks for longer answers`.
     look_at: String,
     /// `: max_tokens, thinking, or the task`.
     such_as: &'static str,
 }
 
-impl Change {
+/// All that has changed so much that it is worth a word.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// What, the most first.
+    what: Vec<Change>,
+    /// In which project: its name, and what is told of it.
+    place: Option<(String, String)>,
+}
+
+impl Changes {
     /// What the reader would look for. `at` is when it began.
-    pub(super) fn advice(&self, at: &str) -> String {
-        format!("{} since {at}{}", self.look_at, self.such_as)
+    pub(super) fn advice(&self, at: &str) -> Option<String> {
+        let project = self.place.as_ref().map(|(name, _)| name);
+        match (self.what.first(), project) {
+            (Some(what), project) => {
+                let place = project.map(|name| format!(" in project {name}"));
+                let place = place.unwrap_or_default();
+                Some(format!(
+                    "{}{place} since {at}{}",
+                    what.look_at, what.such_as
+                ))
+            }
+            (None, Some(name)) => Some(format!("what project {name} has been doing since {at}")),
+            (None, None) => None,
+        }
     }
 }
 
 /// `changed: outputs 3.1 times as long (1.2k tokens) · 71 % of prompts from the cache, not 94 %`.
-pub(super) fn in_one_line(changes: &[Change], notice: &Notice) -> Option<String> {
-    let words: Vec<&str> = changes.iter().map(|c| c.words.as_str()).collect();
+pub(super) fn in_one_line(changes: &Changes, notice: &Notice) -> Option<String> {
+    let place = changes.place.iter().map(|(_, words)| words.as_str());
+    let what = changes.what.iter().map(|change| change.words.as_str());
+    let words: Vec<&str> = place.chain(what).collect();
     let against = if is_against_others(notice) {
         "unlike others"
     } else {
@@ -46,6 +73,9 @@ fn is_against_others(notice: &Notice) -> bool {
 const MORE_OFTEN: u128 = 15;
 const LONGER: u128 = 13;
 
+/// At least so many tenths are as much as before.
+const AS_MUCH: u128 = 9;
+
 /// So many responses say what they are made of, though they may be too few for the value of a rule.
 const ENOUGH: u64 = 10;
 
@@ -53,19 +83,22 @@ const ENOUGH: u64 = 10;
 const OF_COST: u64 = 20;
 const OF_PROMPTS: u64 = 10;
 
+/// With so many projects before there may have been others.
+const MANY_PROJECTS: usize = 16;
+
 /// What is so many times as much was hardly there before.
 const NEW: u64 = 4;
 
-/// What has changed so much that it is worth a word, the most first.
-pub(super) fn changes(notice: &Notice) -> Vec<Change> {
+/// What has changed so much that it is worth a word.
+pub(super) fn changes(notice: &Notice) -> Changes {
     let metric = notice.rule.metric;
     let Some(changed) = &notice.changed else {
-        return Vec::new();
+        return Changes::default();
     };
     let Changed { before, now } = changed;
     let least = if notice.value.is_some() { 1 } else { ENOUGH };
     if now.requests < least || before.requests == 0 {
-        return Vec::new();
+        return Changes::default();
     }
     let of_prompts = !matches!(metric, Metric::OutputTokens | Metric::OutputPerRequest);
     let of_outputs = !matches!(metric, Metric::PromptTokens | Metric::PromptPerRequest);
@@ -83,7 +116,14 @@ pub(super) fn changes(notice: &Notice) -> Vec<Change> {
     let portions = portions.map(|of| portion(*of, before, now));
     let mut found: Vec<Change> = found.into_iter().chain(portions).flatten().collect();
     found.sort_by_key(|change| std::cmp::Reverse(change.weight));
-    found
+    let place = project(before, now).filter(|_| !is_of_one_project(notice));
+    Changes { what: found, place }
+}
+
+/// It is about one project, or part of one.
+fn is_of_one_project(notice: &Notice) -> bool {
+    let mut labels = notice.key.iter().map(|(label, _)| label);
+    is_against_others(notice) || labels.any(|label| *label == Label::Project)
 }
 
 /// `a` of `of_a` for each `b` of `of_b`, in tenths.
@@ -129,7 +169,9 @@ fn model(before: &Makeup, now: &Makeup) -> Option<Change> {
         None if least > 0 => format!("at most {least} %"),
         _ => format!("{was} %"),
     };
-    (u64::from(*share) >= u64::from(was) + OF_COST).then(|| Change {
+    // Where a project costs more than before, so do its models, though nobody has chosen another.
+    let least = u64::from(was).max(as_projects_go(model, before, now)) + OF_COST;
+    (u64::from(*share) >= least).then(|| Change {
         weight: weight_of_shares(u64::from(*share), u64::from(was)),
         words: format!(
             "{} is {share} % of the cost, not {was_in_words}",
@@ -137,6 +179,42 @@ fn model(before: &Makeup, now: &Makeup) -> Option<Change> {
         ),
         look_at: format!("what has chosen {}", clean(model)),
         such_as: "",
+    })
+}
+
+/// The share that a model would have if each project had the models that it had before. What is new may have this one.
+fn as_projects_go(model: &Arc<str>, before: &Makeup, now: &Makeup) -> u64 {
+    let share_in = |models: &[Share]| {
+        let known = models.iter().find(|(known, _)| known == model);
+        known.map_or(0, |(_, share)| u64::from(*share))
+    };
+    let mut others = 100;
+    let mut sum = 0;
+    for project in &now.projects {
+        let known = before.projects.iter().find(|p| p.name == project.name);
+        let percent = u64::from(project.percent);
+        sum += percent * known.map_or(100, |known| share_in(&known.models));
+        others -= percent.min(others);
+    }
+    (sum + others * share_in(&before.models)) / 100
+}
+
+/// The project that costs more of it than before: its name, and what to say of it.
+fn project(before: &Makeup, now: &Makeup) -> Option<(String, String)> {
+    let ProjectShare { name, percent, .. } = now.projects.first()?;
+    // Those with the largest shares are known.
+    let smallest = before.projects.last()?.percent;
+    let known = before.projects.iter().find(|p| p.name == *name);
+    let was = known.map_or(smallest, |project| project.percent);
+    let was_in_words = match known {
+        None if before.projects.len() < MANY_PROJECTS => "0 %".to_owned(),
+        None => format!("at most {smallest} %"),
+        Some(_) => format!("{was} %"),
+    };
+    let name = clean(name).into_owned();
+    (u64::from(*percent) >= u64::from(was) + OF_COST).then(|| {
+        let words = format!("project {name} is {percent} % of the cost, not {was_in_words}");
+        (name, words)
     })
 }
 
@@ -207,7 +285,26 @@ fn longer(what: &str, was: u64, is: u64, changed: &Changed) -> Option<Change> {
 fn cache(before: &Makeup, now: &Makeup) -> Option<Change> {
     let share = |makeup: &Makeup| makeup.read * 100 / makeup.prompt.max(1);
     let (was, is) = (share(before), share(now));
-    (was >= is + OF_PROMPTS).then(|| Change {
+    if was < is + OF_PROMPTS {
+        return None;
+    }
+    let of = |makeup: &Makeup, tokens| (tokens, makeup.requests);
+    let fresh = |makeup: &Makeup| of(makeup, makeup.prompt.saturating_sub(makeup.read));
+    let weight = times(fresh(now), fresh(before));
+    if times(of(now, now.read), of(before, before.read)) >= AS_MUCH {
+        // The cache gives what it gave; there is more beside it.
+        return Some(Change {
+            weight,
+            words: format!(
+                "{} as many tokens outside the cache ({} a prompt)",
+                in_words(weight),
+                quantity(fresh(now).0 / now.requests)
+            ),
+            look_at: "what has been added to prompts".to_owned(),
+            such_as: ": files, tools, or what is another each time",
+        });
+    }
+    Some(Change {
         weight: 10 * u128::from(100 - is.min(100)) / u128::from(100_u64.saturating_sub(was).max(1)),
         words: format!("{is} % of prompts from the cache, not {was} %"),
         look_at: "why the cache gives less".to_owned(),
@@ -220,7 +317,6 @@ mod tests {
     use super::*;
     use crate::monitor::{Portions, Rate, Reason, Rule, Time};
     use crate::price::PicoUsd;
-    use std::sync::Arc;
 
     fn before() -> Makeup {
         Makeup {
@@ -236,6 +332,7 @@ mod tests {
             models: [("a", 60), ("b", 30), ("c", 4)]
                 .map(|(model, share)| (model.into(), share))
                 .to_vec(),
+            projects: Vec::new(),
             portions: Portions::default(),
         }
     }
@@ -267,7 +364,7 @@ mod tests {
             ..Notice::in_words(&rule, Reason::First, key, 1, Time(0), Time(0), "")
         };
         let changes = changes(&notice);
-        let advice = changes.first().map(|change| change.advice("02:00"));
+        let advice = changes.advice("02:00");
         in_one_line(&changes, &notice)
             .into_iter()
             .chain(advice)
@@ -314,7 +411,7 @@ mod tests {
         assert_eq!(
             words(Metric::CostPerRequest, None, longer.clone()),
             [
-                "changed: outputs 13 times as long (4,000 tokens) · 64 % of prompts from the cache, not 90 % \
+                "changed: outputs 13 times as long (4,000 tokens) · 5.0 times as many tokens outside the cache (5,000 a prompt) \
                  · prompts 1.4 times as long (14.0k tokens)",
                 "what asks for longer answers since 02:00: max_tokens, thinking, or the task"
             ]
@@ -409,6 +506,109 @@ mod tests {
         assert_eq!(told(0, 70).as_deref(), Some(words));
         assert!(told(17, 70).is_some());
         assert_eq!(told(18, 70), None);
+    }
+
+    /// Five services, of which one costs more: what that one does is told, and not that somebody had chosen its model.
+    #[test]
+    fn a_project_that_costs_more_of_it_is_told_as_the_place() {
+        let share = |name: &str, percent, model: &str| ProjectShare {
+            name: name.into(),
+            percent,
+            models: vec![(model.into(), 100)],
+        };
+        let before = Makeup {
+            projects: vec![
+                share("web", 60, "a"),
+                share("batch", 30, "b"),
+                share("old", 5, "b"),
+            ],
+            ..before()
+        };
+        let told = |key: &[Label], projects: Vec<ProjectShare>, models: &[(&str, u8)], requests| {
+            let models = models
+                .iter()
+                .map(|(name, share)| (Arc::from(*name), *share));
+            let now = Makeup {
+                rate: of_ten_minutes(requests),
+                projects,
+                models: models.collect(),
+                ..as_ever()
+            };
+            let rule = Arc::new(Rule {
+                metric: Metric::Cost,
+                ..Rule::blank()
+            });
+            let key = key.iter().map(|label| (*label, "x".to_owned())).collect();
+            let notice = Notice {
+                value: Some(1),
+                changed: Some(Changed {
+                    before: Arc::new(before.clone()),
+                    now,
+                }),
+                ..Notice::in_words(&rule, Reason::First, key, 1, Time(0), Time(0), "")
+            };
+            let changes = changes(&notice);
+            let words = in_one_line(&changes, &notice);
+            words
+                .into_iter()
+                .chain(changes.advice("02:00"))
+                .collect::<Vec<_>>()
+        };
+        let grown = || vec![share("batch", 55, "b"), share("web", 40, "a")];
+        let models = [("b", 57), ("a", 40)];
+        assert_eq!(
+            told(&[], grown(), &models, 100),
+            [
+                "changed: project batch is 55 % of the cost, not 30 %",
+                "what project batch has been doing since 02:00"
+            ]
+        );
+        assert_eq!(
+            told(&[], grown(), &models, 200),
+            [
+                "changed: project batch is 55 % of the cost, not 30 % · 2.0 times as many responses (20 a minute)",
+                "what sends so many in project batch since 02:00: a loop, retries, or more users"
+            ]
+        );
+        // Its model is another one too.
+        assert_eq!(
+            told(&[], grown(), &[("c", 52), ("a", 40)], 100),
+            [
+                "changed: project batch is 55 % of the cost, not 30 % · c is 52 % of the cost, not 4 %",
+                "what has chosen c in project batch since 02:00"
+            ]
+        );
+        // One that was not there may have brought its model; one that costs a little more is no news.
+        assert_eq!(
+            told(
+                &[],
+                vec![share("new", 50, "c"), share("web", 35, "a")],
+                &[("c", 50)],
+                100
+            ),
+            [
+                "changed: project new is 50 % of the cost, not 0 %",
+                "what project new has been doing since 02:00"
+            ]
+        );
+        assert!(told(&[], vec![share("batch", 49, "b")], &[("b", 49)], 100).is_empty());
+        assert!(told(&[Label::Project], grown(), &models, 100).is_empty());
+        assert!(told(&[Label::Session], grown(), &[], 100).is_empty());
+    }
+
+    #[test]
+    fn more_beside_what_the_cache_gives_is_no_loss_of_the_cache() {
+        let more = Makeup {
+            prompt: 1_250_000,
+            ..as_ever()
+        };
+        assert_eq!(
+            words(Metric::Cost, None, more),
+            [
+                "changed: 3.5 times as many tokens outside the cache (3,500 a prompt)",
+                "what has been added to prompts since 02:00: files, tools, or what is another each time"
+            ]
+        );
     }
 
     /// Where too few came for the value of a rule they may be enough to say what they are made of.

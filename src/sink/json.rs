@@ -12,8 +12,8 @@ use super::outlet::Outlet;
 use super::text::{headline, unit};
 use super::{Sink, Told};
 use crate::monitor::{
-    Amount, CauseTotal, Makeup, ModelTotal, Notice, PORTIONS, Portions, Rate, Share, Time, Tokens,
-    Totals, UNIT,
+    Amount, CauseTotal, Makeup, ModelTotal, Notice, PORTIONS, Portions, ProjectShare, Rate, Share,
+    Time, Tokens, Totals, UNIT,
 };
 use crate::price::PicoUsd;
 
@@ -172,6 +172,7 @@ struct MakeupObject<'a> {
     output_tokens: u64,
     cache_read_percent: u64,
     models: Vec<TopEntry<'a>>,
+    projects: Vec<TopEntry<'a>>,
     portions_percent: BTreeMap<&'static str, u8>,
 }
 
@@ -198,6 +199,13 @@ fn top(shares: &[Share]) -> Vec<TopEntry<'_>> {
         .collect()
 }
 
+fn project(project: &ProjectShare) -> TopEntry<'_> {
+    TopEntry {
+        name: &project.name,
+        percent: project.percent,
+    }
+}
+
 fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
     let each = |sum: u64| sum / makeup.requests.max(1);
     let Rate { requests, minutes } = makeup.rate;
@@ -211,6 +219,7 @@ fn makeup(makeup: &Makeup) -> MakeupObject<'_> {
         output_tokens: each(makeup.output),
         cache_read_percent: makeup.read * 100 / makeup.prompt.max(1),
         models: top(&makeup.models),
+        projects: makeup.projects.iter().take(3).map(project).collect(),
         portions_percent: portions(&makeup.portions, |percent| percent),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use jiff::civil::Date;
 
-use super::changed::{Change, changes, in_one_line};
+use super::changed::{Changes, changes, in_one_line};
 use super::ordinary::way_out;
 use crate::monitor::{
     Amount, Cause, CauseTally, Label, Learning, Limit, Metric, Notice, Odds, Reason, Rule, SEVERAL,
@@ -430,7 +430,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
     let changes = changes(notice);
     lines.extend(in_one_line(&changes, notice));
     if notice.rule.metric.is_limitless() {
-        let advice = advice(notice, None, clock);
+        let advice = advice(notice, &Changes::default(), clock);
         lines.extend(advice.map(|advice| format!("look at: {advice}")));
         return lines;
     }
@@ -451,7 +451,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         }
     }
     parts.push(clean(&notice.labels.source).into_owned());
-    let advice = advice(notice, changes.first(), clock);
+    let advice = advice(notice, &changes, clock);
     if let Some(advice) = advice.filter(|_| !ending) {
         parts.push(format!("look at: {advice}"));
     }
@@ -484,7 +484,7 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
 /// Why, and what to look at: what remains true of an episode once it is over.
 pub fn explanation(notice: &Notice, clock: Clock) -> Vec<String> {
     let changes = changes(notice);
-    let advice = advice(notice, changes.first(), clock);
+    let advice = advice(notice, &changes, clock);
     let advice = advice.map(|advice| format!("look at: {advice}"));
     let why = causes(notice, true)
         .into_iter()
@@ -556,8 +556,8 @@ fn leading(shares: &[Share]) -> Option<&Share> {
     shares.first().filter(|(_, share)| *share >= LEADING)
 }
 
-/// What the reader would do next. `change` is what has changed most, if anything has.
-fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<String> {
+/// What the reader would do next. `changes` are known, if anything has changed.
+fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option<String> {
     let at = clock.minute(notice.since);
     let is_of_session = notice.key.iter().any(|(label, _)| *label == Label::Session);
     let session = leading(&notice.sessions).filter(|_| !is_of_session);
@@ -567,8 +567,8 @@ fn advice(notice: &Notice, change: Option<&Change>, clock: Clock) -> Option<Stri
         let session = session.as_ref();
         session.map(|who| format!("; {who}")).unwrap_or_default()
     };
-    if let Some(change) = change {
-        return Some(format!("{}{}", change.advice(&at), and_session()));
+    if let Some(look_at) = changes.advice(&at) {
+        return Some(format!("{look_at}{}", and_session()));
     }
     match notice.rule.metric {
         Metric::Unpriced | Metric::Blind => None,
@@ -745,7 +745,7 @@ mod tests {
             let clock = Clock { zone: Zone::Local };
             (
                 who(&notice).join(" "),
-                advice(&notice, None, clock).unwrap(),
+                advice(&notice, &Changes::default(), clock).unwrap(),
             )
         };
         let (named, look_at) = told(25, &[]);
