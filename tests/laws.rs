@@ -453,7 +453,9 @@ proptest! {
         ahead.evaluator.go_live();
         let (mut told, mut numbers) = (Vec::new(), 0..lines.len());
         for (n, more) in turns.iter().cycle() {
-            numbers.by_ref().take(*n).for_each(|number| ahead.hand_over(line(number)));
+            for number in numbers.by_ref().take(*n) {
+                let _ = ahead.hand_over(line(number));
+            }
             let moment = Moment { now: NOW, undated: Undated::TotalsOnly, oldest: None, is_current: false };
             ahead.go_on(moment, *more, |evaluator| told.extend(evaluator.take_notices()));
             if numbers.is_empty() {

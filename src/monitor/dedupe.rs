@@ -30,10 +30,10 @@ struct Recent {
     /// It is recent for an hour from then on.
     at: Time,
     id: ResponseId,
-    /// Its other identity.
-    alias: Option<ResponseId>,
-    /// Its own id without the prompt counts.
-    bare: Option<u64>,
+    /// Its other identity; zero if it has none.
+    alias: ResponseId,
+    /// Its own id without the prompt counts; zero if it has none.
+    bare: u64,
     /// `i64::MIN` if it had no time.
     first: Time,
     /// Pico-dollars; `i64::MIN` if it has no price. A single response costs less than the nine million dollars that fit.
@@ -179,6 +179,10 @@ impl Queue {
         self.responses.get_mut(usize::try_from(number).ok()?)
     }
 
+    fn len(&self) -> usize {
+        self.responses.len()
+    }
+
     fn oldest(&self) -> Option<&Recent> {
         self.responses.front()
     }
@@ -291,8 +295,8 @@ impl Dedupe {
         self.recent.push(Recent {
             at: first.max(self.newest),
             id: identity.id,
-            alias: identity.request,
-            bare: identity.bare,
+            alias: identity.request.unwrap_or(ResponseId(0)),
+            bare: identity.bare.unwrap_or(0),
             first,
             cost: compact(record.cost),
             whose: self.labels.number(&record.labels),
@@ -330,19 +334,16 @@ impl Dedupe {
         alias.or_else(|| request.filter(counted))
     }
 
-    /// Forgets what is kept only of what is recent.
+    /// Forgets what is kept only of what is recent, of no more than are remembered at all.
     fn age(&mut self) {
         let newest = self.newest.0;
         let is_old = |oldest: &Recent| newest.saturating_sub(oldest.at.0) > RECENT_MS;
-        while self.recent.oldest().is_some_and(is_old)
+        let most = self.max.unwrap_or(usize::MAX);
+        while (self.recent.len() > most || self.recent.oldest().is_some_and(is_old))
             && let Some(Recent { alias, bare, .. }) = self.recent.pop()
         {
-            if let Some(alias) = alias {
-                self.aliases.remove(&alias);
-            }
-            if let Some(bare) = bare
-                && let Entry::Occupied(mut uses) = self.uses.entry(bare)
-            {
+            self.aliases.remove(&alias);
+            if let Entry::Occupied(mut uses) = self.uses.entry(bare) {
                 *uses.get_mut() -= 1;
                 if *uses.get() == 0 {
                     uses.remove();
@@ -574,14 +575,29 @@ mod tests {
     }
 
     #[test]
+    fn no_more_are_recent_than_are_remembered_at_all() {
+        let mut dedupe = Dedupe::new(Some(50));
+        for n in 0..1_000_i64 {
+            let id = n.cast_unsigned() + 10;
+            dedupe.sight(&record(n, id, Some(1_000_000 + id), 5));
+        }
+        let recent = &dedupe.recent;
+        assert_eq!((recent.responses.len(), recent.numbers.len()), (50, 50));
+        assert_eq!((dedupe.known.len(), dedupe.aliases.len()), (50, 50));
+        // The last are known by either name.
+        let last = record(999, 1_001_009, None, 5);
+        assert_eq!(dedupe.sight(&last), Sighting::Copy);
+    }
+
+    #[test]
     fn what_was_forgotten_and_comes_again_is_recent_from_then_on() {
         let mut dedupe = Dedupe::new(Some(2));
         for (minute, id) in [(0, 1), (1, 2), (2, 3), (50, 1), (61, 4)] {
             let sighting = dedupe.sight(&record(minute * 60_000, id, None, 5));
             assert_eq!(sighting, Sighting::New, "{minute} {id}");
         }
-        // The first sight of it is older than an hour, the second is not: what it cost then is known.
-        assert_eq!(dedupe.recent.responses.len(), 4);
+        // Of no more than two anything is kept. The second sight of it is one of them: what it cost then is known.
+        assert_eq!(dedupe.recent.responses.len(), 2);
         let cost = dedupe
             .recent
             .get_mut(ResponseId(1))

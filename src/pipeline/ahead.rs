@@ -14,6 +14,9 @@ use crate::source::{Glance, Line, SourceInfo};
 /// Fewer bytes are read sooner than another thread has begun with them.
 const WORTH_A_THREAD: usize = 8 << 10;
 
+/// As many are enough for a batch: what more there is may be read meanwhile.
+const ENOUGH: usize = 256 << 10;
+
 /// So much memory for bytes is kept from batch to batch.
 const KEPT: usize = 1 << 20;
 
@@ -192,9 +195,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Takes a line, to be read with those before it that wait.
-    pub(super) fn push(&mut self, line: Line<'_>) {
+    /// Takes a line, to be read with those before it that wait. True if they are enough for a batch.
+    pub(super) fn push(&mut self, line: Line<'_>) -> bool {
         self.next.push(line);
+        self.next.bytes.len() >= ENOUGH
     }
 
     /// How many batches are being read.

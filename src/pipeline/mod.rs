@@ -129,9 +129,11 @@ impl Pipeline {
         self.judge(undated, oldest);
     }
 
-    /// Takes a line that is to be read and judged with others when it [goes on](Self::go_on).
-    pub fn hand_over(&mut self, line: Line<'_>) {
-        self.ahead.push(line);
+    /// Takes a line that is to be read and judged with others when it [goes on](Self::go_on). True if so much waits that it is time
+    /// to, though more is to come.
+    #[must_use]
+    pub fn hand_over(&mut self, line: Line<'_>) -> bool {
+        self.ahead.push(line)
     }
 
     /// Reads and judges what was handed over since it did so last, all of it at this moment. If `more` is there already, it may be

@@ -364,15 +364,18 @@ impl<'a> Tail<'a> {
             ..
         } = self;
         let (mut lines, mut told) = (0_u64, false);
+        let mut look = |evaluator: &mut Evaluator| {
+            told |= give(evaluator, sinks, Some(wall_clock), |_| {});
+        };
         let progress = source.read(now, &mut |line| {
             *last_line = now;
             lines += 1;
-            pipeline.hand_over(line);
+            if pipeline.hand_over(line) {
+                pipeline.go_on(moment, true, &mut look);
+            }
         });
         let more = matches!(progress, Ok(Progress::More));
-        pipeline.go_on(moment, more, |evaluator| {
-            told |= give(evaluator, sinks, Some(wall_clock), |_| {});
-        });
+        pipeline.go_on(moment, more, look);
         self.note_work(lines > 0, told);
         let progress = progress?;
 

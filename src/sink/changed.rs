@@ -596,6 +596,64 @@ mod tests {
         assert!(told(&[Label::Session], grown(), &[], 100).is_empty());
     }
 
+    /// What the others had is what all had; so is what names no project.
+    #[test]
+    fn models_are_expected_as_projects_had_them() {
+        let share = |name: &str, percent, models: &[(&str, u8)]| ProjectShare {
+            name: name.into(),
+            percent,
+            models: models
+                .iter()
+                .map(|(name, n)| ((*name).into(), *n))
+                .collect(),
+        };
+        let before = Makeup {
+            projects: vec![
+                share("web", 60, &[("a", 90), ("b", 10)]),
+                share("batch", 30, &[("b", 100)]),
+            ],
+            ..before()
+        };
+        let expected = |model: &str, projects: Vec<ProjectShare>| {
+            let now = Makeup {
+                projects,
+                ..as_ever()
+            };
+            as_projects_go(&model.into(), &before, &now)
+        };
+        // Half of it is that of batch, a fifth that of web, and 30 % of the rest.
+        let now = || vec![share("batch", 50, &[]), share("web", 20, &[])];
+        assert_eq!(expected("b", now()), 50 + 2 + 9);
+        assert_eq!(expected("a", now()), 18 + 18);
+        assert_eq!(expected("d", now()), 0);
+        assert_eq!(expected("d", vec![share("new", 40, &[])]), 40);
+        assert_eq!(expected("b", Vec::new()), 30);
+    }
+
+    #[test]
+    fn a_project_that_was_not_known_among_many_had_no_more_than_the_smallest() {
+        let share = |n: usize, percent| ProjectShare {
+            name: format!("p{n}").into(),
+            percent,
+            models: Vec::new(),
+        };
+        let told = |n| {
+            let before = Makeup {
+                projects: (0..n).map(|n| share(n, 6)).collect(),
+                ..before()
+            };
+            let now = Makeup {
+                projects: vec![share(99, 40)],
+                ..as_ever()
+            };
+            project(&before, &now).map(|(_, words)| words)
+        };
+        let said = |was: &str| Some(format!("project p99 is 40 % of the cost, not {was}"));
+        assert_eq!(told(16), said("at most 6 %"));
+        assert_eq!(told(15), said("0 %"));
+        assert_eq!(told(0), None);
+    }
+
     #[test]
     fn more_beside_what_the_cache_gives_is_no_loss_of_the_cache() {
         let more = Makeup {
