@@ -655,6 +655,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_cache_gives_less_is_told_and_weighs_by_what_is_paid_instead() {
+        let read = |read| Makeup { read, ..as_ever() };
+        let first = |now| words(Metric::Cost, None, now).into_iter().next();
+        let said = Some("changed: 80 % of prompts from the cache, not 90 %".to_owned());
+        assert_eq!(first(read(800_000)), said);
+        assert_eq!(first(read(810_000)), None);
+        // Five times as much is paid in full, and outputs are three times as long.
+        let longer = Makeup {
+            output: 90_000,
+            ..read(500_000)
+        };
+        let both = "changed: 50 % of prompts from the cache, not 90 % · outputs 3.0 times as long (900 tokens)";
+        assert_eq!(first(longer), Some(both.to_owned()));
+    }
+
+    #[test]
     fn more_beside_what_the_cache_gives_is_no_loss_of_the_cache() {
         let more = Makeup {
             prompt: 1_250_000,
