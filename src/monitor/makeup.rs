@@ -59,7 +59,7 @@ impl Rate {
 const MAX_STREAMS: usize = 48;
 
 /// So many projects are known of what was before.
-const MAX_PROJECTS: usize = 16;
+pub const MAX_PROJECTS: usize = 16;
 
 /// What responses are made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -65,7 +65,7 @@ pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
 pub use explain::Explained;
 pub use miss::{Cause, Miss, Outcome};
 
-pub use makeup::{Changed, Makeup, ProjectShare, Rate};
+pub use makeup::{Changed, MAX_PROJECTS, Makeup, ProjectShare, Rate};
 pub use metric::{METRICS, Metric, Unit, Value};
 pub use portion::{PORTIONS, Portion, Portions};
 pub use reconcile::{Change, Ledger, Residual};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::text::{clean, quantity};
 use crate::monitor::{
-    Changed, Label, Makeup, Metric, Notice, PORTIONS, Portion, ProjectShare, Share,
+    Changed, Label, MAX_PROJECTS, Makeup, Metric, Notice, PORTIONS, Portion, ProjectShare, Share,
 };
 
 /// Something that is not as it was.
@@ -82,9 +82,6 @@ const ENOUGH: u64 = 10;
 /// So many points of a hundred.
 const OF_COST: u64 = 20;
 const OF_PROMPTS: u64 = 10;
-
-/// With so many projects before there may have been others.
-const MANY_PROJECTS: usize = 16;
 
 /// What is so many times as much was hardly there before.
 const NEW: u64 = 4;
@@ -207,7 +204,7 @@ fn project(before: &Makeup, now: &Makeup) -> Option<(String, String)> {
     let known = before.projects.iter().find(|p| p.name == *name);
     let was = known.map_or(smallest, |project| project.percent);
     let was_in_words = match known {
-        None if before.projects.len() < MANY_PROJECTS => "0 %".to_owned(),
+        None if before.projects.len() < MAX_PROJECTS => "0 %".to_owned(),
         None => format!("at most {smallest} %"),
         Some(_) => format!("{was} %"),
     };
