@@ -10,7 +10,7 @@ mod common;
 use claude_tokmon::monitor::{Notice, Reason, Time, UNIT};
 use claude_tokmon::parse::Zone;
 use claude_tokmon::pipeline::Pipeline;
-use claude_tokmon::sink::{Clock, explanation, headline};
+use claude_tokmon::sink::{Clock, explanation, headline, who};
 use common::{Call, TWO_O_CLOCK, feed, pipeline, told};
 
 const SECOND: i64 = 1000;
@@ -423,12 +423,52 @@ fn what_is_on_while_too_little_comes_to_tell_claims_no_value() {
         assert_eq!(
             said,
             [
-                "100 % of the answers of 5m were API errors, limit 50 %".to_owned(),
+                "100 % of the answers of 5m were API errors (overloaded_error), limit 50 %"
+                    .to_owned(),
                 format!("still on after 16m 30s: {repeated}; limit 50 %"),
                 format!("no traffic any more, {ended}"),
             ]
         );
     }
+}
+
+/// Others cost more, but have no errors.
+#[test]
+fn whose_errors_they_are_and_of_which_kind_is_told() {
+    let mut pipeline = Tale::new(&[]).pipeline;
+    for n in 0..40_u32 {
+        let at = common::rfc3339(TWO_O_CLOCK + i64::from(n) * SECOND);
+        let kind = if n < 2 {
+            "api_error"
+        } else {
+            "rate_limit_error"
+        };
+        let error = format!(
+            r#"{{"time":"{at}","project":"batch","request_id":"req_{n}","type":"error","error":{{"type":"{kind}","message":"slow down"}}}}"#
+        );
+        let call = Call {
+            at: TWO_O_CLOCK + i64::from(n) * SECOND,
+            id: format!("msg_{n}"),
+            input: 100,
+            ..Call::default()
+        };
+        let answer = call.line().replacen('{', r#"{"project":"web","#, 1);
+        let answer = (n % 4 == 0).then_some(answer);
+        let lines: Vec<String> = [error].into_iter().chain(answer).collect();
+        feed(&mut pipeline, "app.log", &lines);
+    }
+    let notices = pipeline.take_notices();
+    let alert = notices.iter().find(|n| &*n.rule.name == "errors").unwrap();
+    assert_eq!(alert.projects, [("batch".into(), 100)]);
+    assert_eq!(alert.models, []);
+    assert_eq!(who(alert), ["project batch"]);
+    let first = "80 % of the answers of 5m were API errors (75 % rate_limit_error), limit 50 %";
+    assert_eq!(headline(alert), first);
+    let advice = explanation(alert, Clock { zone: Zone::UTC });
+    assert_eq!(
+        advice,
+        ["look at: what sends so much since 02:00, or the rate limits of the workspace"]
+    );
 }
 
 #[test]

@@ -505,6 +505,8 @@ pub struct Notice {
     pub sessions: Vec<Share>,
     /// Projects by share of the cost.
     pub projects: Vec<Share>,
+    /// Kinds of errors by share of those that name theirs; of an alert about errors, of which the others are shares of too.
+    pub error_kinds: Vec<Share>,
     /// What responses are made of now, and were before, where it is about that and both are known.
     pub changed: Option<Changed>,
     /// Who was seen last.
@@ -559,6 +561,7 @@ impl Notice {
             models: Vec::new(),
             sessions: Vec::new(),
             projects: Vec::new(),
+            error_kinds: Vec::new(),
             changed: None,
             labels: Arc::default(),
             explains: Vec::new(),

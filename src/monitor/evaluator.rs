@@ -639,7 +639,7 @@ impl Evaluator {
             let counts = scope.rules.iter().any(|rule| rule.metric == Metric::Errors);
             if counts && scope.filter.matches(&error.labels) {
                 self.state
-                    .arrive_error(index, scope, &error.labels, at, &mut self.tellers);
+                    .arrive_error(index, scope, error, at, &mut self.tellers);
             }
         }
     }

@@ -11,6 +11,7 @@ use super::baseline::{Amount, Baseline, Held};
 use super::cache::CacheTracker;
 use super::calm::Calm;
 use super::conversation::LONG_TTL;
+use super::failures::Failures;
 use super::makeup::Past;
 use super::metric::{Metric, Value};
 use super::miss::Miss;
@@ -87,6 +88,7 @@ pub(super) struct Key {
     pub(super) unpriced: bool,
     pub(super) misses: VecDeque<Miss>,
     pub(super) names: Names,
+    pub(super) failures: Failures,
     /// What its responses were made of, if a rule asks for that and it lasts long enough.
     pub(super) past: Past,
     /// Minutes with traffic that have not been sampled yet.
@@ -138,6 +140,7 @@ impl Key {
             unpriced: false,
             misses: VecDeque::new(),
             names: Names::new(shortest.unwrap_or(i64::MAX)),
+            failures: Failures::default(),
             past: Past::default(),
             minutes: VecDeque::new(),
             retry: None,
@@ -189,6 +192,7 @@ impl Key {
             time.shift(ms);
         }
         self.names.shift(secs);
+        self.failures.shift(ms);
         self.past.shift(secs);
         self.forget_rooms();
         self.advanced = self.advanced.saturating_add(secs);

@@ -23,6 +23,7 @@ mod conversation;
 mod dedupe;
 mod evaluator;
 mod explain;
+mod failures;
 mod firsts;
 mod held;
 mod hush;
@@ -70,8 +71,8 @@ pub use metric::{METRICS, Metric, Unit, Value};
 pub use portion::{PORTIONS, Portion, Portions};
 pub use reconcile::{Change, Ledger, Residual};
 pub use record::{
-    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,
-    RunUsage, Stamp, Time, Tokens, UsageRecord,
+    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, ResponseId,
+    RunReport, RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 pub use rule::{
     BEYOND_BUSY, DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity,

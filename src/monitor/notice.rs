@@ -94,7 +94,14 @@ impl Teller {
             before,
             now: Makeup::of_window(window.total(), window.secs(), &top),
         });
-        let [models, sessions, projects] = top.names;
+        let (names, error_kinds) = if rule.metric == Metric::Errors {
+            let secs = window.map_or(0, Window::secs);
+            let since = episode.since.min(state.now.plus_secs(-secs));
+            key.failures.top(since)
+        } else {
+            (top.names, Vec::new())
+        };
+        let [models, sessions, projects] = names;
         let mut causes = episode.causes.clone();
         causes.sort_by_key(|tally| Reverse((tally.cost, tally.requests)));
         Notice {
@@ -121,6 +128,7 @@ impl Teller {
             models,
             sessions,
             projects,
+            error_kinds,
             changed,
             labels: Arc::clone(labels.unwrap_or(&episode.labels)),
             explains: if is_explaining(rule) {

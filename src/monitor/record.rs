@@ -311,6 +311,9 @@ impl UsageRecord {
     }
 }
 
+/// The name that stands for a missing model.
+pub const NO_MODEL: &str = "(no model)";
+
 /// One error answer of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorRecord {
@@ -320,6 +323,8 @@ pub struct ErrorRecord {
     pub stamp: Stamp,
     /// Group names.
     pub labels: Arc<Labels>,
+    /// Of which kind it was, if the line says so: `rate_limit_error`.
+    pub kind: Option<Arc<str>>,
     /// Part of a batch: counts in totals, never in a rate.
     pub batch: bool,
 }

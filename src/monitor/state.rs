@@ -23,7 +23,7 @@ use super::own::is_of_flow;
 use super::portion::Portions;
 use super::reading::{find_due, stay_quiet};
 use super::reconcile::Ledger;
-use super::record::{Labels, Time, UsageRecord};
+use super::record::{ErrorRecord, Labels, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
@@ -362,10 +362,11 @@ impl State {
         &mut self,
         index: usize,
         scope: &mut Scope,
-        labels: &Arc<Labels>,
+        error: &ErrorRecord,
         at: Time,
         tellers: &mut [Teller],
     ) {
+        let labels = &error.labels;
         let id = scope.key_of(labels);
         scope.open_key(id, labels, at);
         let Some(key) = scope.keys.get_mut(&id) else {
@@ -378,7 +379,7 @@ impl State {
         };
         key.add(at.secs(), &sums);
         key.last_record = key.last_record.max(at);
-        key.names.add(at, labels, PicoUsd::ZERO);
+        key.failures.note(at, error);
         for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
             if let Some(episode) = alert.open_mut() {
                 accrue_error(episode, rule, at, self.now);

@@ -73,6 +73,8 @@ pub struct ApiError {
     pub model: Option<String>,
     /// When it happened.
     pub stamp: Stamp,
+    /// Of which kind it was, if the line says so: `rate_limit_error`.
+    pub kind: Option<String>,
     /// Part of a batch.
     pub batch: bool,
 }

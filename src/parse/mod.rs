@@ -4,6 +4,7 @@
 
 mod block;
 mod envelope;
+mod failure;
 mod form;
 mod item;
 mod json;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use super::failure::kind_of;
 use super::json::{Key, Object, Raw, embedded_object, keys, text};
 use super::notes::{Notes, Role};
 use super::stream::{Event, Kind as EventKind, Progress};
@@ -355,6 +356,7 @@ impl<'s> Frame<'s> {
             names: self.names(context),
             model: self.model(context).filter(|name| name != SYNTHETIC),
             stamp,
+            kind: kind_of(self.object),
             batch: id_key.is_some(),
         })))
     }

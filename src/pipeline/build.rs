@@ -11,15 +11,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Event;
 use super::pool::Share;
 use crate::monitor::{
-    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, ResponseId, RunReport,
-    RunUsage, Stamp, Time, Tokens, UsageRecord,
+    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, ResponseId,
+    RunReport, RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 use crate::parse::{ApiError, Item, Names, Run, RunModel, Usage};
 use crate::price::{PicoUsd, PriceTable, Quote, Resolved, div_half_even};
 use crate::source::SourceInfo;
-
-/// The name that stands for a missing model.
-const NO_MODEL: &str = "(no model)";
 
 /// Labels kept for reuse where a log is read in order; beyond that the memory of them begins anew.
 const MAX_LABELS: usize = 50_000;
@@ -201,6 +198,7 @@ impl Builder<'_> {
             id,
             stamp: error.stamp,
             labels: self.labels_of(canonical(&resolved, name), &error.names, false),
+            kind: error.kind.as_deref().map(Into::into),
             batch: error.batch,
         }
     }

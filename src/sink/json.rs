@@ -181,6 +181,7 @@ struct Top<'a> {
     models: Vec<TopEntry<'a>>,
     sessions: Vec<TopEntry<'a>>,
     projects: Vec<TopEntry<'a>>,
+    errors: Vec<TopEntry<'a>>,
 }
 
 #[derive(Serialize)]
@@ -278,6 +279,7 @@ fn alert(told: Told<'_>) -> Alert<'_> {
             models: top(&notice.models),
             sessions: top(&notice.sessions),
             projects: top(&notice.projects),
+            errors: top(&notice.error_kinds),
         },
         changed: notice.changed.as_ref().map(|changed| ChangedObject {
             before: makeup(&changed.before),

@@ -287,7 +287,13 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
             .map(|text| clean(text).into_owned())
             .unwrap_or_default(),
         Metric::Errors => {
-            format!("{now} of the answers of {window} were API errors, {against}")
+            let kind = notice.error_kinds.first();
+            let kind = kind.map(|(kind, share)| match share {
+                95.. => format!(" ({})", clean(kind)),
+                share => format!(" ({share} % {})", clean(kind)),
+            });
+            let kind = kind.unwrap_or_default();
+            format!("{now} of the answers of {window} were API errors{kind}, {against}")
         }
         Metric::CacheWaste => {
             format!("{now} paid again in {window} for what the cache had, {against}")
@@ -384,8 +390,14 @@ pub fn who(notice: &Notice) -> Vec<String> {
         parts.push(format!("session {}{}", short(&clean(&top.0)), share(top)));
     }
     // Where there is one project only, its name says nothing new.
+    let had = notice.changed.as_ref();
+    let has_others = had.is_some_and(|changed| changed.before.projects.len() > 1);
+    let is_news = |percent| percent < 95 || has_others || notice.rule.metric == Metric::Errors;
     if !keyed(Label::Project)
-        && let Some(top) = notice.projects.first().filter(|(_, percent)| *percent < 95)
+        && let Some(top) = notice
+            .projects
+            .first()
+            .filter(|(_, percent)| is_news(*percent))
     {
         parts.push(format!("project {}{}", clean(&top.0), share(top)));
     }
@@ -586,9 +598,12 @@ fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option<String> {
         Metric::CacheGain => {
             Some("prompts that are written to the cache and never read again".to_owned())
         }
-        Metric::Errors => Some(format!(
-            "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
-        )),
+        Metric::Errors => Some(match notice.error_kinds.first() {
+            Some((kind, _)) => of_errors(kind, &at),
+            None => format!(
+                "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
+            ),
+        }),
         Metric::NoCache => {
             Some("cache_control on the part of the prompt that stays the same".to_owned())
         }
@@ -621,6 +636,36 @@ fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option<String> {
             "who spends it: claude-tokmon replay --since -1h --by session (or model, project)"
                 .to_owned()
         })),
+    }
+}
+
+/// What the reader would do next about errors of a kind.
+fn of_errors(kind: &str, at: &str) -> String {
+    let is = |names: &[&str]| names.iter().any(|name| kind.contains(name));
+    if is(&["rate_limit", "429", "Throttl", "TooManyRequests"]) {
+        format!("what sends so much since {at}, or the rate limits of the workspace")
+    } else if is(&["overloaded", "529", "503", "api_error", "timeout", "500"]) {
+        format!("the status page of the API, and that what tries again since {at} waits in between")
+    } else if is(&[
+        "authentication",
+        "permission",
+        "401",
+        "403",
+        "AccessDenied",
+        "billing",
+    ]) {
+        format!("the API key and what it may do: something of it changed at {at}")
+    } else if is(&[
+        "invalid_request",
+        "400",
+        "413",
+        "too_large",
+        "Validation",
+        "not_found",
+    ]) {
+        format!("the change at {at} that makes requests invalid")
+    } else {
+        format!("what the errors since {at} say")
     }
 }
 
@@ -719,6 +764,39 @@ mod tests {
             "7f3a0b1c agent x1"
         );
         assert_eq!(short("nightly-job"), "nightly-job");
+    }
+
+    #[test]
+    fn what_to_look_at_goes_with_the_kind_of_the_errors() {
+        for (kinds, word) in [
+            (
+                &[
+                    "rate_limit_error",
+                    "HTTP 429",
+                    "ThrottlingException",
+                    "rate_limit",
+                ][..],
+                "rate limits",
+            ),
+            (
+                &["overloaded_error", "HTTP 529", "api_error", "timeout_error"],
+                "status page",
+            ),
+            (
+                &["authentication_error", "permission_error", "HTTP 401"],
+                "API key",
+            ),
+            (
+                &["invalid_request_error", "HTTP 400", "request_too_large"],
+                "invalid",
+            ),
+            (&["teapot"], "what the errors since 02:00 say"),
+        ] {
+            for kind in kinds {
+                let advice = of_errors(kind, "02:00");
+                assert!(advice.contains(word), "{kind}: {advice}");
+            }
+        }
     }
 
     /// A session with a small part of the cost is named nowhere: where nobody stands out, a replay by session says who it is.
