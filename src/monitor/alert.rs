@@ -499,13 +499,13 @@ pub struct Notice {
     pub causes: Vec<CauseTally>,
     /// The odds that a run of this length is chance.
     pub odds: Option<(Odds, u32)>,
-    /// Models by share of the cost.
+    /// Models by share of the cost, or of the tokens, responses or errors that the rule is about.
     pub models: Vec<Share>,
-    /// Sessions by share of the cost.
+    /// Sessions by the same.
     pub sessions: Vec<Share>,
-    /// Projects by share of the cost.
+    /// Projects by the same.
     pub projects: Vec<Share>,
-    /// Kinds of errors by share of those that name theirs; of an alert about errors, of which the others are shares of too.
+    /// Kinds of errors by share of those that name theirs, in an alert about errors.
     pub error_kinds: Vec<Share>,
     /// What responses are made of now, and were before, where it is about that and both are known.
     pub changed: Option<Changed>,

@@ -21,6 +21,7 @@ use super::key::Key;
 use super::makeup::Past;
 use super::metric::Metric;
 use super::miss::Outcome;
+use super::names::Weight;
 use super::portion::Portions;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
@@ -679,7 +680,8 @@ impl Evaluator {
             key.advance(state.now);
             key.add(first.secs(), &sums);
             key.forget_rooms();
-            key.names.add(first, &growth.labels, sums.cost);
+            let more = Weight::of_growth(growth);
+            key.names.add(first, &growth.labels, &more);
             if let Some(portions) = &portions {
                 key.names.add_portions(portions);
             }

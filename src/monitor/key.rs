@@ -15,7 +15,7 @@ use super::failures::Failures;
 use super::makeup::Past;
 use super::metric::{Metric, Value};
 use super::miss::Miss;
-use super::names::Names;
+use super::names::{Names, Weight};
 use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
@@ -301,8 +301,7 @@ impl Key {
         self.last_record = self.last_record.max(at);
         self.last_usage = self.last_usage.max(Some(at));
         self.unpriced = record.cost.is_none();
-        self.names
-            .add(at, &record.labels, record.cost.unwrap_or_default());
+        self.names.add(at, &record.labels, &Weight::of(record));
         if let Some(miss) = miss {
             self.note_miss(miss);
         }

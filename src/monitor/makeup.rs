@@ -532,6 +532,7 @@ mod tests {
         };
         let top = Top {
             names: Default::default(),
+            by_measure: Default::default(),
             portions: Portions::default(),
         };
         let now = Makeup::of_window(&sums, 600, &top);

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::Share;
+use super::dedupe::Growth;
+use super::metric::Metric;
 use super::portion::Portions;
-use super::record::{Labels, Time};
+use super::record::{Labels, Time, UsageRecord};
+use super::window::signed;
 use crate::price::PicoUsd;
 
 /// The most names that are weighed at once.
@@ -29,11 +32,79 @@ const MINUTE_SECS: i64 = 60;
 /// So many labels of the last two minutes are kept at most.
 const RECENT_LABELS: usize = 256;
 
-/// Models, sessions, projects.
-type Weights = [FxHashMap<Arc<str>, i128>; 3];
+/// What shares are shares of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Dollars.
+    Cost,
+    /// Fresh tokens.
+    Tokens,
+    /// Responses.
+    Requests,
+}
 
-/// What labels cost in the minute or stretch of this number.
-type Latest = (Arc<Labels>, i64, i128);
+impl Measure {
+    /// What a rule that reads this off its windows is about.
+    pub(super) const fn of(metric: Metric) -> Self {
+        match metric {
+            Metric::Tokens
+            | Metric::PromptTokens
+            | Metric::OutputTokens
+            | Metric::PromptPerRequest
+            | Metric::OutputPerRequest => Self::Tokens,
+            Metric::Requests => Self::Requests,
+            _ => Self::Cost,
+        }
+    }
+}
+
+/// What responses came to.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Weight {
+    cost: i128,
+    tokens: i64,
+    requests: i64,
+}
+
+impl Weight {
+    /// One response.
+    pub(super) fn of(record: &UsageRecord) -> Self {
+        Self {
+            cost: record.cost.unwrap_or_default().0,
+            tokens: signed(record.tokens.fresh()),
+            requests: 1,
+        }
+    }
+
+    /// What a copy has more than a response.
+    pub(super) fn of_growth(growth: &Growth) -> Self {
+        Self {
+            cost: growth.cost.unwrap_or_default().0,
+            tokens: signed(growth.tokens.fresh()),
+            requests: 0,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.cost += other.cost;
+        self.tokens += other.tokens;
+        self.requests += other.requests;
+    }
+
+    fn by(&self, measure: Measure) -> i128 {
+        match measure {
+            Measure::Cost => self.cost,
+            Measure::Tokens => self.tokens.into(),
+            Measure::Requests => self.requests.into(),
+        }
+    }
+}
+
+/// Models, sessions, projects.
+type Weights = [FxHashMap<Arc<str>, Weight>; 3];
+
+/// What labels came to in the minute or stretch of this number.
+type Latest = (Arc<Labels>, i64, Weight);
 
 /// Who costs what, over the present and the last stretch of a few minutes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,8 +153,10 @@ impl<T: Copy + Default> LastTwo<T> {
 
 /// Who costs what, and what for.
 pub(super) struct Top {
-    /// Models, sessions and projects with the largest shares.
+    /// Models, sessions and projects with the largest shares of the cost.
     pub(super) names: [Vec<Share>; 3],
+    /// The same by what was asked for.
+    pub(super) by_measure: [Vec<Share>; 3],
     /// Shares of portions.
     pub(super) portions: Portions<u8>,
 }
@@ -110,8 +183,8 @@ impl Names {
         }
     }
 
-    /// Adds what a response costs.
-    pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, cost: PicoUsd) {
+    /// Adds what a response came to.
+    pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, weight: &Weight) {
         // What comes late counts as of now.
         let epoch = if self.knows_minutes() {
             self.epoch.max(at.minute())
@@ -120,20 +193,20 @@ impl Names {
         };
         self.epoch = epoch;
         if self.knows_minutes() {
-            self.minutes.at(epoch)[0] += cost;
+            self.minutes.at(epoch)[0] += PicoUsd(weight.cost);
         }
         let known = self.latest.iter_mut().rev();
         if let Some((.., sum)) = known
             .take_while(|(_, of, _)| *of == epoch)
             .find(|(known, ..)| Arc::ptr_eq(known, labels))
         {
-            *sum += cost.0;
+            sum.add(weight);
             return;
         }
         if self.latest.len() >= LATEST_LABELS {
             self.settle();
         }
-        self.latest.push((Arc::clone(labels), epoch, cost.0));
+        self.latest.push((Arc::clone(labels), epoch, *weight));
     }
 
     /// Adds what a cost that was added is for.
@@ -167,10 +240,10 @@ impl Names {
         }
         self.weighed = present;
         let latest = std::mem::take(&mut self.latest);
-        for (labels, epoch, cost) in &latest {
+        for (labels, epoch, weight) in &latest {
             match present - self.stretch(*epoch) {
-                0 => weigh(&mut self.now, labels, *cost),
-                1 => weigh(&mut self.before, labels, *cost),
+                0 => weigh(&mut self.now, labels, weight),
+                1 => weigh(&mut self.before, labels, weight),
                 _ => {}
             }
         }
@@ -200,52 +273,67 @@ impl Names {
     }
 
     /// Those with the largest shares of about so many seconds.
-    pub(super) fn top(&self, secs: i64) -> Top {
+    pub(super) fn top(&self, secs: i64, measure: Measure) -> Top {
         if self.knows_minutes() && secs <= 2 * MINUTE_SECS {
-            return self.top_of_minutes();
+            return self.top_of_minutes(measure);
         }
         let mut settled = self.clone();
         settled.settle();
         let Self { now, before, .. } = settled;
-        let whole = [&now, &before].map(|[models, ..]| models.values().sum::<i128>());
+        let whole = [&now, &before].map(|[models, ..]| models.values().map(|w| w.cost).sum());
         let [mut portions, last] = *settled.portions.at(self.stretch(self.epoch));
         portions.add(&last);
-        let kinds = before.into_iter().zip(now);
-        let mut tops = kinds.map(|(mut sum, now)| {
+        let mut all = before;
+        for (all, now) in all.iter_mut().zip(now) {
             for (name, weight) in now {
-                *sum.entry(name).or_default() += weight;
+                all.entry(name).or_default().add(&weight);
             }
-            shares(sum.into_iter().collect())
-        });
-        Top {
-            names: std::array::from_fn(|_| tops.next().unwrap_or_default()),
-            portions: portions.shares(PicoUsd(whole.iter().sum())),
         }
+        let portions = portions.shares(PicoUsd(whole.iter().sum()));
+        Top::of(&all, measure, portions)
     }
 
-    fn top_of_minutes(&self) -> Top {
+    fn top_of_minutes(&self, measure: Measure) -> Top {
         let mut weights = Weights::default();
         let all = self.recent.iter().chain(&self.latest);
-        for (labels, _, cost) in all.filter(|(_, minute, _)| *minute >= self.epoch - 1) {
-            weigh(&mut weights, labels, *cost);
+        for (labels, _, weight) in all.filter(|(_, minute, _)| *minute >= self.epoch - 1) {
+            weigh(&mut weights, labels, weight);
         }
         let [mut portions, last] = *self.of_minutes.clone().at(self.epoch);
         portions.add(&last);
         let whole = self.minutes.clone().at(self.epoch).iter().copied().sum();
-        Top {
-            names: weights.map(|weights| shares(weights.into_iter().collect())),
-            portions: portions.shares(whole),
+        Top::of(&weights, measure, portions.shares(whole))
+    }
+}
+
+impl Top {
+    fn of(weights: &Weights, measure: Measure, portions: Portions<u8>) -> Self {
+        let by = |measure| {
+            let of_kind = |weights: &FxHashMap<Arc<str>, Weight>| {
+                let names = weights.iter();
+                shares(
+                    names
+                        .map(|(name, w)| (Arc::clone(name), w.by(measure)))
+                        .collect(),
+                )
+            };
+            weights.each_ref().map(of_kind)
+        };
+        Self {
+            names: by(Measure::Cost),
+            by_measure: by(measure),
+            portions,
         }
     }
 }
 
-fn weigh(weights: &mut Weights, labels: &Labels, cost: i128) {
+fn weigh(weights: &mut Weights, labels: &Labels, more: &Weight) {
     for (weights, name) in weights.iter_mut().zip(labels.names()) {
         let Some(name) = name else { continue };
         if let Some(weight) = weights.get_mut(name) {
-            *weight += cost;
+            weight.add(more);
         } else if weights.len() < MAX_NAMES {
-            weights.insert(Arc::clone(name), cost);
+            weights.insert(Arc::clone(name), *more);
         }
     }
 }
@@ -273,6 +361,15 @@ mod tests {
     use super::super::portion::Portion;
     use super::*;
 
+    /// A response that costs so much, with a token for each pico-dollar.
+    fn weight(cost: i64) -> Weight {
+        Weight {
+            cost: cost.into(),
+            tokens: cost,
+            requests: 1,
+        }
+    }
+
     /// The present stretch and the one before it count, however many labels have waited.
     #[test]
     fn who_cost_most_lately_is_told_with_its_share() {
@@ -284,26 +381,29 @@ mod tests {
             })
         };
         let mut names = Names::new(STRETCH_SECS);
-        names.add(Time::from_secs(0), &labels(1_000), PicoUsd(1_000_000));
+        names.add(Time::from_secs(0), &labels(1_000), &weight(1_000_000));
         for n in 0..100 {
             names.add(
                 Time::from_secs(2 * STRETCH_SECS + n),
                 &labels(n),
-                PicoUsd(10),
+                &weight(10),
             );
         }
         names.add(
             Time::from_secs(3 * STRETCH_SECS),
             &labels(7),
-            PicoUsd(1_000),
+            &weight(1_000),
         );
-        let [models, sessions, projects] = names.top(STRETCH_SECS).names;
+        let [models, sessions, projects] = names.top(STRETCH_SECS, Measure::Cost).names;
         assert_eq!(models, [("a".into(), 87), ("b".into(), 12)]);
         assert_eq!(sessions[0], ("s7".into(), 50));
         assert!(projects.is_empty());
         // Nothing of it is of the last two stretches any more.
-        names.add(Time::from_secs(9 * STRETCH_SECS), &labels(0), PicoUsd(1));
-        assert_eq!(names.top(STRETCH_SECS).names[0], [("b".into(), 100)]);
+        names.add(Time::from_secs(9 * STRETCH_SECS), &labels(0), &weight(1));
+        assert_eq!(
+            names.top(STRETCH_SECS, Measure::Cost).names[0],
+            [("b".into(), 100)]
+        );
     }
 
     #[test]
@@ -313,13 +413,16 @@ mod tests {
             ..Labels::default()
         });
         let mut names = Names::new(STRETCH_SECS);
-        let mut add = |stretch, cost: i128, fast: i128| {
+        let mut add = |stretch, cost: i64, fast: i128| {
             let at = Time::from_secs(stretch * STRETCH_SECS);
-            names.add(at, &labels, PicoUsd(cost));
+            names.add(at, &labels, &weight(cost));
             if fast > 0 {
                 names.add_portions(&Portions::new([fast, 0, 0, 0, 0].map(PicoUsd)));
             }
-            names.top(STRETCH_SECS).portions.of(Portion::FastMode)
+            names
+                .top(STRETCH_SECS, Measure::Cost)
+                .portions
+                .of(Portion::FastMode)
         };
         assert_eq!(add(0, 100, 100), 100);
         assert_eq!(add(1, 300, 0), 25);
@@ -330,7 +433,13 @@ mod tests {
         // They move with the clock.
         names.add_portions(&Portions::new([50, 0, 0, 0, 0].map(PicoUsd)));
         names.shift(-5 * STRETCH_SECS);
-        assert_eq!(names.top(STRETCH_SECS).portions.of(Portion::FastMode), 50);
+        assert_eq!(
+            names
+                .top(STRETCH_SECS, Measure::Cost)
+                .portions
+                .of(Portion::FastMode),
+            50
+        );
     }
 
     /// Where windows are short the last two minutes count, and not what was there before.
@@ -345,26 +454,62 @@ mod tests {
         };
         let mut names = Names::new(60);
         for second in 0..1_200 {
-            names.add(Time::from_secs(second), &labels("a", second), PicoUsd(10));
+            names.add(Time::from_secs(second), &labels("a", second), &weight(10));
         }
         for second in 1_200..1_230 {
-            names.add(Time::from_secs(second), &labels("b", 5), PicoUsd(60));
+            names.add(Time::from_secs(second), &labels("b", 5), &weight(60));
             names.add_portions(&Portions::new([60, 0, 0, 0, 0].map(PicoUsd)));
         }
         let fast = |top: &Top| top.portions.of(Portion::FastMode);
-        let of_minutes = names.top(60);
+        let of_minutes = names.top(60, Measure::Cost);
         assert_eq!(of_minutes.names[0], [("b".into(), 75), ("a".into(), 25)]);
         assert_eq!(of_minutes.names[1][0], ("s5".into(), 75));
         assert_eq!(fast(&of_minutes), 75);
-        let of_stretches = names.top(600);
+        let of_stretches = names.top(600, Measure::Cost);
         assert_eq!(of_stretches.names[0], [("a".into(), 62), ("b".into(), 37)]);
         assert_eq!(fast(&of_stretches), 37);
         // It moves with the clock.
         names.shift(-900);
-        names.add(Time::from_secs(330), &labels("b", 5), PicoUsd(0));
-        assert_eq!(names.top(60).names, of_minutes.names);
-        names.add(Time::from_secs(900), &labels("c", 5), PicoUsd(10));
-        assert_eq!(names.top(60).names[0], [("c".into(), 100)]);
-        assert_eq!(fast(&names.top(60)), 0);
+        names.add(Time::from_secs(330), &labels("b", 5), &weight(0));
+        assert_eq!(names.top(60, Measure::Cost).names, of_minutes.names);
+        names.add(Time::from_secs(900), &labels("c", 5), &weight(10));
+        assert_eq!(names.top(60, Measure::Cost).names[0], [("c".into(), 100)]);
+        assert_eq!(fast(&names.top(60, Measure::Cost)), 0);
+    }
+
+    /// Many cheap tokens of one model, a few dear ones of another, and more responses of a third.
+    #[test]
+    fn who_had_most_depends_on_what_is_asked() {
+        let labels = |model: &str| {
+            Arc::new(Labels {
+                model: model.into(),
+                ..Labels::default()
+            })
+        };
+        for shortest in [60, STRETCH_SECS] {
+            let mut names = Names::new(shortest);
+            for (model, cost, tokens, n) in [
+                ("cheap", 10, 900, 2),
+                ("dear", 80, 50, 2),
+                ("small", 1, 1, 20),
+            ] {
+                let weight = Weight {
+                    cost,
+                    tokens,
+                    requests: 1,
+                };
+                for second in 0..n {
+                    names.add(Time::from_secs(second), &labels(model), &weight);
+                }
+            }
+            let most = |measure| {
+                let top = names.top(shortest, measure);
+                assert_eq!(top.names[0][0].0.as_ref(), "dear");
+                top.by_measure[0][0].0.to_string()
+            };
+            assert_eq!(most(Measure::Cost), "dear");
+            assert_eq!(most(Measure::Tokens), "cheap");
+            assert_eq!(most(Measure::Requests), "small");
+        }
     }
 }

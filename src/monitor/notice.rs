@@ -10,7 +10,7 @@ use super::baseline::UNIT;
 use super::key::Key;
 use super::makeup::{Changed, Makeup};
 use super::metric::{Metric, Value};
-use super::names::{Top, shares};
+use super::names::{Measure, Top, shares};
 use super::portion::Portions;
 use super::record::Time;
 use super::rule::Rule;
@@ -85,7 +85,8 @@ impl Teller {
         let top = if rule.metric.is_about_cache() {
             top_of_misses(key, episode.since)
         } else {
-            key.names.top(window.map_or(i64::MAX, Window::secs))
+            let secs = window.map_or(i64::MAX, Window::secs);
+            key.names.top(secs, Measure::of(rule.metric))
         };
         let before = self.told(place, episode).before.clone();
         // By then its window is what it was.
@@ -99,7 +100,7 @@ impl Teller {
             let since = episode.since.min(state.now.plus_secs(-secs));
             key.failures.top(since)
         } else {
-            (top.names, Vec::new())
+            (top.by_measure, Vec::new())
         };
         let [models, sessions, projects] = names;
         let mut causes = episode.causes.clone();
@@ -208,8 +209,10 @@ fn top_of_misses(key: &Key, since: Time) -> Top {
             }
         }
     }
+    let names = weights.map(shares);
     Top {
-        names: weights.map(shares),
+        by_measure: names.clone(),
+        names,
         portions: Portions::default(),
     }
 }

@@ -573,8 +573,10 @@ fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option<String> {
     let at = clock.minute(notice.since);
     let is_of_session = notice.key.iter().any(|(label, _)| *label == Label::Session);
     let session = leading(&notice.sessions).filter(|_| !is_of_session);
-    let session = session
-        .map(|(name, share)| format!("session {} ({share} % of the cost)", short(&clean(name))));
+    let session = session.map(|(name, share)| {
+        let name = short(&clean(name));
+        format!("session {name} ({share} % of {})", whole(notice))
+    });
     let and_session = || {
         let session = session.as_ref();
         session.map(|who| format!("; {who}")).unwrap_or_default()
@@ -636,6 +638,16 @@ fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option<String> {
             "who spends it: claude-tokmon replay --since -1h --by session (or model, project)"
                 .to_owned()
         })),
+    }
+}
+
+/// What shares of models, sessions and projects are shares of.
+fn whole(notice: &Notice) -> &'static str {
+    match notice.rule.metric {
+        Metric::Errors => "the errors",
+        Metric::Requests => "the responses",
+        metric if metric.unit() == Unit::Tokens => "the tokens",
+        _ => "the cost",
     }
 }
 
