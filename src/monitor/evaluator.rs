@@ -680,8 +680,7 @@ impl Evaluator {
             key.advance(state.now);
             key.add(first.secs(), &sums);
             key.forget_rooms();
-            let more = Weight::of_growth(growth);
-            key.names.add(first, &growth.labels, &more);
+            key.names.add(first, &growth.labels, &Weight::of(&sums));
             if let Some(portions) = &portions {
                 key.names.add_portions(portions);
             }

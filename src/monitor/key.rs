@@ -294,14 +294,20 @@ impl Key {
     }
 
     /// Remembers what a record tells about this key.
-    pub(super) fn note_arrival(&mut self, record: &UsageRecord, at: Time, miss: Option<&Miss>) {
+    pub(super) fn note_arrival(
+        &mut self,
+        record: &UsageRecord,
+        at: Time,
+        miss: Option<&Miss>,
+        sums: &Sums,
+    ) {
         if record.tokens.cache_read > 0 {
             self.last_read = Some(self.last_read.map_or(at, |read| read.max(at)));
         }
         self.last_record = self.last_record.max(at);
         self.last_usage = self.last_usage.max(Some(at));
         self.unpriced = record.cost.is_none();
-        self.names.add(at, &record.labels, &Weight::of(record));
+        self.names.add(at, &record.labels, &Weight::of(sums));
         if let Some(miss) = miss {
             self.note_miss(miss);
         }

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::Share;
-use super::dedupe::Growth;
 use super::metric::Metric;
 use super::portion::Portions;
-use super::record::{Labels, Time, UsageRecord};
-use super::window::signed;
+use super::record::{Labels, Time};
+use super::window::Sums;
 use crate::price::PicoUsd;
 
 /// The most names that are weighed at once.
@@ -67,21 +66,13 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// One response.
-    pub(super) fn of(record: &UsageRecord) -> Self {
+    /// What a response, or what it has grown by, adds to a window.
+    #[inline]
+    pub(super) fn of(sums: &Sums) -> Self {
         Self {
-            cost: record.cost.unwrap_or_default().0,
-            tokens: signed(record.tokens.fresh()),
-            requests: 1,
-        }
-    }
-
-    /// What a copy has more than a response.
-    pub(super) fn of_growth(growth: &Growth) -> Self {
-        Self {
-            cost: growth.cost.unwrap_or_default().0,
-            tokens: signed(growth.tokens.fresh()),
-            requests: 0,
+            cost: sums.cost.0,
+            tokens: sums.fresh,
+            requests: sums.requests,
         }
     }
 

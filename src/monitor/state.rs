@@ -261,7 +261,7 @@ impl State {
             };
             past.add(*at, is_new_minute, record, portions.as_ref());
         }
-        key.note_arrival(record, *at, *miss);
+        key.note_arrival(record, *at, *miss, sums);
         if let Some(portions) = portions {
             key.names.add_portions(portions);
         }
