@@ -109,7 +109,7 @@ for kind in a b c; do
     eval "$piped" 2>&1 | tr -d , | grep -q ": $records responses" || { echo "$kind: tail counts other responses from a pipe" >&2; exit 1; }
     hyperfine --warmup 1 --runs "$runs" --export-json "$folder/result.json" --output null --style none "$piped" 2>/dev/null >&2
     jq -nr --argjson s "$(median "$folder/result.json")" --argjson n "$records" \
-      '"  tail, from a pipe: \($s * 1000 | round) ms, \($n / $s / 1000 | round),000 responses a second"'
+      '"  tail, from a pipe: \($s * 1000 | round) ms, \($n / $s / 10000 | round / 100) million responses a second"'
   fi
   echo "  peak memory: $(($(peak "$ours" replay --quiet --config - "$log") / 1024)) MiB"
 done
