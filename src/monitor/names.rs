@@ -1,7 +1,7 @@
 //! Who costs what under a key, and what for: what an alert says of models, sessions, projects and portions.
 //!
-//! Knows costs and labels only. Adding is cheap, because it is done for each response; names are weighed when there is something to
-//! tell, or too many labels wait.
+//! Or who has most of the tokens or responses, where an alert is about those. Knows sums and labels only. Adding is cheap, because it
+//! is done for each response; names are weighed when there is something to tell, or too many labels wait.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
