@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alert::Share;
-use super::names::shares;
+use super::names::{add_to, shares};
 use super::record::{ErrorRecord, Labels, NO_MODEL, Time};
 
 /// So many are kept.
@@ -44,9 +44,13 @@ impl Failures {
         let mut kinds = Vec::new();
         for failure in self.0.iter().filter(|failure| failure.at >= since) {
             for (counts, name) in names.iter_mut().zip(failure.labels.names()) {
-                count(counts, name.filter(|name| ***name != *NO_MODEL));
+                if let Some(name) = name.filter(|name| ***name != *NO_MODEL) {
+                    add_to(counts, name, 1);
+                }
             }
-            count(&mut kinds, failure.kind.as_ref());
+            if let Some(kind) = &failure.kind {
+                add_to(&mut kinds, kind, 1);
+            }
         }
         (names.map(shares), shares(kinds))
     }
@@ -56,14 +60,6 @@ impl Failures {
         for failure in &mut self.0 {
             failure.at.shift(ms);
         }
-    }
-}
-
-fn count(counts: &mut Vec<(Arc<str>, i128)>, name: Option<&Arc<str>>) {
-    let Some(name) = name else { return };
-    match counts.iter_mut().find(|(known, _)| known == name) {
-        Some((_, n)) => *n += 1,
-        None => counts.push((Arc::clone(name), 1)),
     }
 }
 

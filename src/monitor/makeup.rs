@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::alert::Share;
 use super::dedupe::Growth;
 use super::metric::Metric;
-use super::names::{Top, shares, shares_of_most};
+use super::names::{Top, add_to, shares, shares_of_most};
 use super::portion::Portions;
 use super::record::{Labels, Time, UsageRecord};
 use super::window::Sums;
@@ -171,14 +171,6 @@ impl Block {
                 cost: cost.0,
             });
         }
-    }
-}
-
-/// Adds to what is under a name.
-fn add_to(sums: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, cost: i128) {
-    match sums.iter_mut().find(|(known, _)| known == name) {
-        Some((_, sum)) => *sum += cost,
-        None => sums.push((Arc::clone(name), cost)),
     }
 }
 

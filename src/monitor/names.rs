@@ -329,6 +329,14 @@ fn weigh(weights: &mut Weights, labels: &Labels, more: &Weight) {
     }
 }
 
+/// Adds to the weight of a name, where there are few.
+pub(super) fn add_to(weights: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, more: i128) {
+    match weights.iter_mut().find(|(known, _)| known == name) {
+        Some((_, weight)) => *weight += more,
+        None => weights.push((Arc::clone(name), more)),
+    }
+}
+
 /// The three largest of some weights, in per cent of all.
 pub(super) fn shares(weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
     shares_of_most(weights, 3)

@@ -10,7 +10,7 @@ use super::baseline::UNIT;
 use super::key::Key;
 use super::makeup::{Changed, Makeup};
 use super::metric::{Metric, Value};
-use super::names::{Measure, Top, shares};
+use super::names::{Measure, Top, add_to, shares};
 use super::portion::Portions;
 use super::record::Time;
 use super::rule::Rule;
@@ -202,10 +202,8 @@ fn top_of_misses(key: &Key, since: Time) -> Top {
     let mut weights: [Vec<(Arc<str>, i128)>; 3] = Default::default();
     for miss in key.misses.iter().filter(|miss| miss.at >= since) {
         for (weights, name) in weights.iter_mut().zip(miss.labels.names()) {
-            let Some(name) = name else { continue };
-            match weights.iter_mut().find(|(known, _)| known == name) {
-                Some((_, weight)) => *weight += miss.cost.0,
-                None => weights.push((Arc::clone(name), miss.cost.0)),
+            if let Some(name) = name {
+                add_to(weights, name, miss.cost.0);
             }
         }
     }
