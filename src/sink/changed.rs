@@ -199,14 +199,13 @@ fn as_projects_go(model: &Arc<str>, before: &Makeup, now: &Makeup) -> u64 {
 /// The project that costs more of it than before: its name, and what to say of it.
 fn project(before: &Makeup, now: &Makeup) -> Option<(String, String)> {
     let ProjectShare { name, percent, .. } = now.projects.first()?;
-    // Those with the largest shares are known.
     let smallest = before.projects.last()?.percent;
     let known = before.projects.iter().find(|p| p.name == *name);
-    let was = known.map_or(smallest, |project| project.percent);
-    let was_in_words = match known {
-        None if before.projects.len() < MAX_PROJECTS => "0 %".to_owned(),
-        None => format!("at most {smallest} %"),
-        Some(_) => format!("{was} %"),
+    let (was, was_in_words) = match known {
+        Some(project) => (project.percent, format!("{} %", project.percent)),
+        None if before.projects.len() < MAX_PROJECTS => (0, "0 %".to_owned()),
+        // Those with the largest shares are known.
+        None => (smallest, format!("at most {smallest} %")),
     };
     let name = clean(name).into_owned();
     (u64::from(*percent) >= u64::from(was) + OF_COST).then(|| {
@@ -649,6 +648,21 @@ mod tests {
         assert_eq!(told(16), said("at most 6 %"));
         assert_eq!(told(15), said("0 %"));
         assert_eq!(told(0), None);
+        // One beside the only one.
+        let before = Makeup {
+            projects: vec![share(0, 100)],
+            ..before()
+        };
+        let with = |percent| Makeup {
+            projects: vec![share(99, percent), share(0, 100 - percent)],
+            ..as_ever()
+        };
+        let words = |percent| project(&before, &with(percent)).map(|(_, words)| words);
+        assert_eq!(
+            words(51).as_deref(),
+            Some("project p99 is 51 % of the cost, not 0 %")
+        );
+        assert_eq!(words(19), None);
     }
 
     #[test]
