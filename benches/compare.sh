@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How long a replay takes, beside other programs on the same file: benches/compare.sh [BYTES [FOLDER]]
+# How long a replay takes, beside other programs on the same file, and tail of what comes through a pipe: benches/compare.sh [BYTES [FOLDER]]
 #
 # Writes logs of three kinds (see benches/corpus.rs), checks that all programs find the same sums, and only then times them in
 # turn: medians, and how many times as long as `wc -l`. Needs hyperfine and jq; uses rg, DuckDB (Python package) and ccusage

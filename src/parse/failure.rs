@@ -23,6 +23,11 @@ const KEYS: [&str; 6] = [
 /// Where it stands in an error object.
 const INNER_KEYS: [&str; 3] = ["type", "code", "status"];
 
+/// Words that say no more than that it was one.
+const NO_KINDS: [&str; 7] = [
+    "error", "errored", "failed", "failure", "true", "false", "null",
+];
+
 /// The kind of the error that a line tells of, if it names one: `rate_limit_error`, `HTTP 529`.
 pub(super) fn kind_of(line: &Object<'_>) -> Option<String> {
     let of_result = || line.object("result")?.object("error");
@@ -52,7 +57,7 @@ fn first(object: &Object<'_>, keys: &[&str]) -> Option<String> {
 /// A word of letters and digits that names a kind.
 fn name(word: &str) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let says_nothing = ["error", "failure", "true", "false", "null"].contains(&word);
+    let says_nothing = NO_KINDS.contains(&word);
     if word.is_empty() || word.len() > LONGEST || says_nothing || !word.chars().all(is_plain) {
         return None;
     }
@@ -106,6 +111,7 @@ mod tests {
             ),
             (r#"{"error":{"message":"my secret plan failed"}}"#, None),
             (r#"{"error":"error"}"#, None),
+            (r#"{"error":true,"status":"failed"}"#, None),
             (
                 r#"{"error":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#,
                 None,

@@ -68,8 +68,11 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Stretch {
     pub(super) source: Arc<SourceInfo>,
+    /// What was understood, with its time.
     pub(super) events: Vec<(Option<i64>, Event)>,
+    /// What else these lines came to; none if nobody has looked at them.
     pub(super) digest: Option<Digest>,
+    /// The line after them, which is left to whoever reads in order.
     pub(super) aside: Option<usize>,
 }
 

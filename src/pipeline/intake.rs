@@ -279,8 +279,8 @@ impl Intake {
     }
 
     /// Leaves what was taken back to those who read ahead.
-    pub(super) fn share(&mut self) {
-        self.share.share();
+    pub(super) fn leave_judged(&mut self) {
+        self.share.leave_all();
     }
 
     /// Takes in what lines came to that were read ahead.

@@ -194,7 +194,7 @@ impl Pipeline {
         self.judge(undated, oldest);
         look(&mut self.evaluator);
         self.ahead.give_back(batch);
-        self.intake.share();
+        self.intake.leave_judged();
         true
     }
 

@@ -52,8 +52,8 @@ impl Share {
         self.batch.push(record);
     }
 
-    /// Leaves what it took back to all.
-    pub(super) fn share(&mut self) {
+    /// Leaves what it took back to all who read.
+    pub(super) fn leave_all(&mut self) {
         if !self.batch.is_empty() {
             self.pool.give(std::mem::take(&mut self.batch));
         }
