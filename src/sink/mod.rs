@@ -2,6 +2,7 @@
 //!
 //! Knows how to say things. Does not know where records come from or how a notice was decided.
 
+mod advice;
 mod changed;
 mod fanout;
 mod hook;

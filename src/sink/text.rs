@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use jiff::civil::Date;
 
+use super::advice::advice;
 use super::changed::{Changes, changes, in_one_line};
 use super::ordinary::way_out;
 use crate::monitor::{
@@ -423,7 +424,7 @@ fn is_several(session: &str) -> bool {
 }
 
 /// The first group of a UUID, which tells sessions apart for people. Other names are kept, and so is the name of an agent.
-fn short(session: &str) -> String {
+pub(super) fn short(session: &str) -> String {
     let (id, agent) = session.split_once('/').unwrap_or((session, ""));
     let is_uuid = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     let id = if is_uuid { &id[..8] } else { id };
@@ -564,121 +565,8 @@ fn chance(odds: Odds, length: u32) -> String {
 const LEADING: u8 = 25;
 
 /// The first of some by their shares, if it stands out.
-fn leading(shares: &[Share]) -> Option<&Share> {
+pub(super) fn leading(shares: &[Share]) -> Option<&Share> {
     shares.first().filter(|(_, share)| *share >= LEADING)
-}
-
-/// What the reader would do next. `changes` are known, if anything has changed.
-fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option<String> {
-    let at = clock.minute(notice.since);
-    let is_of_session = notice.key.iter().any(|(label, _)| *label == Label::Session);
-    let session = leading(&notice.sessions).filter(|_| !is_of_session);
-    let session = session.map(|(name, share)| {
-        let name = short(&clean(name));
-        format!("session {name} ({share} % of {})", whole(notice))
-    });
-    let and_session = || {
-        let session = session.as_ref();
-        session.map(|who| format!("; {who}")).unwrap_or_default()
-    };
-    if let Some(look_at) = changes.advice(&at) {
-        return Some(format!("{look_at}{}", and_session()));
-    }
-    match notice.rule.metric {
-        Metric::Unpriced | Metric::Blind => None,
-        Metric::Silence => Some(format!(
-            "the service, and whether it still logs here: the last response came at {at}"
-        )),
-        Metric::Budget => Some(
-            "what spends it: claude-tokmon replay --since -1d --by model (or project, session)"
-                .to_owned(),
-        ),
-        Metric::PromptPerRequest | Metric::CostPerRequest => Some(format!(
-            "a dearer model, or prompts that have grown, since {at}{}",
-            and_session()
-        )),
-        Metric::CacheGain => {
-            Some("prompts that are written to the cache and never read again".to_owned())
-        }
-        Metric::Errors => Some(match notice.error_kinds.first() {
-            Some((kind, _)) => of_errors(kind, &at),
-            None => format!(
-                "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
-            ),
-        }),
-        Metric::NoCache => {
-            Some("cache_control on the part of the prompt that stays the same".to_owned())
-        }
-        metric if metric.is_about_cache() => {
-            notice.causes.first().map(|tally| match &tally.cause {
-                Cause::Rewritten => format!("what changed in the system prompt or tools at {at}"),
-                Cause::Dropped => format!("the change that removed cache_control at {at}"),
-                Cause::Partial => format!("what has been editing earlier messages since {at}"),
-                Cause::TtlChanged => "the ttl of cache_control, which was 1h".to_owned(),
-                Cause::Api(kind) if kind.starts_with("system") => {
-                    format!("the system prompt, changed at {at}")
-                }
-                Cause::Api(kind) if kind.starts_with("tools") => {
-                    format!("the list of tools, changed at {at}")
-                }
-                Cause::Api(kind) if kind.starts_with("messages") => {
-                    format!("what rewrites earlier messages since {at}")
-                }
-                Cause::Api(_)
-                | Cause::Expired
-                | Cause::Compacted
-                | Cause::Concurrent
-                | Cause::ModelChanged => {
-                    format!("what changed at {at}")
-                }
-            })
-        }
-        _ if is_of_session => Some(format!("what this session has been doing since {at}")),
-        _ => Some(session.unwrap_or_else(|| {
-            "who spends it: claude-tokmon replay --since -1h --by session (or model, project)"
-                .to_owned()
-        })),
-    }
-}
-
-/// What shares of models, sessions and projects are shares of.
-fn whole(notice: &Notice) -> &'static str {
-    match notice.rule.metric {
-        Metric::Errors => "the errors",
-        Metric::Requests => "the responses",
-        metric if metric.unit() == Unit::Tokens => "the tokens",
-        _ => "the cost",
-    }
-}
-
-/// What the reader would do next about errors of a kind.
-fn of_errors(kind: &str, at: &str) -> String {
-    let is = |names: &[&str]| names.iter().any(|name| kind.contains(name));
-    if is(&["rate_limit", "429", "Throttl", "TooManyRequests"]) {
-        format!("what sends so much since {at}, or the rate limits of the workspace")
-    } else if is(&["overloaded", "529", "503", "api_error", "timeout", "500"]) {
-        format!("the status page of the API, and that what tries again since {at} waits in between")
-    } else if is(&[
-        "authentication",
-        "permission",
-        "401",
-        "403",
-        "AccessDenied",
-        "billing",
-    ]) {
-        format!("the API key and what it may do: something of it changed at {at}")
-    } else if is(&[
-        "invalid_request",
-        "400",
-        "413",
-        "too_large",
-        "Validation",
-        "not_found",
-    ]) {
-        format!("the change at {at} that makes requests invalid")
-    } else {
-        format!("what the errors since {at} say")
-    }
 }
 
 /// Name of a unit in JSON: `usd/min`, `tokens`, `share`.
@@ -776,39 +664,6 @@ mod tests {
             "7f3a0b1c agent x1"
         );
         assert_eq!(short("nightly-job"), "nightly-job");
-    }
-
-    #[test]
-    fn what_to_look_at_goes_with_the_kind_of_the_errors() {
-        for (kinds, word) in [
-            (
-                &[
-                    "rate_limit_error",
-                    "HTTP 429",
-                    "ThrottlingException",
-                    "rate_limit",
-                ][..],
-                "rate limits",
-            ),
-            (
-                &["overloaded_error", "HTTP 529", "api_error", "timeout_error"],
-                "status page",
-            ),
-            (
-                &["authentication_error", "permission_error", "HTTP 401"],
-                "API key",
-            ),
-            (
-                &["invalid_request_error", "HTTP 400", "request_too_large"],
-                "invalid",
-            ),
-            (&["teapot"], "what the errors since 02:00 say"),
-        ] {
-            for kind in kinds {
-                let advice = of_errors(kind, "02:00");
-                assert!(advice.contains(word), "{kind}: {advice}");
-            }
-        }
     }
 
     /// A session with a small part of the cost is named nowhere: where nobody stands out, a replay by session says who it is.
