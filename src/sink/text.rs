@@ -1,4 +1,4 @@
-//! The words of notices: what is wrong, what it costs, why, and what to look at next.
+//! The words of notices: what is wrong, what it costs, and why.
 //!
 //! Shared by the terminal, the JSON and the hook, so that all say the same. Numbers are exact or say what they are.
 
