@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use memchr::memmem::Finder;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -148,7 +149,10 @@ impl Drought {
 
 /// Whether a line names a number of tokens; the limit that a request sets is none.
 fn speaks_of_tokens(bytes: &[u8]) -> bool {
-    memchr::memmem::find_iter(bytes, b"_tokens").any(|at| !bytes[..at].ends_with(b"max"))
+    static TOKENS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_tokens"));
+    TOKENS
+        .find_iter(bytes)
+        .any(|at| !bytes[..at].ends_with(b"max"))
 }
 
 /// Reads lines into events: parsing, labels, identity, price.
