@@ -83,7 +83,7 @@ impl Kind {
             Self::Output => &["token-spike", "cost-rate"],
             Self::DearerModel | Self::GrownContext => &["request-cost"],
             Self::RetryStorm => &["errors"],
-            Self::ChronicBurn => &["budget"],
+            Self::ChronicBurn => &["budget", "cost-day"],
             Self::Silence => &["silence"],
             Self::NewFormat => &["blind"],
         }
@@ -889,6 +889,7 @@ fn judge(played: &Played, rows: &mut BTreeMap<(Fleet, Kind), Row>, verbose: bool
                 && is(&notice.rule.name)
                 // A budget is there each day; it is found if all of it is gone, or seen to go.
                 && (incident.kind != Kind::ChronicBurn
+                    || &*notice.rule.name == "cost-day"
                     || notice.rule.severity == Severity::Critical
                     || notice.text.as_deref().is_some_and(|text| text.contains("pace")))
         };

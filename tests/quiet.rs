@@ -371,9 +371,69 @@ fn a_small_service_that_spends_six_times_as_much_is_told_of_within_half_an_hour(
     assert!((0..HOUR / 2).contains(&after), "{after}");
     assert!(first.exposed.unwrap() < PicoUsd(10 * PicoUsd::DOLLAR.0));
     assert!(of_money.iter().all(|n| &*n.rule.name == "cost-spike"));
-    // Without it nobody would have heard.
+    // Without it nobody would have heard before the day was dear.
     let others = told(&mut pipeline(&["cost-spike.enabled=false"]), &lines);
-    assert!(others.iter().all(|n| n.rule.severity == Severity::Info));
+    let others = others.iter().filter(|n| n.rule.severity > Severity::Info);
+    let late: Vec<i64> = others
+        .inspect(|n| assert_eq!(&*n.rule.name, "cost-day"))
+        .map(|n| n.at.millis_since(Time(midnight + surge.start)))
+        .collect();
+    assert!(late[0] > HOUR / 2, "{late:?}");
+}
+
+/// An agent that goes on all night as if it were noon is never much at once. It is told of before the day has begun, with what it
+/// has cost beyond a usual day and who cost it, and again some hours later. Ordinary days are told of never.
+#[test]
+fn what_goes_on_all_night_is_told_of_though_it_is_never_much_at_once() {
+    let night = 9 * DAY + 20 * HOUR..10 * DAY + 8 * HOUR;
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let of_days = |days: i64, has_night: bool| {
+        let mut random = Random(29);
+        let (mut lines, mut at) = (Vec::new(), 0);
+        while at < days * DAY {
+            let goes_on = has_night && night.contains(&at);
+            let hour = if goes_on { 12 * HOUR } else { at };
+            at += random.pause_ms(27.0 * of_the_hour(hour));
+            let call = Call {
+                at: midnight + at,
+                id: format!("msg_{}", lines.len()),
+                session: Some(if goes_on { "night" } else { "day" }),
+                input: 300 + random.below(400),
+                output: 700 + random.below(600),
+                ..Call::default()
+            };
+            lines.push(call.line());
+        }
+        lines
+    };
+    assert!(told(&mut pipeline(&[]), &of_days(12, false)).is_empty());
+    let notices = told(&mut pipeline(&[]), &of_days(12, true));
+    let days: Vec<&Notice> = notices
+        .iter()
+        .filter(|n| &*n.rule.name == "cost-day")
+        .collect();
+    let reasons: Vec<Reason> = days.iter().map(|n| n.reason).collect();
+    assert_eq!(reasons[..2], [Reason::First, Reason::Repeat]);
+    assert_eq!(reasons.last(), Some(&Reason::Resolved));
+    assert!(days.len() <= 5, "{reasons:?}");
+    let hours = |n: &Notice| n.at.millis_since(Time(midnight + night.start)) / HOUR;
+    assert!((8..11).contains(&hours(days[0])), "{}", hours(days[0]));
+    assert_eq!(hours(days[1]) - hours(days[0]), 6);
+    // Of two usual days one is beyond the usual.
+    let (first, usual) = (days[0], days[0].usual.unwrap());
+    let beyond = first.value.unwrap() - usual.usual;
+    assert_eq!(first.exposed.unwrap().0, beyond);
+    assert!(beyond >= usual.usual && usual.days >= 8, "{first:?}");
+    let (name, percent) = &first.sessions[0];
+    assert_eq!(
+        (&**name, *percent / 10),
+        ("night", 5),
+        "{:?}",
+        first.sessions
+    );
+    // Nothing else was far above its limit.
+    let others: Vec<&str> = notices.iter().map(|n| &*n.rule.name).collect();
+    assert!(others.iter().all(|rule| *rule == "cost-day"), "{others:?}");
 }
 
 /// A service that has grown for good is told of for three days, less and less often, and then counts as what is usual: when it

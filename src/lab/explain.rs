@@ -92,17 +92,20 @@ fn paragraph(explained: &Explained) -> String {
     text.push('\n');
     let usual = explained.usual;
     if rule.limit.learns() && usual.minutes > 0 {
+        let samples = match usual.days {
+            0 => format!("{} active minutes in 7 days", count(usual.minutes)),
+            days => format!("{days} days, of which the last 7 are usual"),
+        };
         let _ = writeln!(
             text,
-            "  usual  {}, busy {}, of {} active minutes in 7 days",
+            "  usual  {}, busy {}, of {samples}",
             say(usual.usual),
             say(usual.busy),
-            count(usual.minutes)
         );
     }
     let limit = explained.limit.map_or_else(
         || {
-            let learning = Learning::of(rule, usual.minutes);
+            let learning = Learning::of(rule, usual);
             format!("none yet ({})", progress(&learning))
         },
         say,

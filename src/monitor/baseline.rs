@@ -18,6 +18,7 @@ pub const UNIT: Amount = 1_000_000_000_000;
 
 const BLOCK_MINUTES: i64 = 6 * 60;
 const BLOCKS_OF_A_DAY: i64 = 4;
+const DAYS_OF_A_WEEK: usize = 7;
 const BLOCKS: i64 = 7 * BLOCKS_OF_A_DAY;
 
 /// What busy hours showed on so many of the days before is ordinary, though alerts were on; on all of them while there are fewer.
@@ -105,6 +106,8 @@ pub struct Usual {
     pub minutes: u64,
     /// They are of a day at least, with its night and its busy hours.
     pub is_of_days: bool,
+    /// Where each day is one sample, its largest: how many days are behind them. Zero where minutes are.
+    pub days: u64,
 }
 
 impl Usual {
@@ -132,6 +135,13 @@ impl Histogram {
         match self.0.binary_search_by_key(&bin, |(bin, _)| *bin) {
             Ok(at) => self.0[at].1 += 1,
             Err(at) => self.0.insert(at, (bin, 1)),
+        }
+    }
+
+    /// Keeps the largest sample alone.
+    fn rise_to(&mut self, bin: u16) {
+        if self.0.last().is_none_or(|(largest, _)| *largest < bin) {
+            self.0 = vec![(bin, 1)];
         }
     }
 
@@ -221,6 +231,18 @@ impl Counted {
     }
 }
 
+/// What a baseline holds for a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Samples {
+    /// Each minute.
+    #[default]
+    Minutes,
+    /// The same, of what goes with the days of weeks: the seven that are kept may be a holiday.
+    MinutesOfWeeks,
+    /// Each day, with its largest: the sums are over so long that those of its minutes are nearly the same.
+    Days,
+}
+
 /// The samples of seven days.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
@@ -229,8 +251,7 @@ pub struct Baseline {
     samples: u64,
     minutes: u64,
     counted: Counted,
-    /// What is usual goes with the days of weeks: it may have been a holiday.
-    has_weeks: bool,
+    samples_are: Samples,
     /// What busy hours showed on days before the seven, as it counted: in which bins.
     former: VecDeque<(i64, u16)>,
     /// What it comes to, once somebody has asked since the last sample.
@@ -241,10 +262,10 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// One that has seen nothing. `has_weeks`: what it is about goes with the days of weeks.
-    pub(super) fn new(has_weeks: bool) -> Self {
+    /// One that has seen nothing.
+    pub(super) fn new(samples_are: Samples) -> Self {
         Self {
-            has_weeks,
+            samples_are,
             ..Self::default()
         }
     }
@@ -266,10 +287,13 @@ impl Baseline {
             seen,
         } = sample;
         let index = minute.div_euclid(BLOCK_MINUTES);
+        let before = self.blocks.back().map(Block::day);
         // Nearly all come in order.
         if self.blocks.back().is_none_or(|last| last.index != index) {
             self.make_room(index);
         }
+        let today = self.blocks.back().map(Block::day);
+        let is_by_days = self.is_by_days();
         let block = match self.blocks.back_mut() {
             Some(last) if last.index == index => Some(last),
             _ => self.blocks.iter_mut().find(|block| block.index == index),
@@ -279,19 +303,30 @@ impl Baseline {
             if seen != counted && block.seen.is_none() {
                 block.seen = Some(block.bins.clone());
             }
-            if let Some(bins) = &mut block.seen {
-                bins.add(bin_of(seen.max(0)));
+            if is_by_days {
+                if let Some(bins) = &mut block.seen {
+                    bins.rise_to(bin_of(seen.max(0)));
+                }
+                block.bins.rise_to(bin);
+            } else {
+                if let Some(bins) = &mut block.seen {
+                    bins.add(bin_of(seen.max(0)));
+                }
+                block.bins.add(bin);
+                self.merged.add(bin);
+                self.samples += 1;
             }
-            block.bins.add(bin);
-            self.merged.add(bin);
-            self.samples += 1;
             if self.counted.is_new(minute) {
                 block.minutes += 1;
                 self.minutes += 1;
             }
         }
-        self.now.set(None);
-        self.limit.set(Worked::NotYet);
+        // The day that is on is no sample yet.
+        let is_of_today = today == Some(index.div_euclid(BLOCKS_OF_A_DAY)) && today == before;
+        if !is_by_days || !is_of_today {
+            self.now.set(None);
+            self.limit.set(Worked::NotYet);
+        }
     }
 
     /// Sees to it that there is a block, unless it is too old, and drops those that it makes too old.
@@ -328,8 +363,10 @@ impl Baseline {
             return;
         };
         self.minutes -= block.minutes;
-        self.samples -= block.bins.samples();
-        self.merged.subtract(&block.bins);
+        if !self.is_by_days() {
+            self.samples -= block.bins.samples();
+            self.merged.subtract(&block.bins);
+        }
     }
 
     /// Remembers of the oldest day, while all of it is there, what is to be known of it later.
@@ -337,13 +374,14 @@ impl Baseline {
         let Some(day) = self.blocks.front().map(Block::day) else {
             return;
         };
-        if !self.has_weeks || self.former.back().is_some_and(|(known, _)| *known == day) {
+        let is_remembered = self.samples_are != Samples::Minutes;
+        if !is_remembered || self.former.back().is_some_and(|(known, _)| *known == day) {
             return;
         }
         let blocks = self.blocks.iter().take_while(|block| block.day() == day);
         let blocks: Vec<&Block> = blocks.collect();
-        let busy = busy_of_day(&blocks, Block::counted);
-        self.former.push_back((day, bin_of(busy)));
+        let figure = self.of_day(&blocks, Block::counted);
+        self.former.push_back((day, bin_of(figure)));
         let is_old = |(oldest, _): &(i64, u16)| *oldest <= day - FORMER_DAYS;
         while self.former.front().is_some_and(is_old) {
             self.former.pop_front();
@@ -390,7 +428,14 @@ impl Baseline {
         self.limit.set(Worked::NotYet);
     }
 
+    fn is_by_days(&self) -> bool {
+        self.samples_are == Samples::Days
+    }
+
     fn summarize(&self) -> Usual {
+        if self.is_by_days() {
+            return self.summarize_days();
+        }
         let usual = self.of_rank(self.samples.div_ceil(2));
         let largest = self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin));
         let busy = if self.minutes < MIN_FOR_PERCENTILE {
@@ -406,7 +451,41 @@ impl Baseline {
             minutes: self.minutes,
             is_of_days: ends
                 .is_some_and(|(first, last)| last.index - first.index >= BLOCKS_OF_A_DAY),
+            days: 0,
         }
+    }
+
+    /// The same where each day is one sample: usual is the median of the last seven that are over, busy the largest of all that
+    /// are remembered.
+    fn summarize_days(&self) -> Usual {
+        let known = self.former.back().map(|(day, _)| *day);
+        let former = self.former.iter().map(|(_, bin)| value_of(*bin));
+        let before = self.blocks_before_today();
+        let recent = before
+            .chunk_by(|a, b| a.day() == b.day())
+            .filter(|day| known.is_none_or(|known| day[0].day() > known))
+            .map(|day| self.of_day(day, Block::counted));
+        let minutes = before.iter().map(|block| block.minutes).sum();
+        let days: Vec<Amount> = former.chain(recent).collect();
+        let mut last: Vec<Amount> = days.iter().rev().take(DAYS_OF_A_WEEK).copied().collect();
+        last.sort_unstable();
+        let usual = last.get(last.len() / 2).copied().unwrap_or(0);
+        let largest = days.iter().copied().max().unwrap_or(0);
+        Usual {
+            usual,
+            busy: largest.max(self.of_ordinary_days()).max(usual + usual / 5),
+            minutes,
+            is_of_days: !days.is_empty(),
+            days: days.len() as u64,
+        }
+    }
+
+    /// What a day showed: what one minute in twenty was beyond, since busy hours last and an incident of an hour is not one; where
+    /// each day is one sample, its largest.
+    fn of_day(&self, day: &[&Block], bins_of: impl Fn(&Block) -> &Histogram) -> Amount {
+        let minutes: u64 = day.iter().map(|block| block.minutes).sum();
+        let others = if self.is_by_days() { 0 } else { minutes / 20 };
+        beyond(day, others, bins_of)
     }
 
     /// What busy hours showed on the third of the days before this one, the busiest first, whether an alert was on or not. Traffic
@@ -415,14 +494,16 @@ impl Baseline {
         if self.blocks.iter().all(|block| block.seen.is_none()) {
             return 0;
         }
-        let today = self.blocks.back().map(Block::day);
-        let before = self
-            .blocks
-            .iter()
-            .filter(|block| Some(block.day()) != today);
-        let before: Vec<&Block> = before.collect();
+        let before = self.blocks_before_today();
         let days = before.chunk_by(|a, b| a.day() == b.day());
-        third(days.map(|day| busy_of_day(day, Block::seen)).collect())
+        third(days.map(|day| self.of_day(day, Block::seen)).collect())
+    }
+
+    /// The blocks of the days that are over.
+    fn blocks_before_today(&self) -> Vec<&Block> {
+        let today = self.blocks.back().map(Block::day);
+        let blocks = self.blocks.iter();
+        blocks.filter(|block| Some(block.day()) != today).collect()
     }
 
     /// The sample that so many are not above.
@@ -444,13 +525,12 @@ fn third(mut amounts: Vec<Amount>) -> Amount {
     amounts.last().copied().unwrap_or(0)
 }
 
-/// What one minute in twenty of a day was beyond: busy hours last, and an incident of an hour is not one.
-fn busy_of_day(blocks: &[&Block], bins_of: impl Fn(&Block) -> &Histogram) -> Amount {
+/// The sample of these blocks that comes after so many larger ones.
+fn beyond(blocks: &[&Block], others: u64, bins_of: impl Fn(&Block) -> &Histogram) -> Amount {
     let bins = blocks.iter().flat_map(|block| &bins_of(block).0);
     let mut bins: Vec<(u16, u32)> = bins.copied().collect();
     bins.sort_unstable();
-    let minutes: u64 = blocks.iter().map(|block| block.minutes).sum();
-    behind(bins.iter().rev(), minutes / 20)
+    behind(bins.iter().rev(), others)
 }
 
 /// The sample that comes after so many.
@@ -626,22 +706,55 @@ mod tests {
     /// there are fewer, as it counted.
     #[test]
     fn busy_hours_are_remembered_over_a_holiday() {
-        let after = |days: &[i128], counted, has_weeks| {
+        let after = |days: &[i128], counted, samples| {
             let holiday = [10; 7];
             let days: Vec<i128> = days.iter().chain(&holiday).copied().collect();
-            (days_of(Baseline::new(has_weeks), &days, counted).busy + UNIT / 2) / UNIT
+            (days_of(Baseline::new(samples), &days, counted).busy + UNIT / 2) / UNIT
         };
-        assert_eq!(after(&[50, 40, 30, 20, 10], 100, true), 30);
-        assert_eq!(after(&[50, 40, 30, 20, 10], 100, false), 12);
-        assert_eq!(after(&[50, 40], 100, true), 40);
+        assert_eq!(
+            after(&[50, 40, 30, 20, 10], 100, Samples::MinutesOfWeeks),
+            30
+        );
+        assert_eq!(after(&[50, 40, 30, 20, 10], 100, Samples::Minutes), 12);
+        assert_eq!(after(&[50, 40], 100, Samples::MinutesOfWeeks), 40);
         // Those of an alert count as they were cut.
-        assert_eq!(after(&[50, 40, 30, 20, 10], 25, true), 25);
+        assert_eq!(
+            after(&[50, 40, 30, 20, 10], 25, Samples::MinutesOfWeeks),
+            25
+        );
         // So many days ago is too long.
         let mut long = vec![50, 50, 50];
         long.extend([10; 21]);
-        assert_eq!(after(&long, 100, true), 12);
-        assert_eq!(after(&long[1..], 100, true), 12);
-        assert_eq!(after(&long[..21], 100, true), 50);
+        assert_eq!(after(&long, 100, Samples::MinutesOfWeeks), 12);
+        assert_eq!(after(&long[1..], 100, Samples::MinutesOfWeeks), 12);
+        assert_eq!(after(&long[..21], 100, Samples::MinutesOfWeeks), 50);
+    }
+
+    /// Where days are the samples the last seven that are over say what is usual, and all of four weeks what is busy; each counts with
+    /// its largest, however short that was.
+    #[test]
+    fn days_are_samples_of_sums_over_a_day() {
+        let assert_is = |days: &[i128], usual, busy, n| {
+            let of = days_of(Baseline::new(Samples::Days), days, 1_000);
+            let is_about =
+                |amount: i128, of: i128| (of * 98..=of * 100).contains(&(amount * 100 / UNIT));
+            assert!(
+                is_about(of.usual, usual) && is_about(of.busy, busy),
+                "{of:?}"
+            );
+            assert_eq!(of.days, n);
+        };
+        // The day that is on is none of them.
+        assert_is(&[40], 0, 0, 0);
+        assert_is(&[40, 50, 60, 900], 50, 60, 3);
+        assert_is(&[40, 40, 40, 40, 20], 40, 48, 4);
+        let mut weeks = vec![90, 70];
+        weeks.extend([40; 20]);
+        weeks.extend([50; 6]);
+        assert_is(&weeks, 50, 90, 27);
+        // So many days ago is too long.
+        weeks.push(50);
+        assert_is(&weeks, 50, 70, 27);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Notice};
-use super::baseline::Baseline;
+use super::baseline::{Baseline, Samples, Usual};
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 
@@ -21,13 +21,13 @@ use super::key::Key;
 use super::makeup::Past;
 use super::metric::Metric;
 use super::miss::Outcome;
-use super::names::Weight;
 use super::portion::Portions;
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::spread::Elsewhere;
+use super::weight::Weight;
 
 use super::state::{Arrival, Pace, Spoken, State};
 use super::step::grow;
@@ -71,19 +71,23 @@ pub enum Counted {
 pub struct Learning {
     /// The rule.
     pub rule: Arc<str>,
-    /// Minutes with traffic seen so far.
-    pub minutes: u64,
-    /// Minutes that it needs. With as many it waits for a day to be over.
+    /// Minutes with traffic seen so far, or days that are over.
+    pub seen: u64,
+    /// So many are needed. With as many minutes it waits for a day to be over.
     pub of: u64,
+    /// They are days.
+    pub by_days: bool,
 }
 
 impl Learning {
-    /// A rule that has seen so many minutes.
-    pub fn of(rule: &Rule, minutes: u64) -> Self {
+    /// A rule that has seen what this is of.
+    pub fn of(rule: &Rule, usual: Usual) -> Self {
+        let by_days = rule.samples() == Samples::Days;
         Self {
             rule: Arc::clone(&rule.name),
-            minutes,
-            of: rule.minutes_to_learn(),
+            seen: if by_days { usual.days } else { usual.minutes },
+            of: rule.samples_to_learn(),
+            by_days,
         }
     }
 }
@@ -394,12 +398,11 @@ impl Evaluator {
                     .values()
                     .filter_map(|key| key.baselines.get(slot));
                 let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
-                let mut known = own.chain(pooled).map(Baseline::usual);
-                let mut most = 0;
-                if !known.any(|usual| {
-                    most = most.max(usual.minutes);
-                    rule.has_learned(usual)
-                }) {
+                let known = own.chain(pooled).map(Baseline::usual);
+                let most =
+                    known.max_by_key(|usual| (rule.has_learned(*usual), usual.days, usual.minutes));
+                let most = most.unwrap_or_default();
+                if !rule.has_learned(most) {
                     learning.push(Learning::of(rule, most));
                 }
             }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alert::Share;
-use super::names::{add_to, shares};
 use super::record::{ErrorRecord, Labels, NO_MODEL, Time};
+use super::weight::{add_to, shares};
 
 /// So many are kept.
 const KEPT: usize = 256;

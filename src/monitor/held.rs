@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::alert::{ADAPT_MS, Episode};
-use super::baseline::{Amount, Held};
+use super::baseline::{Amount, Held, Samples};
 use super::record::Time;
 use super::rule::Rule;
 
@@ -26,7 +26,12 @@ pub(super) fn hold(
 ) -> Option<Held> {
     let minute_end = Time::from_secs(minute * 60 + 59);
     let episode = episode.filter(|episode| episode.since <= minute_end)?;
-    let counted = episode.usual.unwrap_or_default().clip(sample);
+    let usual = episode.usual.unwrap_or_default();
+    let counted = match rule.samples() {
+        // Days differ, and so dear a one may come again; all of it would excuse the next.
+        Samples::Days => usual.clip(sample * 2 / 3) * 3 / 2,
+        Samples::Minutes | Samples::MinutesOfWeeks => usual.clip(sample),
+    };
     let lasts = || minute_end.millis_since(episode.since) >= ADAPT_MS;
     let is_of_all = rule.metric.is_mean() && !rule.is_of_sessions();
     let is_of_days = rule.goes_with_the_days() || is_of_all && lasts();
@@ -74,6 +79,7 @@ mod tests {
             busy: 20,
             minutes: 1_000,
             is_of_days: true,
+            days: 0,
         });
         let seen = |metric, of_sessions, minute| {
             let rule = Rule {
@@ -95,5 +101,31 @@ mod tests {
         assert_eq!(seen(Metric::CostPerRequest, false, day), 90);
         assert_eq!(seen(Metric::Cost, true, 3 * day), 20);
         assert_eq!(seen(Metric::CacheMiss, false, 3 * day), 20);
+    }
+
+    /// A day in an alert counts as half as dear again as the dearest, if it was.
+    #[test]
+    fn a_dear_day_makes_room_for_another_but_not_for_any() {
+        let mut episode = Episode::new(1, Time::from_secs(0), 0, Arc::default());
+        episode.usual = Some(Usual {
+            usual: 60,
+            busy: 100,
+            minutes: 1_000,
+            is_of_days: true,
+            days: 5,
+        });
+        let rule = Rule {
+            metric: Metric::Cost,
+            windows: vec![86_400],
+            ..Rule::blank()
+        };
+        let counted = |sample| {
+            let held = hold(Some(&episode), &rule, 0, sample).unwrap();
+            assert_eq!(held.seen, sample);
+            held.counted
+        };
+        assert_eq!(counted(90), 90);
+        assert_eq!(counted(120), 120);
+        assert_eq!(counted(600), 150);
     }
 }

@@ -105,6 +105,7 @@ mod tests {
     use super::super::rule::Rule;
     use super::super::told::Reason;
     use super::*;
+    use crate::price::PicoUsd;
 
     const PLACE: Place = Place {
         index: 1,
@@ -126,15 +127,15 @@ mod tests {
         let run: Arc<str> = "cache-break".into();
         assert!(hush.explain(PLACE, &run, Withheld::ByCache));
         assert_eq!(hush.explained().count(), 0);
-        voices.note(&miss(), 1, Reason::First, Time(60_000));
+        voices.note(&miss(), 1, Reason::First, Time(60_000), PicoUsd::ZERO);
         hush.follow(&voices);
         assert_eq!(hush.explained().collect::<Vec<_>>(), [&run]);
         // It is over, and was kept quiet all the same.
         hush.end(PLACE);
         assert_eq!(hush.explained().count(), 1);
-        voices.note(&miss(), 1, Reason::Resolved, Time(90_000));
+        voices.note(&miss(), 1, Reason::Resolved, Time(90_000), PicoUsd::ZERO);
         hush.follow(&voices);
-        voices.note(&miss(), 2, Reason::First, Time(120_000));
+        voices.note(&miss(), 2, Reason::First, Time(120_000), PicoUsd::ZERO);
         hush.follow(&voices);
         assert_eq!(hush.explained().count(), 0);
     }
@@ -143,7 +144,7 @@ mod tests {
     fn why_it_waits_is_decided_when_it_begins_to() {
         let (mut voices, mut hush) = (Voices::default(), Hush::default());
         let run: Arc<str> = "cache-break".into();
-        voices.note(&miss(), 1, Reason::First, Time(60_000));
+        voices.note(&miss(), 1, Reason::First, Time(60_000), PicoUsd::ZERO);
         hush.follow(&voices);
         assert!(!hush.withhold(PLACE, &run, Withheld::ByItsLike));
         // However often one looks.

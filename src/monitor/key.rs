@@ -15,12 +15,13 @@ use super::failures::Failures;
 use super::makeup::Past;
 use super::metric::{Metric, Value};
 use super::miss::Miss;
-use super::names::{Names, Weight};
+use super::names::Names;
 use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
 use super::scope::Asked;
 use super::spread::is_of_several;
+use super::weight::Weight;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -125,9 +126,11 @@ impl Key {
         baselines: Vec<Baseline>,
         at: Time,
     ) -> Self {
-        let shortest = windows.iter().map(Window::secs).min();
+        let secs = || windows.iter().map(Window::secs);
+        let (shortest, longest) = (secs().min(), secs().max());
         Self {
             labels: Arc::clone(labels),
+            names: Names::new(shortest.unwrap_or(i64::MAX), longest.unwrap_or(0)),
             windows,
             alerts: vec![Alert::default(); n_rules],
             baselines,
@@ -139,7 +142,6 @@ impl Key {
             expected_by: None,
             unpriced: false,
             misses: VecDeque::new(),
-            names: Names::new(shortest.unwrap_or(i64::MAX)),
             failures: Failures::default(),
             past: Past::default(),
             minutes: VecDeque::new(),

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::alert::Share;
 use super::dedupe::Growth;
 use super::metric::Metric;
-use super::names::{Top, add_to, shares, shares_of_most};
+use super::names::Top;
 use super::portion::Portions;
 use super::record::{Labels, Time, UsageRecord};
+use super::weight::{add_to, shares, shares_of_most};
 use super::window::Sums;
 use crate::price::PicoUsd;
 

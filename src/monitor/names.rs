@@ -4,95 +4,30 @@
 //! is done for each response; names are weighed when there is something to tell, or too many labels wait.
 
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::alert::Share;
-use super::metric::Metric;
+use super::day::Day;
 use super::portion::Portions;
 use super::record::{Labels, Time};
-use super::window::Sums;
+use super::rule::DAY_SECS;
+use super::weight::{Measure, Weight, Weights, add_all, shares, weigh};
 use crate::price::PicoUsd;
-
-/// The most names that are weighed at once.
-const MAX_NAMES: usize = 256;
 
 /// So many labels are told apart before they are weighed.
 const LATEST_LABELS: usize = 32;
 
 /// What is told is that of the present stretch and of the last.
-const STRETCH_SECS: i64 = 300;
+pub(super) const STRETCH_SECS: i64 = 300;
 
 /// Where a window is no longer than two of them, it is that of the present minute and of the last.
 const MINUTE_SECS: i64 = 60;
 
 /// So many labels of the last two minutes are kept at most.
 const RECENT_LABELS: usize = 256;
-
-/// What shares are shares of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Measure {
-    /// Dollars.
-    Cost,
-    /// Fresh tokens.
-    Tokens,
-    /// Responses.
-    Requests,
-}
-
-impl Measure {
-    /// What a rule that reads this off its windows is about.
-    pub(super) const fn of(metric: Metric) -> Self {
-        match metric {
-            Metric::Tokens
-            | Metric::PromptTokens
-            | Metric::OutputTokens
-            | Metric::PromptPerRequest
-            | Metric::OutputPerRequest => Self::Tokens,
-            Metric::Requests => Self::Requests,
-            _ => Self::Cost,
-        }
-    }
-}
-
-/// What responses came to.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(super) struct Weight {
-    cost: i128,
-    tokens: i64,
-    requests: i64,
-}
-
-impl Weight {
-    /// What a response, or what it has grown by, adds to a window.
-    #[inline]
-    pub(super) fn of(sums: &Sums) -> Self {
-        Self {
-            cost: sums.cost.0,
-            tokens: sums.fresh,
-            requests: sums.requests,
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.cost += other.cost;
-        self.tokens += other.tokens;
-        self.requests += other.requests;
-    }
-
-    fn by(&self, measure: Measure) -> i128 {
-        match measure {
-            Measure::Cost => self.cost,
-            Measure::Tokens => self.tokens.into(),
-            Measure::Requests => self.requests.into(),
-        }
-    }
-}
-
-/// Models, sessions, projects.
-type Weights = [FxHashMap<Arc<str>, Weight>; 3];
 
 /// What labels came to in the minute or stretch of this number.
 type Latest = (Arc<Labels>, i64, Weight);
@@ -108,6 +43,8 @@ pub(super) struct Names {
     weighed: i64,
     now: Weights,
     before: Weights,
+    /// What lies before those, if a window has a day.
+    day: Option<Day>,
     /// What labels cost that is not in the weights yet: the same few come again and again, and they are asked for only when
     /// something is told.
     latest: Vec<Latest>,
@@ -153,8 +90,8 @@ pub(super) struct Top {
 }
 
 impl Names {
-    /// For windows of which the shortest has so many seconds.
-    pub(super) fn new(shortest: i64) -> Self {
+    /// For windows of which the shortest and the longest have so many seconds.
+    pub(super) fn new(shortest: i64, longest: i64) -> Self {
         let grain = if shortest <= 2 * MINUTE_SECS {
             MINUTE_SECS
         } else {
@@ -166,6 +103,7 @@ impl Names {
             weighed: 0,
             now: Weights::default(),
             before: Weights::default(),
+            day: (longest >= DAY_SECS).then(Day::default),
             latest: Vec::new(),
             portions: LastTwo::default(),
             of_minutes: LastTwo::default(),
@@ -224,19 +162,34 @@ impl Names {
     /// Puts what is not in the weights yet into them, as far as it is not too old.
     fn settle(&mut self) {
         let present = self.stretch(self.epoch);
-        match present - self.weighed {
+        let last = self.weighed;
+        match present - last {
             0 => {}
-            1 => self.before = std::mem::take(&mut self.now),
-            _ => (self.before, self.now) = Default::default(),
+            1 => {
+                lay_by(&mut self.day, last - 1, &mut self.before);
+                std::mem::swap(&mut self.before, &mut self.now);
+            }
+            _ => {
+                lay_by(&mut self.day, last - 1, &mut self.before);
+                lay_by(&mut self.day, last, &mut self.now);
+            }
         }
         self.weighed = present;
         let latest = std::mem::take(&mut self.latest);
         for (labels, epoch, weight) in &latest {
-            match present - self.stretch(*epoch) {
+            let stretch = self.stretch(*epoch);
+            match present - stretch {
                 0 => weigh(&mut self.now, labels, weight),
                 1 => weigh(&mut self.before, labels, weight),
-                _ => {}
+                _ => {
+                    if let Some(day) = &mut self.day {
+                        day.add(stretch, labels, weight);
+                    }
+                }
             }
+        }
+        if let Some(day) = &mut self.day {
+            day.forget_before(present);
         }
         if self.knows_minutes() {
             self.recent.extend(latest);
@@ -255,6 +208,9 @@ impl Names {
         let epochs = stretches * (STRETCH_SECS / self.grain);
         self.epoch += epochs;
         self.weighed += stretches;
+        if let Some(day) = &mut self.day {
+            day.shift(stretches);
+        }
         self.portions.of += stretches;
         self.of_minutes.of += epochs;
         self.minutes.of += epochs;
@@ -270,16 +226,17 @@ impl Names {
         }
         let mut settled = self.clone();
         settled.settle();
-        let Self { now, before, .. } = settled;
+        let Self {
+            now, before, day, ..
+        } = settled;
         let whole = [&now, &before].map(|[models, ..]| models.values().map(|w| w.cost).sum());
         let [mut portions, last] = *settled.portions.at(self.stretch(self.epoch));
         portions.add(&last);
         let mut all = before;
-        for (all, now) in all.iter_mut().zip(now) {
-            for (name, weight) in now {
-                all.entry(name).or_default().add(&weight);
-            }
-        }
+        add_all(&mut all, &now);
+        let day = day.filter(|_| secs >= DAY_SECS).unwrap_or_default();
+        day.until(settled.weighed)
+            .for_each(|more| add_all(&mut all, more));
         let portions = portions.shares(PicoUsd(whole.iter().sum()));
         Top::of(&all, measure, portions)
     }
@@ -295,6 +252,14 @@ impl Names {
         let whole = self.minutes.clone().at(self.epoch).iter().copied().sum();
         Top::of(&weights, measure, portions.shares(whole))
     }
+}
+
+/// Puts what came in a stretch that is over to what else came in the day, if that is kept. Nothing of it is left.
+fn lay_by(day: &mut Option<Day>, stretch: i64, weights: &mut Weights) {
+    if let Some(day) = day {
+        day.take(stretch, weights);
+    }
+    weights.iter_mut().for_each(HashMap::clear);
 }
 
 impl Top {
@@ -316,43 +281,6 @@ impl Top {
             portions,
         }
     }
-}
-
-fn weigh(weights: &mut Weights, labels: &Labels, more: &Weight) {
-    for (weights, name) in weights.iter_mut().zip(labels.names()) {
-        let Some(name) = name else { continue };
-        if let Some(weight) = weights.get_mut(name) {
-            weight.add(more);
-        } else if weights.len() < MAX_NAMES {
-            weights.insert(Arc::clone(name), *more);
-        }
-    }
-}
-
-/// Adds to the weight of a name, where there are few.
-pub(super) fn add_to(weights: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, more: i128) {
-    match weights.iter_mut().find(|(known, _)| known == name) {
-        Some((_, weight)) => *weight += more,
-        None => weights.push((Arc::clone(name), more)),
-    }
-}
-
-/// The three largest of some weights, in per cent of all.
-pub(super) fn shares(weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
-    shares_of_most(weights, 3)
-}
-
-/// So many of the largest of some weights, in per cent of all.
-pub(super) fn shares_of_most(mut weights: Vec<(Arc<str>, i128)>, most: usize) -> Vec<Share> {
-    let whole: i128 = weights.iter().map(|(_, weight)| weight).sum();
-    weights.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    weights.truncate(most);
-    let percent = |weight: i128| u8::try_from(weight * 100 / whole.max(1)).unwrap_or(100);
-    weights
-        .into_iter()
-        .filter(|(_, w)| *w > 0)
-        .map(|(name, w)| (name, percent(w)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -379,7 +307,7 @@ mod tests {
                 ..Labels::default()
             })
         };
-        let mut names = Names::new(STRETCH_SECS);
+        let mut names = Names::new(STRETCH_SECS, STRETCH_SECS);
         names.add(Time::from_secs(0), &labels(1_000), &weight(1_000_000));
         for n in 0..100 {
             names.add(
@@ -411,7 +339,7 @@ mod tests {
             model: "a".into(),
             ..Labels::default()
         });
-        let mut names = Names::new(STRETCH_SECS);
+        let mut names = Names::new(STRETCH_SECS, STRETCH_SECS);
         let mut add = |stretch, cost: i64, fast: i128| {
             let at = Time::from_secs(stretch * STRETCH_SECS);
             names.add(at, &labels, &weight(cost));
@@ -451,7 +379,7 @@ mod tests {
                 ..Labels::default()
             })
         };
-        let mut names = Names::new(60);
+        let mut names = Names::new(60, 60);
         for second in 0..1_200 {
             names.add(Time::from_secs(second), &labels("a", second), &weight(10));
         }
@@ -486,7 +414,7 @@ mod tests {
             })
         };
         for shortest in [60, STRETCH_SECS] {
-            let mut names = Names::new(shortest);
+            let mut names = Names::new(shortest, shortest);
             for (model, cost, tokens, n) in [
                 ("cheap", 10, 900, 2),
                 ("dear", 80, 50, 2),
@@ -509,6 +437,45 @@ mod tests {
             assert_eq!(most(Measure::Cost), "dear");
             assert_eq!(most(Measure::Tokens), "cheap");
             assert_eq!(most(Measure::Requests), "small");
+        }
+    }
+
+    /// Where a window has a day it is told of who cost most in it, however little came of them lately.
+    #[test]
+    fn who_cost_most_in_a_day_is_told_where_a_window_has_one() {
+        let labels = |session: String| {
+            Arc::new(Labels {
+                model: "a".into(),
+                session: Some(session.into()),
+                ..Labels::default()
+            })
+        };
+        let hour = |n: i64| Time::from_secs(n * 3600);
+        for shortest in [60, STRETCH_SECS] {
+            let mut names = Names::new(shortest, DAY_SECS);
+            let mut add = |hours, session: &str, cost| {
+                names.add(hour(hours), &labels(session.to_owned()), &weight(cost));
+            };
+            add(1, "long ago", 1_000_000);
+            add(25, "morning", 600);
+            // Far more sessions than are told apart.
+            for n in 0..2_000 {
+                add(30, &format!("short {n}"), 1);
+            }
+            add(40, "evening", 200);
+            add(41, "now", 100);
+            let sessions = |names: &Names, secs| {
+                let [_, sessions, _] = names.top(secs, Measure::Cost).names;
+                sessions
+            };
+            let [first, second, ..] = &sessions(&names, DAY_SECS)[..] else {
+                panic!("two of them are told");
+            };
+            // Of 2,900 in all: those that cost least are left out only where too many came within minutes.
+            assert_eq!(&*first.0, "morning");
+            assert_eq!(&*second.0, "evening");
+            assert!((20..=60).contains(&first.1), "{first:?}");
+            assert_eq!(sessions(&names, STRETCH_SECS), [("now".into(), 100)]);
         }
     }
 }

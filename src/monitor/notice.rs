@@ -10,7 +10,7 @@ use super::baseline::UNIT;
 use super::key::Key;
 use super::makeup::{Changed, Makeup};
 use super::metric::{Metric, Value};
-use super::names::{Measure, Top, add_to, shares};
+use super::names::Top;
 use super::portion::Portions;
 use super::record::Time;
 use super::rule::Rule;
@@ -19,6 +19,7 @@ use super::state::State;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::voices::is_about_spending;
+use super::weight::{Measure, add_to, shares};
 use super::window::Window;
 use crate::price::PicoUsd;
 

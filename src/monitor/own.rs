@@ -71,7 +71,7 @@ impl Own {
             quick: Quick::default(),
             variants: None,
             alert: Alert::default(),
-            baseline: Baseline::new(scope.rules[slot].goes_with_the_days()),
+            baseline: Baseline::new(scope.rules[slot].samples()),
             held: VecDeque::new(),
             has_changed: false,
             next: i64::MIN,

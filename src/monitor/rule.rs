@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::alert::Basis;
-use super::baseline::{Amount, MIN_MINUTES, UNIT, Usual};
+use super::baseline::{Amount, MIN_MINUTES, Samples, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
@@ -187,6 +187,12 @@ impl Filter {
 
 /// What is summed up over less than ten minutes tells of moments, not of hours.
 const HOURLY_SECS: i64 = 600;
+
+/// A sum over so long is nearly the same from one minute to the next: each day is one sample of it.
+pub(super) const DAY_SECS: i64 = 86_400;
+
+/// Days that are over which such a rule has to see before it speaks.
+pub(super) const DAYS_TO_LEARN: u64 = 5;
 
 /// One rule, complete: nothing in it is left to a default.
 #[derive(Debug, Clone, PartialEq)]
@@ -386,11 +392,26 @@ impl Rule {
         }
     }
 
-    /// Minutes with traffic that it has to see before it knows what is usual: an hour, or four times its longest window, of
-    /// which each minute shows little that is new.
-    pub fn minutes_to_learn(&self) -> u64 {
+    /// So many samples it has to see before it knows what is usual. Of minutes with traffic an hour, or four times its longest
+    /// window, of which each minute shows little that is new; where a window has a day, some days.
+    pub fn samples_to_learn(&self) -> u64 {
+        if self.samples() == Samples::Days {
+            return DAYS_TO_LEARN;
+        }
         let longest = self.windows.iter().max().copied().unwrap_or(0);
         MIN_MINUTES.max(u64::try_from(longest / 15).unwrap_or(0))
+    }
+
+    /// What it learns from.
+    pub(super) fn samples(&self) -> Samples {
+        let longest = self.windows.iter().max().copied().unwrap_or(0);
+        if longest >= DAY_SECS {
+            Samples::Days
+        } else if self.goes_with_the_days() {
+            Samples::MinutesOfWeeks
+        } else {
+            Samples::Minutes
+        }
     }
 
     /// A window holds enough to be judged by. What has no price may cost anything.
@@ -419,8 +440,11 @@ impl Rule {
 
     /// Enough is known of what is usual.
     pub fn has_learned(&self, usual: Usual) -> bool {
-        usual.minutes >= self.minutes_to_learn()
-            && (usual.is_of_days || !self.takes_a_day_to_learn())
+        let needed = self.samples_to_learn();
+        if self.samples() == Samples::Days {
+            return usual.days >= needed;
+        }
+        usual.minutes >= needed && (usual.is_of_days || !self.takes_a_day_to_learn())
     }
 
     /// What is above its limit stays so, whatever comes, until enough has left its windows: it is about a sum to which nothing adds
@@ -492,6 +516,7 @@ mod tests {
                 busy: busy * UNIT,
                 minutes: MIN_MINUTES,
                 is_of_days: true,
+                days: 0,
             };
             rule.limit_now(usual, PicoUsd::ZERO)
                 .map(|limit| limit / UNIT)
@@ -517,6 +542,7 @@ mod tests {
                 busy: UNIT,
                 minutes: 10_000,
                 is_of_days,
+                days: 0,
             };
             rule.limit_now(usual, PicoUsd::ZERO).is_some()
         };

@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Episode, Notice, Phase};
-use super::baseline::Baseline;
+use super::baseline::{Amount, Baseline, Samples};
 use super::hush::Hush;
 use super::key::Key;
-use super::metric::Metric;
+use super::metric::{Metric, Value};
 use super::notice::{is_beyond_usual, is_explaining};
 use super::own::Own;
 use super::reading::is_explained;
@@ -78,11 +78,11 @@ impl Teller {
     }
 
     /// The same, to change.
-    pub(super) fn told_mut(&mut self, place: Place, episode: u64) -> &mut Told {
+    pub(super) fn told_mut(&mut self, place: Place, episode: u64, rule: &Rule) -> &mut Told {
         let told = self.told.entry(place.into());
         let told = told.or_default();
         if told.episode != episode {
-            *told = Told::of(episode);
+            *told = Told::of(episode, rule);
         }
         told
     }
@@ -309,10 +309,9 @@ impl Teller {
             }
             let due = due.filter(|_| !is_inhibited);
             let begins = matches!(due, Some(Reason::First | Reason::Reopened));
-            let is_grave = begins && is_grave(self.variants(state), key, rule, episode);
+            let weight = begins.then(|| self.weight(state, key, rule, episode));
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
-            let (since, step) = (episode.since, episode.step);
-            let of_several = is_of_several(&key.labels);
+            let since = episode.since;
             if is_explained && !is_told {
                 let by = Withheld::ByCache;
                 let is_new = self.hush.explain(place, &rule.name, by);
@@ -321,16 +320,11 @@ impl Teller {
             let Some(mut reason) = due else {
                 continue;
             };
-            let weight = Weight {
-                is_grave,
-                of_several,
-                window_secs: rule.windows.get(step).copied().unwrap_or(0),
-            };
-            let withheld = || self.voices.withheld(&rule, episode_id, weight, state.now);
-            let withheld = begins.then(withheld).flatten();
+            let voices = &self.voices;
+            let withheld =
+                weight.and_then(|weight| voices.withheld(&rule, episode_id, weight, state.now));
             let again = match reason {
                 Reason::Repeat | Reason::Reopened => {
-                    let voices = &self.voices;
                     voices.repeat_withheld(&rule, episode_id, has_grown, state.now)
                 }
                 _ => None,
@@ -357,7 +351,7 @@ impl Teller {
             {
                 reason = instead;
             }
-            let told = self.told_mut(place, episode_id);
+            let told = self.told_mut(place, episode_id, &rule);
             if let Some(labels) = arrived {
                 told.labels = Some(Arc::clone(labels));
             }
@@ -369,7 +363,8 @@ impl Teller {
                 state.totals.count_alert(&rule.name);
             }
             self.hush.end(place);
-            self.voices.note(&rule, episode_id, reason, state.now);
+            self.voices
+                .note(&rule, episode_id, reason, state.now, exposed);
             state.note_release(&self.voices);
             if reason != Reason::Resolved {
                 self.hush.follow(&self.voices);
@@ -378,6 +373,22 @@ impl Teller {
             self.say(notice, state.event);
             // One that ends has listed what it explained until now.
             self.hush.follow(&self.voices);
+        }
+    }
+
+    /// How much there is to an episode that is to be told.
+    fn weight(&self, state: &State, key: &Key, rule: &Rule, episode: &Episode) -> Weight {
+        let variants = self.variants(state);
+        let window_secs = rule.windows.get(episode.step).copied().unwrap_or(0);
+        let is_more = rule.metric == Metric::Cost && {
+            let told = self.voices.has_told(rule, window_secs, state.now);
+            is_more(variants, key, rule, episode, told)
+        };
+        Weight {
+            is_grave: is_grave(variants, key, rule, episode),
+            of_several: is_of_several(&key.labels),
+            window_secs,
+            is_more,
         }
     }
 
@@ -404,10 +415,10 @@ impl Teller {
             .retain(|other| other.episode != notice.episode);
         if was_told {
             let exposed = notice.exposed.unwrap_or_default();
-            let told = self.told_mut(place, notice.episode);
+            let told = self.told_mut(place, notice.episode, &rule);
             told.note(Reason::Resolved, state.now, exposed);
             self.voices
-                .note(&rule, notice.episode, Reason::Resolved, state.now);
+                .note(&rule, notice.episode, Reason::Resolved, state.now, exposed);
             self.hush.follow(&self.voices);
             state.note_release(&self.voices);
         }
@@ -433,9 +444,11 @@ impl Teller {
 
     /// Another run has told this episode, which is on.
     pub(super) fn note_told(&mut self, now: Time, place: Place, rule: &Rule, episode: &Episode) {
-        let told = self.told_mut(place, episode.id);
+        let told = self.told_mut(place, episode.id, rule);
         told.note(Reason::StillFiring, now, episode.exposed);
-        self.voices.note(rule, episode.id, Reason::StillFiring, now);
+        let exposed = episode.exposed;
+        self.voices
+            .note(rule, episode.id, Reason::StillFiring, now, exposed);
         self.hush.follow(&self.voices);
     }
 
@@ -521,6 +534,9 @@ impl Teller {
         if !rule.metric.has_dollars() {
             return (PicoUsd::ZERO, false);
         }
+        if let Some(usual) = usual_cost(rule, episode) {
+            return ((episode.exposed - usual).max(PicoUsd::ZERO), false);
+        }
         let usual = self.ordinary.usual();
         if !usual.is_learned() || !is_beyond_usual(rule) {
             return (episode.exposed, true);
@@ -530,18 +546,54 @@ impl Teller {
     }
 }
 
+/// What would have been spent in an episode of a rule that knows what a whole window usually costs: a window of that at least.
+fn usual_cost(rule: &Rule, episode: &Episode) -> Option<PicoUsd> {
+    let secs = rule.windows.get(episode.step).copied()?;
+    let is_known = rule.metric == Metric::Cost && rule.samples() == Samples::Days;
+    let usual = episode
+        .usual
+        .filter(|_| is_known && is_beyond_usual(rule))?
+        .usual;
+    let window = usual * i128::from(secs) / i128::from(rule.per_secs.unwrap_or(secs));
+    let lasted = Time::from_secs(episode.last_minute * 60).millis_since(episode.since) / 1000;
+    Some(PicoUsd(
+        window * i128::from(lasted.max(secs)) / i128::from(secs),
+    ))
+}
+
 /// What is critical and several times over its limit waits for nothing.
 fn is_grave(variants: Option<&Variants>, key: &Key, rule: &Rule, episode: &Episode) -> bool {
     const TIMES: i128 = 3;
+    let is_above = |value: Value, limit| value.is_above(TIMES * limit);
+    rule.severity == Severity::Critical && is_so(variants, key, rule, episode, is_above)
+}
+
+/// Without so much of what its window holds it would be above its limit too.
+fn is_more(
+    variants: Option<&Variants>,
+    key: &Key,
+    rule: &Rule,
+    episode: &Episode,
+    without: PicoUsd,
+) -> bool {
+    let window_secs = rule.windows.get(episode.step).copied().unwrap_or(1);
+    let without = Value::of_sum(without.0, window_secs, rule.per_secs).amount();
+    let is_above = |value: Value, limit| value.is_above(limit + without);
+    is_so(variants, key, rule, episode, is_above)
+}
+
+/// Whether it is so of the value of an episode, and the limit that it is held against.
+fn is_so(
+    variants: Option<&Variants>,
+    key: &Key,
+    rule: &Rule,
+    episode: &Episode,
+    ask: impl Fn(Value, Amount) -> bool,
+) -> bool {
     let (_, value) = key.value(rule, Some(episode.step));
     let limit_of = |rule: &Rule| match variants {
         Some(_) => rule.limit_on(episode.basis).unwrap_or(episode.limit),
         None => episode.limit,
     };
-    rule.severity == Severity::Critical
-        && value.is_some_and(|value| {
-            decide(variants, rule, |rule| {
-                value.is_above(TIMES * limit_of(rule))
-            })
-        })
+    value.is_some_and(|value| decide(variants, rule, |rule| ask(value, limit_of(rule))))
 }

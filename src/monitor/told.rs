@@ -8,11 +8,15 @@ use std::sync::Arc;
 use super::alert::{Alert, Episode, MINUTE_MS, Phase, REOPEN_MS};
 use super::makeup::Makeup;
 use super::record::{Labels, Time};
+use super::rule::Rule;
 use crate::price::PicoUsd;
 
 /// Pauses between repeats: each is counted from the notice before. The last one goes on for ever: what has been on for a day is told
 /// once a day.
 const REPEAT_MINUTES: [i64; 10] = [15, 30, 60, 120, 240, 240, 240, 240, 240, 1440];
+
+/// In so small a part of its window a sum hardly changes: before that it is not told again for nothing but time.
+const PARTS_OF_A_WINDOW: i64 = 4;
 
 /// Exposed dollars that have grown by this factor since the last notice are worth another, but not within five minutes. So are those
 /// that have grown by half, and by so many times what they would grow by until the next repeat if all went on as before that notice:
@@ -71,6 +75,8 @@ pub(super) struct Told {
     /// By how much that will have grown by the next repeat, if it goes on as it did before the notice.
     grows_by: PicoUsd,
     repeats: usize,
+    /// The longest window of its rule, in milliseconds.
+    window_ms: i64,
     reopened_at: Option<Time>,
 }
 
@@ -84,14 +90,17 @@ pub(super) static UNTOLD: Told = Told {
     exposed: PicoUsd::ZERO,
     grows_by: PicoUsd::ZERO,
     repeats: 0,
+    window_ms: 0,
     reopened_at: None,
 };
 
 impl Told {
-    /// Nothing, of this episode.
-    pub(super) fn of(episode: u64) -> Self {
+    /// Nothing, of this episode of a rule.
+    pub(super) fn of(episode: u64, rule: &Rule) -> Self {
+        let longest = rule.windows.iter().max().copied().unwrap_or(0);
         Self {
             episode,
+            window_ms: longest * 1000,
             ..Self::default()
         }
     }
@@ -229,7 +238,8 @@ impl Told {
     }
 
     fn pause_ms(&self) -> i64 {
-        REPEAT_MINUTES[self.repeats.min(REPEAT_MINUTES.len() - 1)] * MINUTE_MS
+        let minutes = REPEAT_MINUTES[self.repeats.min(REPEAT_MINUTES.len() - 1)];
+        (minutes * MINUTE_MS).max(self.window_ms / PARTS_OF_A_WINDOW)
     }
 
     fn reopen_notice_at(&self) -> Option<Time> {
@@ -251,7 +261,7 @@ mod tests {
     fn what_has_grown_waits_for_its_pause() {
         let begin = Time::from_secs(1_000);
         let mut episode = Episode::new(7, begin, 0, Arc::default());
-        let mut told = Told::of(7);
+        let mut told = Told::of(7, &Rule::blank());
         told.note(Reason::First, begin, PicoUsd::DOLLAR);
         let grown = PicoUsd(5 * PicoUsd::DOLLAR.0);
         for (secs, is_due) in [(1, false), (299, false), (300, true), (301, true)] {
@@ -272,7 +282,7 @@ mod tests {
     #[test]
     fn what_grows_far_faster_than_before_has_grown() {
         let dollars = |cents: i128| PicoUsd(cents * PicoUsd::DOLLAR.0 / 100);
-        let mut told = Told::of(7);
+        let mut told = Told::of(7, &Rule::blank());
         // Told at such a minute of so much, it has grown at so much: fourfold, by four times what a pause of two hours would add to
         // it as before, or by half.
         let cases = [
@@ -287,5 +297,32 @@ mod tests {
             assert!(told.has_grown(dollars(grown)), "{at}");
             assert_eq!(told.grows_by(dollars(at)), dollars(grown - at));
         }
+    }
+
+    /// A sum over a day is nearly the same a quarter of an hour later.
+    #[test]
+    fn a_sum_over_long_is_told_again_when_it_may_have_changed() {
+        let pauses = |window| {
+            let rule = Rule {
+                windows: vec![window],
+                ..Rule::blank()
+            };
+            let mut told = Told::of(7, &rule);
+            let pause = |repeats: i64| {
+                let reason = if repeats == 0 {
+                    Reason::First
+                } else {
+                    Reason::Repeat
+                };
+                told.note(reason, Time(0), PicoUsd::ZERO);
+                told.pause_ms() / MINUTE_MS
+            };
+            (0..10).map(pause).collect::<Vec<_>>()
+        };
+        let often = [15, 30, 60, 120, 240, 240, 240, 240, 240, 1440];
+        assert_eq!(pauses(600), often);
+        assert_eq!(pauses(3_600), often);
+        let seldom = [360, 360, 360, 360, 360, 360, 360, 360, 360, 1440];
+        assert_eq!(pauses(86_400), seldom);
     }
 }

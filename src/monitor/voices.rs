@@ -16,6 +16,7 @@ use super::notice::is_explaining;
 use super::record::Time;
 use super::rule::{Label, Rule, Severity};
 use super::told::Reason;
+use crate::price::PicoUsd;
 
 /// So many episodes of one rule are told at once.
 const VOICES_PER_RULE: usize = 2;
@@ -60,9 +61,12 @@ pub(super) struct Voices {
     /// When one of them ended: what was withheld for it may be due.
     #[serde(skip)]
     released: Option<Time>,
-    /// Of each rule about spending, when one that spoke ended last.
-    ended: Vec<Ended>,
+    /// Those about spending that have spoken and ended last, in that order.
+    ended: VecDeque<Ended>,
 }
+
+/// So many that have ended are remembered.
+const MAX_ENDED: usize = 64;
 
 /// One that has spoken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +74,8 @@ struct Ended {
     rule: Arc<str>,
     severity: u8,
     at: Time,
+    /// What it has told of.
+    exposed: PicoUsd,
 }
 
 /// How much there is to an episode.
@@ -81,6 +87,8 @@ pub(super) struct Weight {
     pub(super) of_several: bool,
     /// Length of the window that its value is of.
     pub(super) window_secs: i64,
+    /// It would be above its limit without [what others have told of](Voices::has_told).
+    pub(super) is_more: bool,
 }
 
 /// Why an episode is not told.
@@ -109,6 +117,7 @@ impl Voices {
             is_grave,
             of_several,
             window_secs,
+            is_more,
         } = weight;
         let others = || {
             self.speaking
@@ -148,7 +157,8 @@ impl Voices {
                 }
                 let until = about_cache.map(|(_, until)| until).max();
                 let until = until.filter(|_| rule.severity < Severity::Critical);
-                let until = until.max(self.tells_until(rule, window_secs));
+                let told = (!is_more).then(|| self.tells_until(rule, window_secs));
+                let until = until.max(told.flatten());
                 until
                     .filter(|until| now < *until)
                     .map(|until| (Withheld::BySpending, Some(until)))
@@ -168,12 +178,31 @@ impl Voices {
         }
     }
 
-    /// Until when a window holds what another rule about spending has told of until it was over.
+    /// What other rules about spending have told of until it was over, and no less loudly than this one would.
+    fn louder(&self, rule: &Rule) -> impl Iterator<Item = &Ended> {
+        let (name, severity) = (Arc::clone(&rule.name), rank(rule.severity));
+        let ended = self.ended.iter();
+        ended.filter(move |ended| ended.rule != name && ended.severity >= severity)
+    }
+
+    /// Until when a window holds something of that.
     fn tells_until(&self, rule: &Rule, window_secs: i64) -> Option<Time> {
-        let louder =
-            |ended: &&Ended| ended.rule != rule.name && ended.severity >= rank(rule.severity);
-        let last = self.ended.iter().filter(louder).map(|ended| ended.at).max();
+        let last = self.louder(rule).map(|ended| ended.at).max();
         last.map(|at| at.plus_secs(window_secs))
+    }
+
+    /// How much of what a window holds now was told so: the most that one of those rules has told of.
+    pub(super) fn has_told(&self, rule: &Rule, window_secs: i64, now: Time) -> PicoUsd {
+        let mut of_rules: Vec<(&Arc<str>, PicoUsd)> = Vec::new();
+        let is_held = |ended: &&Ended| now < ended.at.plus_secs(window_secs);
+        for ended in self.louder(rule).filter(is_held) {
+            match of_rules.iter_mut().find(|(name, _)| *name == &ended.rule) {
+                Some((_, sum)) => *sum += ended.exposed,
+                None => of_rules.push((&ended.rule, ended.exposed)),
+            }
+        }
+        let most = of_rules.iter().map(|(_, sum)| *sum).max();
+        most.unwrap_or_default()
     }
 
     /// Until when an episode need not be told again: another about money was told just before. However many were, what has grown much
@@ -211,8 +240,15 @@ impl Voices {
         recent.get(at).copied()
     }
 
-    /// Notes a notice.
-    pub(super) fn note(&mut self, rule: &Rule, episode: u64, reason: Reason, now: Time) {
+    /// Notes a notice, and what the episode has cost so far.
+    pub(super) fn note(
+        &mut self,
+        rule: &Rule,
+        episode: u64,
+        reason: Reason,
+        now: Time,
+        exposed: PicoUsd,
+    ) {
         let is_news = !matches!(reason, Reason::Resolved | Reason::Stopped);
         if is_news && about(rule).is_some() {
             while self.recent.len() >= CROWD {
@@ -228,11 +264,14 @@ impl Voices {
         if known.is_some() && reason == Reason::Resolved {
             self.released.get_or_insert(now);
             if about(rule) == Some(About::Spending) {
-                self.ended.retain(|ended| ended.rule != rule.name);
-                self.ended.push(Ended {
+                if self.ended.len() >= MAX_ENDED {
+                    self.ended.pop_front();
+                }
+                self.ended.push_back(Ended {
                     rule: Arc::clone(&rule.name),
                     severity: rank(rule.severity),
                     at: now,
+                    exposed,
                 });
             }
         }
@@ -368,7 +407,7 @@ mod tests {
         let cost = rule("cost-rate", Metric::Cost, Severity::Critical);
         let at = |secs| Time::from_secs(secs);
         for (episode, rule) in [(1, &miss), (2, &run), (3, &run)] {
-            voices.note(rule, episode, Reason::First, at(60));
+            voices.note(rule, episode, Reason::First, at(60), PicoUsd::ZERO);
         }
         let of = |is_grave| Weight {
             is_grave,
@@ -383,7 +422,7 @@ mod tests {
         assert_eq!(withheld(&voices, true, at(120)), None);
         assert_eq!(withheld(&voices, false, at(960)), None);
         // Told once, it speaks for the others of its kind, and they do not come on top.
-        voices.note(&cost, 9, Reason::First, at(120));
+        voices.note(&cost, 9, Reason::First, at(120), PicoUsd::ZERO);
         let another = rule("mine", Metric::Cost, Severity::Critical);
         assert!(voices.withheld(&another, 10, of(true), at(130)).is_some());
     }
@@ -392,11 +431,11 @@ mod tests {
     fn what_is_withheld_is_released_when_one_that_spoke_ends() {
         let mut voices = Voices::default();
         let cost = rule("cost-rate", Metric::Cost, Severity::Critical);
-        voices.note(&cost, 1, Reason::First, Time(60_000));
+        voices.note(&cost, 1, Reason::First, Time(60_000), PicoUsd::ZERO);
         // It never spoke.
-        voices.note(&cost, 2, Reason::Resolved, Time(61_500));
+        voices.note(&cost, 2, Reason::Resolved, Time(61_500), PicoUsd::ZERO);
         assert_eq!(voices.released_at(), None);
-        voices.note(&cost, 1, Reason::Resolved, Time(62_500));
+        voices.note(&cost, 1, Reason::Resolved, Time(62_500), PicoUsd::ZERO);
         assert_eq!(voices.released_at(), Some(63));
         voices.shift(-10_000);
         assert_eq!(voices.released_at(), Some(53));
@@ -413,7 +452,7 @@ mod tests {
         };
         let at = |secs| Time::from_secs(secs);
         for episode in [1, 2] {
-            voices.note(&run, episode, Reason::First, at(60));
+            voices.note(&run, episode, Reason::First, at(60), PicoUsd::ZERO);
         }
         let withheld = |of_several| {
             let weight = Weight {
@@ -433,7 +472,7 @@ mod tests {
         let run = rule("cache-break", Metric::MissRun, Severity::Critical);
         let at = |secs| Time::from_secs(secs);
         for episode in [1, 2, 3] {
-            voices.note(&run, episode, Reason::First, at(60));
+            voices.note(&run, episode, Reason::First, at(60), PicoUsd::ZERO);
         }
         let until = |has_grown, now| voices.repeat_withheld(&run, 1, has_grown, at(now));
         assert_eq!(until(false, 659), Some(at(960)));
@@ -460,16 +499,60 @@ mod tests {
         };
         let at = |secs| Time::from_secs(secs);
         let mut voices = Voices::default();
-        voices.note(&rate, 1, Reason::First, at(60));
-        voices.note(&rate, 1, Reason::Resolved, at(600));
+        voices.note(&rate, 1, Reason::First, at(60), PicoUsd::ZERO);
+        voices.note(&rate, 1, Reason::Resolved, at(600), PicoUsd::ZERO);
         let withheld = |rule, now| voices.withheld(rule, 2, half_an_hour, at(now));
         let until = Some((Withheld::BySpending, Some(at(2_400))));
         assert_eq!(withheld(&spike, 601), until);
         assert_eq!(withheld(&spike, 2_400), None);
         // It may begin again, and what is more severe is told.
         assert_eq!(withheld(&rate, 601), None);
-        voices.note(&spike, 2, Reason::First, at(2_400));
-        voices.note(&spike, 2, Reason::Resolved, at(3_000));
+        voices.note(&spike, 2, Reason::First, at(2_400), PicoUsd::ZERO);
+        voices.note(&spike, 2, Reason::Resolved, at(3_000), PicoUsd::ZERO);
         assert_eq!(voices.withheld(&rate, 3, half_an_hour, at(3_001)), None);
+    }
+
+    /// Of what a window holds only so much was told as the ones that ended in it have cost: the most of one rule, since two may have
+    /// told of the same.
+    #[test]
+    fn more_than_what_others_have_told_of_is_told() {
+        let rule = |name: &str, severity| rule(name, Metric::Cost, severity);
+        let (rate, session) = (
+            rule("cost-rate", Severity::Critical),
+            rule("session-cost", Severity::Warning),
+        );
+        let (day, other) = (
+            rule("cost-day", Severity::Warning),
+            rule("mine", Severity::Critical),
+        );
+        let at = |secs| Time::from_secs(secs);
+        let dollars = |n| PicoUsd(n * PicoUsd::DOLLAR.0);
+        let mut voices = Voices::default();
+        let told = [
+            (1, &rate, 600, 7),
+            (2, &session, 900, 5),
+            (3, &session, 1_200, 4),
+        ];
+        for (episode, rule, until, cost) in told {
+            voices.note(rule, episode, Reason::First, at(60), dollars(1));
+            voices.note(rule, episode, Reason::Resolved, at(until), dollars(cost));
+        }
+        let has_told = |rule, secs, now| voices.has_told(rule, secs, at(now));
+        assert_eq!(has_told(&day, 86_400, 2_000), dollars(9));
+        // One that is a warning has told nothing of what is critical.
+        assert_eq!(has_told(&other, 86_400, 2_000), dollars(7));
+        assert_eq!(has_told(&day, 1_000, 1_950), dollars(4));
+        assert_eq!(has_told(&day, 1_000, 2_200), PicoUsd::ZERO);
+        let withheld = |is_more| {
+            let weight = Weight {
+                window_secs: 86_400,
+                is_more,
+                ..Weight::default()
+            };
+            voices.withheld(&day, 9, weight, at(2_000))
+        };
+        let until = Some((Withheld::BySpending, Some(at(1_200 + 86_400))));
+        assert_eq!(withheld(false), until);
+        assert_eq!(withheld(true), None);
     }
 }

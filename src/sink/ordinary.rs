@@ -110,6 +110,7 @@ mod tests {
         let after_a_day = Notice {
             usual: Some(Usual {
                 is_of_days: true,
+                days: 0,
                 ..Usual::default()
             }),
             ..of(above, Reason::Repeat, 7200)

@@ -123,11 +123,15 @@ pub(super) fn value(notice: &Notice, value: Amount) -> String {
     amount(&notice.rule, value)
 }
 
-/// How far a rule is that learns: `9 of 60 active minutes`.
+/// How far a rule is that learns: `9 of 60 active minutes`, `2 of 5 days`.
 pub fn progress(learning: &Learning) -> String {
-    let Learning { minutes, of, .. } = learning;
-    if minutes < of {
-        format!("{minutes} of {of} active minutes")
+    let Learning {
+        seen, of, by_days, ..
+    } = learning;
+    if *by_days {
+        format!("{seen} of {of} days")
+    } else if seen < of {
+        format!("{seen} of {of} active minutes")
     } else {
         "not a day yet".to_owned()
     }
