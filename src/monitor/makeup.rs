@@ -1,7 +1,7 @@
 //! What responses were made of: how many came, of which models, how long prompts and outputs were, how much the cache gave. For what
 //! an alert about spending says has changed.
 //!
-//! Knows the responses of one key over a day, or those of all keys that come and go. Whether a change is worth a word is for the sinks.
+//! Knows the responses of one key over a day with traffic, or those of all keys that come and go. Whether a change is worth a word is for the sinks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +22,10 @@ use crate::price::PicoUsd;
 /// Responses are added up in blocks of so many minutes.
 const BLOCK_MINUTES: i64 = 10;
 
-/// Those of a day are kept.
-const BLOCKS: i64 = 24 * 60 / BLOCK_MINUTES;
+/// So many are a day, and so many are kept: with pauses they reach further back, up to a week.
+const DAY: i64 = 24 * 60 / BLOCK_MINUTES;
+const MAX_BLOCKS: usize = 144;
+const WEEK: i64 = 7 * DAY;
 
 /// So many of them are the last hour.
 const HOUR: i64 = 60 / BLOCK_MINUTES;
@@ -31,6 +33,9 @@ const HOUR: i64 = 60 / BLOCK_MINUTES;
 /// With less than this nobody can say what was before.
 const MIN_MINUTES: u64 = 30;
 const MIN_REQUESTS: u64 = 30;
+
+/// Where a day has less than this, the days before it count too.
+const MINUTES_OF_A_DAY: u64 = 120;
 
 /// With less than this nobody can say how many come in an hour.
 const MIN_OF_HOUR: u64 = 10;
@@ -197,7 +202,7 @@ fn projects_of<'a>(streams: impl Iterator<Item = &'a StreamCost> + Clone) -> Vec
     projects.map(with_models).collect()
 }
 
-/// The responses of a day.
+/// The responses of a day, or of the last days that had any where a day has few: nights and weekends have none of many.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Past {
     blocks: VecDeque<Block>,
@@ -267,14 +272,14 @@ impl Past {
         if over.sum.requests > 0 {
             self.blocks.push_back(over);
         }
-        let is_old = |block: &Block| block.index <= index - BLOCKS;
-        while self.blocks.front().is_some_and(is_old) {
+        let is_old = |block: &Block| block.index <= index - WEEK;
+        while self.blocks.len() > MAX_BLOCKS || self.blocks.front().is_some_and(is_old) {
             self.blocks.pop_front();
         }
         self.until = Time::from_secs((index + 1) * BLOCK_MINUTES * 60);
     }
 
-    /// What was before a moment, if enough of it is known.
+    /// What was in the day before a moment, if enough of it is known; further back, as far as it needs, if there was too little.
     pub(super) fn before(&self, moment: Time) -> Option<Makeup> {
         let end = moment.minute().div_euclid(BLOCK_MINUTES);
         let mut all = Makeup::default();
@@ -282,7 +287,12 @@ impl Past {
         let mut portions = Portions::default();
         let mut hour = Rate::default();
         let blocks = self.blocks.iter().chain([&self.now]);
-        for block in blocks.take_while(|block| block.index < end) {
+        let before = blocks.rev().skip_while(|block| block.index >= end);
+        for block in before {
+            let is_known = is_enough(&all) && all.rate.minutes >= MINUTES_OF_A_DAY;
+            if block.index < end - DAY && is_known {
+                break;
+            }
             let rate = Rate {
                 requests: block.sum.requests,
                 ..block.sum.rate
@@ -313,7 +323,7 @@ impl Past {
         all.models = shares(models);
         all.projects = projects_of(streams.values());
         all.portions = portions.shares(all.cost);
-        if all.rate.minutes < MIN_MINUTES || all.requests < MIN_REQUESTS {
+        if !is_enough(&all) {
             return None;
         }
         if hour.minutes.min(hour.requests) >= MIN_OF_HOUR && hour.is_above(all.rate) {
@@ -329,6 +339,10 @@ impl Past {
         }
         self.until = Time(self.until.0.saturating_add(secs * 1000));
     }
+}
+
+fn is_enough(makeup: &Makeup) -> bool {
+    makeup.rate.minutes >= MIN_MINUTES && makeup.requests >= MIN_REQUESTS
 }
 
 #[cfg(test)]
@@ -385,18 +399,36 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_day_is_known_and_no_less_than_half_an_hour_counts() {
+    fn no_more_than_a_day_counts_and_no_less_than_half_an_hour() {
+        let end = |minute| Time::from_secs(minute * MINUTE);
         let day = past((0..3 * 24 * 60).step_by(2));
-        let before = day.before(Time::from_secs(3 * 24 * 60 * MINUTE)).unwrap();
+        let before = day.before(end(3 * 24 * 60)).unwrap();
         assert_eq!(before.rate.minutes, 24 * 60 / 2);
         let short = past(0..39);
-        let before = short.before(Time::from_secs(39 * MINUTE)).unwrap();
+        let before = short.before(end(39)).unwrap();
         assert_eq!(before.rate.minutes, 30);
-        assert_eq!(short.before(Time::from_secs(29 * MINUTE)), None);
-        assert_eq!(Past::default().before(Time::from_secs(0)), None);
+        assert_eq!(short.before(end(29)), None);
+        assert_eq!(Past::default().before(end(0)), None);
     }
 
-    /// What names no project is no part of what projects cost.
+    /// On Monday morning it is held against Friday, from the last hour on backwards; not after a holiday of a week.
+    #[test]
+    fn where_a_day_has_too_little_the_days_before_it_count() {
+        let (friday, monday) = (8 * 60..16 * 60, (3 * 24 + 9) * 60);
+        let days = |begun| past(friday.clone().chain(monday..monday + begun));
+        let minutes = |past: &Past, end| {
+            let before = past.before(Time::from_secs(end * MINUTE));
+            before.map(|before| before.rate.minutes)
+        };
+        assert_eq!(minutes(&days(180), monday + 180), Some(180));
+        assert_eq!(minutes(&days(20), monday + 20), Some(120));
+        assert_eq!(minutes(&days(0), monday), Some(120));
+        let mut holiday = days(0);
+        let next = monday + 7 * 24 * 60;
+        holiday.add(Time::from_secs(next * MINUTE), true, &record("a", 1), None);
+        assert_eq!(minutes(&holiday, next), None);
+    }
+
     #[test]
     fn what_projects_cost_is_known_with_their_models() {
         let of = |project, model, cost| UsageRecord {

@@ -13,7 +13,7 @@ use super::metric::{Metric, Value};
 use super::names::Top;
 use super::portion::Portions;
 use super::record::Time;
-use super::rule::Rule;
+use super::rule::{DAY_SECS, Rule};
 use super::scope::Scope;
 use super::state::State;
 use super::teller::{Place, Teller};
@@ -22,9 +22,6 @@ use super::voices::is_about_spending;
 use super::weight::{Measure, add_to, shares};
 use super::window::Window;
 use crate::price::PicoUsd;
-
-/// What lasts for less than a day may lack the busy hours of one.
-const DAY_SECS: i64 = 24 * 3600;
 
 /// In how many seconds it was learned what is usual, if not for long.
 fn learned_secs(state: &State, scope: &Scope, place: Place, episode: &Episode) -> Option<i64> {
@@ -168,9 +165,9 @@ impl Teller {
 }
 
 /// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
-/// a burst of seconds is not blown up to an hour.
+/// a burst of seconds is not blown up to an hour. Of a day it would say nothing of the hours to come.
 fn pace_of(now: Time, episode: &Episode, window_secs: i64, exposed: PicoUsd) -> Option<PicoUsd> {
-    if episode.requests < 2 {
+    if episode.requests < 2 || window_secs >= DAY_SECS {
         return None;
     }
     let elapsed = match episode.before {
