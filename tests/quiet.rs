@@ -381,6 +381,66 @@ fn a_small_service_that_spends_six_times_as_much_is_told_of_within_half_an_hour(
     assert!(late[0] > HOUR / 2, "{late:?}");
 }
 
+/// Of a service with hundreds of sessions a day one never ends, at the pace of all others: it is told of when it has cost twice what the
+/// dearest of a day do, by the rule that is about that.
+#[test]
+fn a_session_that_never_ends_is_told_of_though_it_goes_at_the_pace_of_others() {
+    let mut random = Random(31);
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let mut requests = Vec::new();
+    let mut session = |begin: i64, n: u64, name: String| {
+        let mut at = begin;
+        for _ in 0..n {
+            requests.push((at, name.clone(), 500 + random.below(500)));
+            at += 10_000 + random.pause_ms(360.0);
+        }
+    };
+    let mut starts = Random(37);
+    let mut at = 0;
+    while at < 9 * DAY {
+        at += starts.pause_ms(4.0 * of_the_hour(at));
+        session(at, 10 + starts.below(110), format!("s{at}"));
+    }
+    let begin = 8 * DAY + 10 * HOUR;
+    session(begin, 2_000, "endless".to_owned());
+    requests.sort();
+    let lines: Vec<String> = requests
+        .iter()
+        .enumerate()
+        .map(|(n, (at, session, output))| {
+            let call = Call {
+                at: midnight + at,
+                id: format!("msg_{n}"),
+                session: Some(session),
+                input: 1_500,
+                output: *output,
+                ..Call::default()
+            };
+            call.line()
+        })
+        .collect();
+    // On the second day noon is busier than the first was, by chance: only what is told of the session is looked at.
+    let since = |set: &[&str]| {
+        let mut notices = told(&mut pipeline(set), &lines);
+        notices.retain(|n| n.at >= Time(midnight + begin));
+        notices
+    };
+    let notices = since(&[]);
+    let told: Vec<(&str, Reason)> = notices.iter().map(|n| (&*n.rule.name, n.reason)).collect();
+    assert_eq!(told[0], ("session-long", Reason::First), "{told:?}");
+    assert!(
+        told.iter().all(|(rule, _)| *rule == "session-long"),
+        "{told:?}"
+    );
+    let first = &notices[0];
+    assert_eq!(first.key[0].1, "endless");
+    // A hundred and twenty requests are the most that others make.
+    assert!((200..400).contains(&first.requests), "{}", first.requests);
+    assert!(first.usual.unwrap().days >= 7);
+    // Nobody else would have said a word.
+    assert!(since(&["session-long.enabled=false"]).is_empty());
+}
+
 /// An agent that goes on all night as if it were noon is never much at once. It is told of before the day has begun, with what it
 /// has cost beyond a usual day and who cost it, and again some hours later. Ordinary days are told of never.
 #[test]

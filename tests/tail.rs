@@ -52,7 +52,7 @@ fn an_appended_line_that_crosses_a_limit_is_told_and_the_end_is_clean() {
     let start = watch.expect("watching");
     assert_eq!(
         start,
-        "watching 1 file · last 7d: 1 response, $1.00 at list price · 14 rules, 5 learning"
+        "watching 1 file · last 7d: 1 response, $1.00 at list price · 15 rules, 5 learning"
     );
     append(&log, &[dollars_now("1", 3)]);
     let alert = watch.expect("cost-rate");

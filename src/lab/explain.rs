@@ -94,7 +94,7 @@ fn paragraph(explained: &Explained) -> String {
     if rule.limit.learns() && usual.minutes > 0 {
         let samples = match usual.days {
             0 => format!("{} active minutes in 7 days", count(usual.minutes)),
-            days => format!("{days} days, of which the last 7 are usual"),
+            days => format!("the largest of each of {days} days, the last 7 for the usual"),
         };
         let _ = writeln!(
             text,

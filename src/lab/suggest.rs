@@ -18,13 +18,14 @@ use crate::sink::{clean, count};
 
 /// Fields that are worth changing, with values from sensitive to calm: none is calmer than about twice the default, because what
 /// a part of a log has not seen may still come.
-const FIELDS: [(&str, &str, &[&str]); 10] = [
+const FIELDS: [(&str, &str, &[&str]); 11] = [
     ("cost-rate", "above", &["0.25", "0.5", "1", "2", "4"]),
     ("cost-rate", "beyond_busy", &["1", "1.5", "2", "3"]),
     ("cache-break", "by_chance", &["7d", "30d", "60d"]),
     ("cache-waste", "above", &["0.1", "0.25", "0.5", "1"]),
     ("cache-drop", "beyond_busy", &["1", "1.4", "2", "3"]),
     ("session-cost", "beyond_busy", &["1", "1.5", "2", "3"]),
+    ("session-long", "times_usual", &["1.5", "2", "3"]),
     ("request-cost", "beyond_busy", &["1.4", "2", "2.5", "3"]),
     ("cost-spike", "times_usual", &["2", "3", "4", "6"]),
     ("cost-day", "times_usual", &["1.5", "2", "3"]),

@@ -191,6 +191,9 @@ const HOURLY_SECS: i64 = 600;
 /// A sum over so long is nearly the same from one minute to the next: each day is one sample of it.
 pub(super) const DAY_SECS: i64 = 86_400;
 
+/// So is that of a session over less: it is what the session has cost so far, and one that grows slowly would excuse itself.
+const HOUR_SECS: i64 = 3600;
+
 /// Days that are over which such a rule has to see before it speaks.
 pub(super) const DAYS_TO_LEARN: u64 = 5;
 
@@ -405,7 +408,7 @@ impl Rule {
     /// What it learns from.
     pub(super) fn samples(&self) -> Samples {
         let longest = self.windows.iter().max().copied().unwrap_or(0);
-        if longest >= DAY_SECS {
+        if longest >= DAY_SECS || (self.is_of_sessions() && longest >= HOUR_SECS) {
             Samples::Days
         } else if self.goes_with_the_days() {
             Samples::MinutesOfWeeks
