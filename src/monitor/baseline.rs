@@ -139,9 +139,11 @@ impl Histogram {
     }
 
     /// Keeps the largest sample alone.
-    fn rise_to(&mut self, bin: u16) {
-        if self.0.last().is_none_or(|(largest, _)| *largest < bin) {
-            self.0 = vec![(bin, 1)];
+    fn rise_to(&mut self, sample: Amount) {
+        let is_below = |(bin, _): &(u16, u32)| sample < value_of(*bin);
+        if !self.0.last().is_some_and(is_below) {
+            self.0.clear();
+            self.0.push((bin_of(sample.max(0)), 1));
         }
     }
 
@@ -299,16 +301,16 @@ impl Baseline {
             _ => self.blocks.iter_mut().find(|block| block.index == index),
         };
         if let Some(block) = block {
-            let bin = bin_of(counted.max(0));
             if seen != counted && block.seen.is_none() {
                 block.seen = Some(block.bins.clone());
             }
             if is_by_days {
                 if let Some(bins) = &mut block.seen {
-                    bins.rise_to(bin_of(seen.max(0)));
+                    bins.rise_to(seen);
                 }
-                block.bins.rise_to(bin);
+                block.bins.rise_to(counted);
             } else {
+                let bin = bin_of(counted.max(0));
                 if let Some(bins) = &mut block.seen {
                     bins.add(bin_of(seen.max(0)));
                 }

@@ -13,37 +13,24 @@ use crate::price::PicoUsd;
 /// How many buckets a window is divided into.
 pub const BUCKETS: i64 = 60;
 
-/// The sums that metrics are read off.
+/// The sums that metrics are read off. Those that most responses add nothing to lie behind the others, so that they are not touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[repr(C)]
 pub struct Sums {
     /// Cost of all priced records.
     pub cost: PicoUsd,
-    /// Dollars paid again for what the cache would have given.
-    pub waste: PicoUsd,
-    /// The part of `waste` that a firing `miss-run` alert has spoken for.
-    pub waste_told_by_run: PicoUsd,
-    /// The part of `waste` that a firing `cache-waste` alert, but no `miss-run`, has spoken for.
-    pub waste_told_by_window: PicoUsd,
-    /// The part of `waste` that is no chance: the cause is evident from a single request.
-    pub evident_waste: PicoUsd,
     /// What caching has saved, less what it cost.
     pub cache_gain: PicoUsd,
-    /// Responses with such waste.
-    pub affected: i64,
-    /// Tokens of that waste.
-    pub missed: i64,
-    /// Tokens that were not read from the cache, whatever the cause.
-    pub unread: i64,
+    /// Responses.
+    pub requests: i64,
     /// Input, output and cache writes.
     pub fresh: i64,
     /// Whole prompts.
     pub prompt: i64,
     /// Output.
     pub output: i64,
-    /// Responses.
-    pub requests: i64,
-    /// Responses without a price: `cost` is a lower bound if there are any.
-    pub unpriced: i64,
+    /// Tokens that were not read from the cache, whatever the cause.
+    pub unread: i64,
     /// Responses with a large prompt.
     pub large: i64,
     /// Those of them that read or wrote the cache.
@@ -54,8 +41,22 @@ pub struct Sums {
     pub eligible_prompt: i64,
     /// What they read from the cache.
     pub eligible_read: i64,
+    /// Responses without a price: `cost` is a lower bound if there are any.
+    pub unpriced: i64,
     /// Error answers, which are no responses.
     pub errors: i64,
+    /// Responses that paid again for what the cache would have given.
+    pub affected: i64,
+    /// Tokens of that waste.
+    pub missed: i64,
+    /// Dollars of it.
+    pub waste: PicoUsd,
+    /// The part of `waste` that a firing `miss-run` alert has spoken for.
+    pub waste_told_by_run: PicoUsd,
+    /// The part of `waste` that a firing `cache-waste` alert, but no `miss-run`, has spoken for.
+    pub waste_told_by_window: PicoUsd,
+    /// The part of `waste` that is no chance: the cause is evident from a single request.
+    pub evident_waste: PicoUsd,
 }
 
 /// What buckets hold: sums that can be added to and taken from each other.
