@@ -111,14 +111,14 @@ pub struct Usual {
 }
 
 impl Usual {
-    /// Enough minutes have been seen.
+    /// Enough minutes have been seen, or days.
     pub fn is_learned(&self) -> bool {
-        self.minutes >= MIN_MINUTES
+        self.minutes >= MIN_MINUTES || self.days > 0
     }
 
     /// A sample of an incident, cut so that it cannot become its own excuse: it counts as a busy minute, no more.
     pub fn clip(&self, sample: Amount) -> Amount {
-        if self.minutes == 0 {
+        if self.minutes == 0 && self.days == 0 {
             sample
         } else {
             sample.min(self.busy)
@@ -757,6 +757,14 @@ mod tests {
         // So many days ago is too long.
         weeks.push(50);
         assert_is(&weeks, 50, 70, 27);
+        // After a holiday there are no minutes that are known, but there are days.
+        let mut baseline = Baseline::new(Samples::Days);
+        for day in [0, 1, 2, 14] {
+            baseline.add(day * 24 * 60, 40 * UNIT);
+        }
+        let usual = baseline.usual();
+        assert_eq!((usual.minutes, usual.days), (0, 3));
+        assert!(usual.is_learned() && usual.clip(900 * UNIT) < 50 * UNIT);
     }
 
     #[test]
