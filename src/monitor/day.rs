@@ -70,3 +70,79 @@ impl Day {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use super::super::weight::Measure;
+    use super::*;
+
+    fn of_session(cost: i128, session: &str) -> Weights {
+        let mut weights = Weights::default();
+        let labels = Labels {
+            session: Some(session.into()),
+            ..Labels::default()
+        };
+        let weight = Weight {
+            cost,
+            ..Weight::default()
+        };
+        weigh(&mut weights, &labels, &weight);
+        weights
+    }
+
+    /// What each session cost in the day up to a stretch, part by part.
+    fn until(day: &Day, stretch: i64) -> Vec<Vec<(&str, i128)>> {
+        let of_part = |[_, sessions, _]: &'_ Weights| {
+            let sessions = sessions.iter();
+            let mut costs: Vec<(Arc<str>, i128)> = sessions
+                .map(|(name, weight)| (Arc::clone(name), weight.by(Measure::Cost)))
+                .collect();
+            costs.sort();
+            costs
+        };
+        let known = ["a", "b", "c"];
+        let name = |of: &str| known.into_iter().find(|known| *known == of).unwrap_or("?");
+        let parts = day.until(stretch).map(of_part);
+        let parts = parts.map(|costs| costs.iter().map(|(of, cost)| (name(of), *cost)).collect());
+        parts.collect()
+    }
+
+    #[test]
+    fn a_day_holds_twelve_parts_of_two_hours() {
+        let mut day = Day::default();
+        let two_hours = STRETCHES_OF_A_PART;
+        for (stretch, cost, session) in [
+            (0, 1, "a"),
+            (two_hours - 1, 2, "a"),
+            (two_hours, 4, "b"),
+            (11 * two_hours + 3, 8, "a"),
+        ] {
+            let mut weights = of_session(cost, session);
+            day.take(stretch, &mut weights);
+            assert!(weights.iter().all(HashMap::is_empty));
+        }
+        // One that comes late goes where it belongs, or nowhere.
+        let labels = Labels {
+            session: Some("c".into()),
+            ..Labels::default()
+        };
+        let late = Weight {
+            cost: 16,
+            ..Weight::default()
+        };
+        day.add(two_hours + 5, &labels, &late);
+        day.add(5 * two_hours, &labels, &late);
+        let parts = [vec![("a", 3)], vec![("b", 4), ("c", 16)], vec![("a", 8)]];
+        assert_eq!(until(&day, 12 * two_hours - 1), parts);
+        assert_eq!(until(&day, 12 * two_hours), parts[1..]);
+        assert_eq!(until(&day, 13 * two_hours), parts[2..]);
+        day.forget_before(12 * two_hours);
+        assert_eq!(until(&day, 0), parts[1..]);
+        day.shift(24 * two_hours);
+        assert_eq!(until(&day, 36 * two_hours), parts[1..]);
+        assert_eq!(until(&day, 37 * two_hours), parts[2..]);
+    }
+}
