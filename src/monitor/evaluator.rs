@@ -7,18 +7,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
-
-use super::alert::{Alert, Notice};
-use super::baseline::{Baseline, Samples, Usual};
+use super::alert::Notice;
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
-
 use super::cache::CacheTracker;
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::key::Key;
-use super::makeup::Past;
 use super::metric::Metric;
 use super::miss::Outcome;
 use super::portion::Portions;
@@ -27,15 +21,14 @@ use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::spread::Elsewhere;
-use super::weight::Weight;
-
 use super::state::{Arrival, Pace, Spoken, State};
 use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::totals::{GroupBy, Totals};
 use super::watch::Watches;
-use super::window::{Sums, Window, signed};
+use super::weight::Weight;
+use super::window::{Sums, signed};
 use crate::price::PicoUsd;
 
 /// How the evaluator is set up.
@@ -66,57 +59,12 @@ pub enum Counted {
     Grown,
 }
 
-/// A rule that has not yet seen enough to speak.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Learning {
-    /// The rule.
-    pub rule: Arc<str>,
-    /// Minutes with traffic seen so far, or days that are over.
-    pub seen: u64,
-    /// So many are needed. With as many minutes it waits for a day to be over.
-    pub of: u64,
-    /// They are days.
-    pub by_days: bool,
-}
-
-impl Learning {
-    /// A rule that has seen what this is of.
-    pub fn of(rule: &Rule, usual: Usual) -> Self {
-        let by_days = rule.samples() == Samples::Days;
-        Self {
-            rule: Arc::clone(&rule.name),
-            seen: if by_days { usual.days } else { usual.minutes },
-            of: rule.samples_to_learn(),
-            by_days,
-        }
-    }
-}
-
-type Keys = FxHashMap<u64, Key>;
-type Pooled = Option<Vec<Baseline>>;
-
-/// What an evaluator remembers, without its rules.
-#[derive(Debug, Serialize)]
-pub struct Memory<'a> {
-    scopes: Vec<(&'a Keys, &'a Pooled, &'a [Window], &'a Past)>,
-    state: &'a State,
-    tellers: &'a [Teller],
-}
-
-/// What another evaluator with the same rules remembered.
-#[derive(Debug, Deserialize)]
-pub struct Remembered {
-    scopes: Vec<(Keys, Pooled, Vec<Window>, Past)>,
-    state: State,
-    tellers: Vec<Teller>,
-}
-
 /// Turns records and ticks into notices.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     pub(super) scopes: Vec<Scope>,
     blind_rule: Option<Arc<Rule>>,
-    budgets: Vec<Budget>,
+    pub(super) budgets: Vec<Budget>,
     calendar: Arc<dyn Calendar>,
     pub(super) state: State,
     /// One, unless several settings of a rule share all the rest.
@@ -193,120 +141,8 @@ impl Evaluator {
             .flat_map(|scope| scope.rules.iter().cloned())
     }
 
-    /// All that it remembers, to be taken up again by [`restore`](Self::restore).
-    pub fn memory(&self) -> Memory<'_> {
-        Memory {
-            scopes: self
-                .scopes
-                .iter()
-                .map(|scope| (&scope.keys, &scope.pooled, &scope.other[..], &scope.past))
-                .collect(),
-            state: &self.state,
-            tellers: &self.tellers,
-        }
-    }
-
-    /// Takes up what an evaluator with the same settings remembered. It is silent until [`go_live`](Self::go_live). False if it
-    /// cannot be that of these rules; nothing is changed then.
-    pub fn restore(&mut self, remembered: Remembered) -> bool {
-        let Remembered {
-            scopes,
-            state,
-            tellers,
-        } = remembered;
-        let fits = scopes.len() == self.scopes.len()
-            && tellers.len() == self.tellers.len()
-            && state.spending.len() == self.budgets.len()
-            && scopes.iter().zip(&self.scopes).all(|((keys, ..), scope)| {
-                let mut alerts = keys.values().map(|key| key.alerts.len());
-                alerts.all(|n| n == scope.rules.len())
-            });
-        if !fits {
-            return false;
-        }
-        for ((keys, pooled, other, past), scope) in scopes.into_iter().zip(&mut self.scopes) {
-            scope.past = past;
-            scope.keys = keys;
-            scope.pooled = pooled;
-            scope.other = other;
-        }
-        self.state = state;
-        self.tellers = tellers;
-        self.state.resuming = true;
-        true
-    }
-
-    /// The episodes that are on and have been told.
-    pub fn told_episodes(&self) -> Vec<u64> {
-        let budgets = self.budgets.iter().zip(&self.state.spending);
-        let mut told: Vec<u64> = budgets
-            .filter_map(|(budget, spending)| budget.told(spending))
-            .collect();
-        for teller in &self.tellers {
-            for (place, _, alert) in self.alerts() {
-                let episode = alert.open().filter(|_| teller.is_told_open(place, alert));
-                told.extend(episode.map(|episode| episode.id));
-            }
-        }
-        told
-    }
-
-    /// All alerts, each with its rule and where it is.
-    fn alerts(&self) -> impl Iterator<Item = (Place, &Rule, &Alert)> {
-        let scopes = self.scopes.iter().enumerate();
-        let keys = scopes.flat_map(|(index, scope)| {
-            let keys = scope.keys.iter();
-            keys.map(move |(id, key)| (index, scope, *id, key))
-        });
-        keys.flat_map(|(index, scope, id, key)| {
-            let alerts = scope.rules.iter().zip(&key.alerts).enumerate();
-            alerts.map(move |(slot, (rule, alert))| (Place { index, id, slot }, &**rule, alert))
-        })
-    }
-
-    /// These episodes were told by another run: they are not told as new.
-    pub fn note_told(&mut self, ids: &std::collections::HashSet<u64>) {
-        let now = self.state.now;
-        for (budget, spending) in self.budgets.iter().zip(&mut self.state.spending) {
-            budget.note_told(spending, |id| ids.contains(&id));
-        }
-        let mut tellers = std::mem::take(&mut self.tellers);
-        for teller in &mut tellers {
-            for (place, rule, alert) in self.alerts() {
-                if let Some(episode) = alert.open().filter(|e| ids.contains(&e.id)) {
-                    teller.note_told(now, place, rule, episode);
-                }
-            }
-        }
-        self.tellers = tellers;
-    }
-
-    /// These notices did not reach anybody: they are due again.
-    pub fn note_not_told(&mut self, notices: &[(u64, Reason)]) {
-        for (budget, spending) in self.budgets.iter().zip(&mut self.state.spending) {
-            let episode = budget.told(spending);
-            if notices.iter().any(|(id, _)| Some(*id) == episode) {
-                spending.was_not_told();
-            }
-        }
-        for teller in &mut self.tellers {
-            teller.note_not_told(notices);
-        }
-    }
-
-    /// People asked not to hear of these episodes: they speak for no others, which may be due now.
-    pub fn note_muted(&mut self, episodes: &[u64]) {
-        for teller in &mut self.tellers {
-            for episode in episodes {
-                teller.voices.unhear(*episode);
-            }
-            teller.hush.follow(&teller.voices);
-        }
-        self.tell_all(None);
-    }
-
     /// Tells what is due of all keys.
-    fn tell_all(&mut self, instead: Option<Reason>) {
+    pub(super) fn tell_all(&mut self, instead: Option<Reason>) {
         let has_episode = |key: &Key| key.alerts.iter().any(|alert| alert.episode.is_some());
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             let keys = scope.keys.iter();
@@ -380,34 +216,6 @@ impl Evaluator {
     pub fn n_rules(&self) -> usize {
         let windowed: usize = self.scopes.iter().map(|scope| scope.rules.len()).sum();
         windowed + self.budgets.len() + usize::from(self.blind_rule.is_some())
-    }
-
-    /// Learned rules that have not seen enough for any key.
-    pub fn learning(&self) -> Vec<Learning> {
-        let mut learning = Vec::new();
-        // What has seen nothing that it is about has nothing to learn.
-        for scope in self.scopes.iter().filter(|scope| !scope.keys.is_empty()) {
-            for (slot, rule) in scope
-                .rules
-                .iter()
-                .enumerate()
-                .filter(|(_, r)| r.limit.is_learned())
-            {
-                let own = scope
-                    .keys
-                    .values()
-                    .filter_map(|key| key.baselines.get(slot));
-                let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
-                let known = own.chain(pooled).map(Baseline::usual);
-                let most =
-                    known.max_by_key(|usual| (rule.has_learned(*usual), usual.days, usual.minutes));
-                let most = most.unwrap_or_default();
-                if !rule.has_learned(most) {
-                    learning.push(Learning::of(rule, most));
-                }
-            }
-        }
-        learning
     }
 
     /// Takes in a record: counts it once, moves the time on, and evaluates the rules that it touches.

@@ -10,7 +10,8 @@
 //! `reading` (a rule's value against its limit), `quick` (the cheapest look at it), `step` (how an alert moves on), `state` (what all
 //! keys share). That is judging. What is told of it: `told` (of one episode), `voices` (who speaks), `own` (a rule that each teller
 //! judges for itself), `teller`, `notice` (what it says), `makeup` and `portion` (what has changed), `weight`, `names`, `day` and `failures`
-//! (whose it is). Both meet in [`evaluator`](Evaluator); `settings` has one for many settings of a rule.
+//! (whose it is). Both meet in [`evaluator`](Evaluator); `memory` is what it remembers across runs, `learning` what it does not know yet,
+//! `settings` has one for many settings of a rule.
 
 mod alert;
 mod baseline;
@@ -29,7 +30,9 @@ mod firsts;
 mod held;
 mod hush;
 mod key;
+mod learning;
 mod makeup;
+mod memory;
 mod metric;
 mod miss;
 mod names;
@@ -64,8 +67,10 @@ pub use cache::CacheTracker;
 pub use chance::Odds;
 pub use conversation::Run;
 pub use dedupe::{Dedupe, Growth, Sighting};
-pub use evaluator::{Counted, Evaluator, Learning, Memory, Remembered, Settings};
+pub use evaluator::{Counted, Evaluator, Settings};
 pub use explain::Explained;
+pub use learning::Learning;
+pub use memory::{Memory, Remembered};
 pub use miss::{Cause, Miss, Outcome};
 
 pub use makeup::{Changed, MAX_PROJECTS, Makeup, ProjectShare, Rate};
