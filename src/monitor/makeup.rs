@@ -1,7 +1,8 @@
 //! What responses were made of: how many came, of which models, how long prompts and outputs were, how much the cache gave. For what
 //! an alert about spending says has changed.
 //!
-//! Knows the responses of one key over a day with traffic, or those of all keys that come and go. Whether a change is worth a word is for the sinks.
+//! Knows the responses of one key over a day with traffic, or those of all keys that come and go. Whether a change is worth a word is
+//! for the sinks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -71,6 +71,7 @@ const MAX_ENDED: usize = 64;
 /// One that has spoken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Ended {
+    episode: u64,
     rule: Arc<str>,
     severity: u8,
     at: Time,
@@ -264,10 +265,13 @@ impl Voices {
         if known.is_some() && reason == Reason::Resolved {
             self.released.get_or_insert(now);
             if about(rule) == Some(About::Spending) {
+                // One that was back has told of all that it has cost, once.
+                self.ended.retain(|ended| ended.episode != episode);
                 if self.ended.len() >= MAX_ENDED {
                     self.ended.pop_front();
                 }
                 self.ended.push_back(Ended {
+                    episode,
                     rule: Arc::clone(&rule.name),
                     severity: rank(rule.severity),
                     at: now,
@@ -537,12 +541,15 @@ mod tests {
             voices.note(rule, episode, Reason::First, at(60), dollars(1));
             voices.note(rule, episode, Reason::Resolved, at(until), dollars(cost));
         }
+        // It was back for a moment: what it cost is what it had cost, and more.
+        voices.note(&session, 3, Reason::Reopened, at(1_250), dollars(4));
+        voices.note(&session, 3, Reason::Resolved, at(1_300), dollars(6));
         let has_told = |rule, secs, now| voices.has_told(rule, secs, at(now));
-        assert_eq!(has_told(&day, 86_400, 2_000), dollars(9));
+        assert_eq!(has_told(&day, 86_400, 2_000), dollars(11));
         // One that is a warning has told nothing of what is critical.
         assert_eq!(has_told(&other, 86_400, 2_000), dollars(7));
-        assert_eq!(has_told(&day, 1_000, 1_950), dollars(4));
-        assert_eq!(has_told(&day, 1_000, 2_200), PicoUsd::ZERO);
+        assert_eq!(has_told(&day, 1_000, 1_950), dollars(6));
+        assert_eq!(has_told(&day, 1_000, 2_300), PicoUsd::ZERO);
         let withheld = |is_more| {
             let weight = Weight {
                 window_secs: 86_400,
@@ -551,7 +558,7 @@ mod tests {
             };
             voices.withheld(&day, 9, weight, at(2_000))
         };
-        let until = Some((Withheld::BySpending, Some(at(1_200 + 86_400))));
+        let until = Some((Withheld::BySpending, Some(at(1_300 + 86_400))));
         assert_eq!(withheld(false), until);
         assert_eq!(withheld(true), None);
     }
