@@ -65,6 +65,21 @@ fn a_page_says_what_the_terminal_says_and_loads_nothing() {
     }
 }
 
+/// What a day may cost in all is a line far below what its minutes cost.
+#[test]
+fn the_limit_of_a_day_is_not_drawn_among_minutes() {
+    let home = tempfile::tempdir().unwrap();
+    let set = [
+        "--set",
+        "cost-day.above=500",
+        "--set",
+        "cost-spike.above=500",
+    ];
+    let (_, html) = page(home.path(), &set);
+    assert!(html.contains("limit of cost-spike: $8.33 at the end"));
+    assert!(!html.contains("limit of cost-day"));
+}
+
 #[test]
 fn a_page_that_cannot_be_written_is_refused_before_anything_is_read() {
     let home = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ const MAX_LISTED: usize = 1000;
 /// Bands drawn in a chart; more of them are a wall.
 const MAX_BANDS: usize = 2000;
 
+const DAY_SECS: i64 = 86_400;
+
 /// What a page is made of.
 pub(super) struct Page<'a> {
     pub(super) report: &'a Report<'a>,
@@ -213,8 +215,9 @@ impl Page<'_> {
 
     fn limits_of(&self, metric: Metric) -> Vec<Limit> {
         let rules = self.limits.iter().enumerate();
+        // What a day may cost in all is no limit of its minutes.
         rules
-            .filter(|(_, (rule, _))| rule.metric == metric)
+            .filter(|(_, (rule, secs))| rule.metric == metric && *secs < DAY_SECS)
             .map(|(slot, (rule, window_secs))| {
                 let noted = self.timeline.limits();
                 let values = noted.map(|limits| {
