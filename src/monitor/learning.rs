@@ -1,4 +1,6 @@
 //! Which rules do not know yet what is usual, and how far they are.
+//!
+//! Knows baselines and what a rule needs of them. Changes nothing, and judges nothing.
 
 use std::sync::Arc;
 

@@ -102,6 +102,19 @@ pub struct ProjectShare {
     pub models: Vec<Share>,
 }
 
+#[cfg(test)]
+impl ProjectShare {
+    /// A project with so many per cent, of which its models have so many each.
+    pub(crate) fn of(name: &str, percent: u8, models: &[(&str, u8)]) -> Self {
+        let models = models.iter().map(|(name, n)| ((*name).into(), *n));
+        Self {
+            name: name.into(),
+            percent,
+            models: models.collect(),
+        }
+    }
+}
+
 /// What has changed since an episode began, or is not as with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -450,14 +463,7 @@ mod tests {
         }
         let before = past.before(Time::from_secs(60 * MINUTE)).unwrap();
         assert_eq!(before.models, [("a".into(), 93), ("b".into(), 6)]);
-        let share = |name: &str, percent, models: &[(&str, u8)]| ProjectShare {
-            name: name.into(),
-            percent,
-            models: models
-                .iter()
-                .map(|(name, n)| ((*name).into(), *n))
-                .collect(),
-        };
+        let share = ProjectShare::of;
         assert_eq!(
             before.projects,
             [

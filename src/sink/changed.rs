@@ -595,14 +595,7 @@ mod tests {
     /// What the others had is what all had; so is what names no project.
     #[test]
     fn models_are_expected_as_projects_had_them() {
-        let share = |name: &str, percent, models: &[(&str, u8)]| ProjectShare {
-            name: name.into(),
-            percent,
-            models: models
-                .iter()
-                .map(|(name, n)| ((*name).into(), *n))
-                .collect(),
-        };
+        let share = ProjectShare::of;
         let before = Makeup {
             projects: vec![
                 share("web", 60, &[("a", 90), ("b", 10)]),
