@@ -237,6 +237,37 @@ fn dense(seed: u64) -> Vec<String> {
     (0..700).map(&mut call).collect()
 }
 
+/// A few responses an hour for five days, and a job that runs for some minutes at about the same time of each: much of it, and dear.
+fn nightly(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut requests = Vec::new();
+    for day in 0..5 {
+        let begun = TWO_O_CLOCK + day * 86_400_000;
+        let of_the_day = 60 + random.below(60);
+        for _ in 0..of_the_day {
+            let at = begun + i64::try_from(random.below(86_400_000)).unwrap();
+            requests.push((at, 1_000 + random.below(4_000)));
+        }
+        let mut at = begun + 10_000_000 + i64::try_from(random.below(2_400_000)).unwrap();
+        let dear = 4_000 * (1 + random.below(8));
+        let of_the_night = random.below(60);
+        for _ in 0..of_the_night {
+            at += random.pause_ms(20.0);
+            requests.push((at, dear + random.below(4_000)));
+        }
+    }
+    requests.sort_unstable();
+    let call = |(n, (at, input)): (usize, (i64, u64))| Call {
+        at,
+        id: format!("msg_{n}"),
+        input,
+        output: random.below(200),
+        ..Call::default()
+    };
+    let calls = requests.into_iter().enumerate().map(call);
+    calls.map(|call| call.line()).collect()
+}
+
 fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
@@ -535,11 +566,12 @@ proptest! {
         ]),
         base in 5_u32..600,
         near in proptest::collection::btree_set(0_u32..60, 2..8),
-        traffic_of in 0_usize..3,
+        traffic_of in 0_usize..4,
     ) {
         let (lines, field) = match traffic_of {
             0 => (burning(seed, 8), ("cost-rate.above", 1)),
             1 => (unsteady(seed), field),
+            2 => (nightly(seed), field),
             _ => (lines_of(&traffic(seed, 150)), field),
         };
         let (field, scale) = field;
@@ -602,7 +634,7 @@ proptest! {
         keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
         window in 0_usize..4,
         metric in proptest::sample::select(vec!["tokens", "requests", "output-tokens"]),
-        traffic_of in 0_usize..4,
+        traffic_of in 0_usize..5,
         grows in any::<bool>(),
         alone in any::<bool>(),
         min_cost in proptest::sample::select(vec!["0", "0.02", "0.3"]),
@@ -611,6 +643,7 @@ proptest! {
             0 => burning(seed, 8),
             1 => burning(seed, 40),
             2 => unsteady(seed),
+            3 => nightly(seed),
             _ => lines_of(&traffic(seed, 150)),
         };
         // Some come again with more output than before, and some are followed by errors.
@@ -661,7 +694,7 @@ proptest! {
             }
             pipeline(&quick)
         };
-        let end = Time(TWO_O_CLOCK + 40 * 3_600_000);
+        let end = Time(TWO_O_CLOCK + 140 * 3_600_000);
         let said = |notices: Vec<Notice>| {
             let said = |n: Notice| {
                 let who = (n.labels.model.clone(), n.labels.session.clone());
@@ -784,9 +817,13 @@ proptest! {
         window in proptest::sample::select(vec!["[\"60s\"]", "[\"5m\"]", "[\"10m\"]", "[\"60s\", \"10m\"]"]),
         min_requests in 1_u32..5,
         keep in proptest::sample::select(vec!["0s", "30s", "5m"]),
-        burns in any::<bool>(),
+        traffic_of in 0_usize..3,
     ) {
-        let lines = if burns { burning(seed, 45) } else { lines_of(&traffic(seed, 300)) };
+        let lines = match traffic_of {
+            0 => burning(seed, 45),
+            1 => nightly(seed),
+            _ => lines_of(&traffic(seed, 300)),
+        };
         let set = [
             &format!("cost-rate.above=0.{cost:03}"),
             &format!("cost-rate.window={window}"),

@@ -328,6 +328,31 @@ fn the_busy_hours_of_ordinary_days_are_no_spike() {
     );
 }
 
+/// A job that runs at three each night is told of for two nights. From then on it is what that time of day shows, although it is far
+/// more than any other hour; three times as much of it is news, and so is it at another time of day.
+#[test]
+fn what_comes_at_the_same_time_of_each_day_is_soon_no_news() {
+    let job = |at: i64, day: i64, hour: i64| {
+        let begun = day * DAY + hour * HOUR + (day % 3) * 500_000;
+        (begun..begun + 1_400_000).contains(&at)
+    };
+    let lines = agents(9, |at| {
+        let day = at / DAY;
+        let times = match day {
+            2..6 if job(at, day, 3) => 10.0,
+            6 if job(at, day, 3) => 30.0,
+            8 if job(at, day, 15) => 10.0,
+            _ => 1.0,
+        };
+        2.0 * times
+    });
+    let notices = told(&mut pipeline(&["token-spike.enabled=false"]), &lines);
+    let told = since_midnight(&notices, "cost-spike");
+    let first = told.iter().filter(|(_, n)| n.reason == Reason::First);
+    let hours: Vec<i64> = first.map(|(at, _)| at / HOUR).collect();
+    assert_eq!(hours, [2 * 24 + 3, 3 * 24 + 3, 6 * 24 + 3, 8 * 24 + 15]);
+}
+
 /// Half an hour that costs far more than any usually does is told of where each minute is far below all other limits; the morning
 /// after a week in which hardly anybody was there is not.
 #[test]

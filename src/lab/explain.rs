@@ -98,9 +98,14 @@ fn paragraph(explained: &Explained) -> String {
         };
         let _ = writeln!(
             text,
-            "  usual  {}, busy {}, of {samples}",
+            "  usual  {}, busy {}{}, of {samples}",
             say(usual.usual),
             say(usual.busy),
+            if explained.is_of_the_hour {
+                " at this time of day"
+            } else {
+                ""
+            },
         );
     }
     let limit = explained.limit.map_or_else(

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
+use super::hours::Hours;
 use super::record::Time;
 
 /// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
@@ -18,11 +19,11 @@ pub const UNIT: Amount = 1_000_000_000_000;
 
 const BLOCK_MINUTES: i64 = 6 * 60;
 const BLOCKS_OF_A_DAY: i64 = 4;
-const DAYS_OF_A_WEEK: usize = 7;
+pub(super) const DAYS_OF_A_WEEK: usize = 7;
 const BLOCKS: i64 = 7 * BLOCKS_OF_A_DAY;
 
 /// What busy hours showed on so many of the days before is ordinary, though alerts were on; on all of them while there are fewer.
-const ORDINARY_DAYS: usize = 3;
+pub(super) const ORDINARY_DAYS: usize = 3;
 
 /// Of days that are older than the seven it is remembered for so many what their busy hours showed.
 const FORMER_DAYS: i64 = 21;
@@ -172,6 +173,8 @@ pub(super) struct Held {
     pub(super) counted: Amount,
     /// As it was, if it may be that of an ordinary day; else as it counts.
     pub(super) seen: Amount,
+    /// As it was.
+    pub(super) shown: Amount,
 }
 
 /// The samples of six hours.
@@ -256,6 +259,8 @@ pub struct Baseline {
     samples_are: Samples,
     /// What busy hours showed on days before the seven, as it counted: in which bins.
     former: VecDeque<(i64, u16)>,
+    /// What was shown at which time of day, whatever it counted as, if that may be ordinary.
+    hours: Option<Hours>,
     /// What it comes to, once somebody has asked since the last sample.
     now: Cell<Option<Usual>>,
     /// The limit that follows from it, likewise. A baseline is of one rule.
@@ -264,10 +269,11 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// One that has seen nothing.
-    pub(super) fn new(samples_are: Samples) -> Self {
+    /// One that has seen nothing. What comes at the same time of each day may be ordinary for it.
+    pub(super) fn new(samples_are: Samples, goes_with_the_hours: bool) -> Self {
         Self {
             samples_are,
+            hours: goes_with_the_hours.then(Hours::default),
             ..Self::default()
         }
     }
@@ -278,6 +284,7 @@ impl Baseline {
             minute,
             counted: sample,
             seen: sample,
+            shown: sample,
         });
     }
 
@@ -287,7 +294,11 @@ impl Baseline {
             minute,
             counted,
             seen,
+            shown,
         } = sample;
+        if let Some(hours) = &mut self.hours {
+            hours.note(minute, bin_of(shown.max(0)));
+        }
         let index = minute.div_euclid(BLOCK_MINUTES);
         let before = self.blocks.back().map(Block::day);
         // Nearly all come in order.
@@ -415,7 +426,26 @@ impl Baseline {
         })
     }
 
-    /// The limit of its rule that follows from what is usual, worked out by the first who asks.
+    /// What is usual for the time of day that a moment has: busy is what the same half-hours of other days showed, if that is more.
+    pub(super) fn usual_at(&self, moment: Time) -> Usual {
+        self.usual_with(|hours| hours.ordinary_at(moment.minute()))
+    }
+
+    /// The same for whichever time of day has the most.
+    pub(super) fn usual_at_most(&self) -> Usual {
+        self.usual_with(Hours::most)
+    }
+
+    fn usual_with(&self, busy: impl Fn(&Hours) -> Option<u16>) -> Usual {
+        let usual = self.usual();
+        let busy = self.hours.as_ref().and_then(busy).map_or(0, value_of);
+        Usual {
+            busy: usual.busy.max(busy),
+            ..usual
+        }
+    }
+
+    /// The limit of its rule that follows from what is usual at any time of day, worked out by the first who asks.
     pub(super) fn limit(&self, of: impl FnOnce(Usual) -> Option<Amount>) -> Option<Amount> {
         if let Worked::Out(limit) = self.limit.get() {
             return limit;
@@ -682,6 +712,7 @@ mod tests {
                     minute,
                     counted: seen.min(counted * UNIT),
                     seen,
+                    shown: seen,
                 });
             }
         }
@@ -711,7 +742,7 @@ mod tests {
         let after = |days: &[i128], counted, samples| {
             let holiday = [10; 7];
             let days: Vec<i128> = days.iter().chain(&holiday).copied().collect();
-            (days_of(Baseline::new(samples), &days, counted).busy + UNIT / 2) / UNIT
+            (days_of(Baseline::new(samples, false), &days, counted).busy + UNIT / 2) / UNIT
         };
         assert_eq!(
             after(&[50, 40, 30, 20, 10], 100, Samples::MinutesOfWeeks),
@@ -737,7 +768,7 @@ mod tests {
     #[test]
     fn days_are_samples_of_sums_over_a_day() {
         let assert_is = |days: &[i128], usual, busy, n| {
-            let of = days_of(Baseline::new(Samples::Days), days, 1_000);
+            let of = days_of(Baseline::new(Samples::Days, false), days, 1_000);
             let is_about =
                 |amount: i128, of: i128| (of * 98..=of * 100).contains(&(amount * 100 / UNIT));
             assert!(
@@ -758,7 +789,7 @@ mod tests {
         weeks.push(50);
         assert_is(&weeks, 50, 70, 27);
         // After a holiday there are no minutes that are known, but there are days.
-        let mut baseline = Baseline::new(Samples::Days);
+        let mut baseline = Baseline::new(Samples::Days, false);
         for day in [0, 1, 2, 14] {
             baseline.add(day * 24 * 60, 40 * UNIT);
         }

@@ -26,8 +26,10 @@ pub struct Explained {
     pub value: Option<Amount>,
     /// The window that the value is of.
     pub window_secs: Option<i64>,
-    /// What is usual, as far as it is learned.
+    /// What is usual at this time of day, as far as it is learned.
     pub usual: Usual,
+    /// Other times of day know less that is busy.
+    pub is_of_the_hour: bool,
     /// What it is held against; `None` while learning.
     pub limit: Option<Amount>,
     /// The odds that the limit of a run follows from.
@@ -40,6 +42,14 @@ fn cost_in(key: Option<&Key>, window_secs: Option<i64>) -> PicoUsd {
         .and_then(|(key, secs)| key.window(secs))
         .map(|window| window.total().cost)
         .unwrap_or_default()
+}
+
+/// What is usual at the time of day that a key is at, and whether that is more than at others.
+fn usual_of(baseline: Option<&Baseline>, key: Option<&Key>) -> (Usual, bool) {
+    let usual = baseline.map(Baseline::usual).unwrap_or_default();
+    let known = baseline.zip(key);
+    let now = known.map_or(usual, |(baseline, key)| baseline.usual_at(key.last_record));
+    (now, now != usual)
 }
 
 impl Evaluator {
@@ -55,7 +65,7 @@ impl Evaluator {
                 let (step, _) = key.map_or((0, None), |key| key.value(rule, None));
                 let window_secs = rule.windows.get(step).copied()?;
                 let baseline = key.and_then(|key| key.baselines.get(slot));
-                let usual = baseline.map(Baseline::usual).unwrap_or_default();
+                let (usual, _) = usual_of(baseline, key);
                 let limit = rule.limit_now(usual, cost_in(key, Some(window_secs)));
                 Some((rule, window_secs, limit))
             })
@@ -91,8 +101,8 @@ impl Evaluator {
                     .max_by_key(|((_, value), key)| (*value, key.last_record));
                 let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
                 let own = largest.and_then(|(_, key)| key.baselines.get(slot));
-                let usual = pooled.or(own).map(Baseline::usual).unwrap_or_default();
                 let (reading, key) = largest.unzip();
+                let (usual, is_of_the_hour) = usual_of(pooled.or(own), key);
                 let (step, value) = reading.unwrap_or((0, None));
                 let window_secs = rule.windows.get(step).copied();
                 let limit = match rule.limit {
@@ -108,6 +118,7 @@ impl Evaluator {
                     value,
                     window_secs,
                     usual,
+                    is_of_the_hour,
                     limit,
                     odds: matches!(rule.limit, Limit::ByChance { .. }).then_some(odds),
                 });

@@ -39,6 +39,7 @@ pub(super) fn hold(
         minute,
         counted,
         seen: if is_of_days { sample } else { counted },
+        shown: sample,
     })
 }
 

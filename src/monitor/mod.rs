@@ -3,15 +3,16 @@
 //! Pure and deterministic. Time comes in as an argument; there is no I/O, no thread, no environment, no clock and no colour
 //! here. The same records and ticks give the same notices, live and in replay.
 //!
-//! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window), [`baseline`](Baseline),
-//! [`miss`](Miss), `conversation`, `firsts` and `stream` (what conversations have in common), `spread` (what they miss together),
-//! [`cache`](CacheTracker), [`metric`](Metric), [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert),
-//! [`totals`](Totals), `scope` (rules with the same keys), `key` (what one of these has seen), `held` (samples of an episode),
-//! `reading` (a rule's value against its limit), `quick` (the cheapest look at it), `step` (how an alert moves on), `state` (what all
-//! keys share). That is judging. What is told of it: `told` (of one episode), `voices` (who speaks), `own` (a rule that each teller
-//! judges for itself), `teller`, `notice` (what it says), `makeup` and `portion` (what has changed), `weight`, `names`, `day` and
-//! `failures` (whose it is). Both meet in [`evaluator`](Evaluator); `memory` is what it remembers across runs, `learning` what it does
-//! not know yet, `settings` has one for many settings of a rule.
+//! In reading order: [`record`](UsageRecord), [`dedupe`](Dedupe), [`reconcile`](Ledger), [`window`](Window),
+//! [`baseline`](Baseline), `hours` (what comes at the same time of each day), [`miss`](Miss), `conversation`, `firsts` and
+//! `stream` (what conversations have in common), `spread` (what they miss together), [`cache`](CacheTracker), [`metric`](Metric),
+//! [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (rules with the same keys),
+//! `key` (what one of these has seen), `held` (samples of an episode), `reading` (a rule's value against its limit), `quick` (the
+//! cheapest look at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it:
+//! `told` (of one episode), `voices` (who speaks), `own` (a rule that each teller judges for itself), `teller`, `notice` (what it
+//! says), `makeup` and `portion` (what has changed), `weight`, `names`, `day` and `failures` (whose it is). Both meet in
+//! [`evaluator`](Evaluator); `memory` is what it remembers across runs, `learning` what it does not know yet, `settings` has one
+//! for many settings of a rule.
 
 mod alert;
 mod baseline;
@@ -28,6 +29,7 @@ mod explain;
 mod failures;
 mod firsts;
 mod held;
+mod hours;
 mod hush;
 mod key;
 mod learning;

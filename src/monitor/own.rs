@@ -71,7 +71,7 @@ impl Own {
             quick: Quick::default(),
             variants: None,
             alert: Alert::default(),
-            baseline: Baseline::new(scope.rules[slot].samples()),
+            baseline: scope.rules[slot].baseline(),
             held: VecDeque::new(),
             has_changed: false,
             next: i64::MIN,
@@ -250,11 +250,12 @@ impl Own {
         })
     }
 
-    /// The highest of the limits that a new episode would be held against, if that depends on nothing but what is usual.
+    /// The highest of the limits that a new episode would be held against at any time of day, if that depends on nothing but what is
+    /// usual.
     fn limit_for_all(&self) -> Option<Amount> {
         let least = self.variants.as_ref().and_then(Variants::least_sensitive);
         let rule = least.unwrap_or(&self.rule);
-        let limit = rule.limit_now(self.baseline.usual(), PicoUsd::ZERO);
+        let limit = rule.limit_now(self.baseline.usual_at_most(), PicoUsd::ZERO);
         limit.filter(|_| rule.share_of_cost == 0)
     }
 
@@ -339,11 +340,12 @@ impl Own {
         is_told: bool,
         arrived: Option<&Arc<Labels>>,
     ) {
+        let last_record = scope.keys[&id].last_record;
         let step = Step {
             now,
             rule: &self.rule,
             variants: self.variants.as_ref(),
-            usual: self.baseline.usual(),
+            usual: self.baseline.usual_at(last_record),
             is_told,
             arrived,
         };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::alert::Basis;
-use super::baseline::{Amount, MIN_MINUTES, Samples, UNIT, Usual};
+use super::baseline::{Amount, Baseline, MIN_MINUTES, Samples, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
@@ -433,6 +433,18 @@ impl Rule {
     /// How much there is goes with the hours of the day and the days of the week. That of a session does not.
     pub fn goes_with_the_days(&self) -> bool {
         self.metric.is_volume() && !self.is_of_sessions()
+    }
+
+    /// What it is about may come at the same time of each day, such as a job at night: how much there is, and what a response is
+    /// like. That of a session does not, and what of the cache is lost is never ordinary.
+    pub(super) fn goes_with_the_hours(&self) -> bool {
+        let has_hours = self.metric.is_volume() || self.metric.is_mean();
+        has_hours && !self.is_of_sessions() && self.samples() != Samples::Days
+    }
+
+    /// What learns what is usual for one of its keys.
+    pub(super) fn baseline(&self) -> Baseline {
+        Baseline::new(self.samples(), self.goes_with_the_hours())
     }
 
     /// Its keys are sessions or conversations, which come and go.

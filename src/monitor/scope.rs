@@ -141,7 +141,7 @@ impl Scope {
             self.add_windows(&rule.windows);
         }
         if let Some(pooled) = &mut self.pooled {
-            pooled.push(Baseline::new(rule.samples()));
+            pooled.push(rule.baseline());
         }
         self.learns |= rule.limit.learns();
         self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
@@ -268,7 +268,7 @@ impl Scope {
         let windows = self.window_secs.iter();
         let windows = windows.map(|secs| Window::new(*secs, minutes)).collect();
         let own = self.rules.iter().filter(|_| self.pooled.is_none());
-        let own = own.map(|rule| Baseline::new(rule.samples()));
+        let own = own.map(|rule| rule.baseline());
         let key = Key::new(labels, windows, self.rules.len(), own.collect(), at);
         self.keys.insert(id, key);
     }

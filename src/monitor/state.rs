@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::{Alert, Episode, Phase, Reading};
-use super::baseline::{Amount, Baseline};
+use super::baseline::Amount;
 use super::blind::Blind;
 use super::budget::Spending;
 use super::cache::CacheTracker;
@@ -659,7 +659,7 @@ impl State {
         let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
         let usual = pooled
             .or_else(|| key.baselines.get(slot))
-            .map(Baseline::usual)
+            .map(|baseline| baseline.usual_at(key.last_record))
             .unwrap_or_default();
         let conversation = key.labels.conversation;
         let mut alert = std::mem::take(&mut key.alerts[slot]);
@@ -746,6 +746,7 @@ fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::baseline::Baseline;
     use super::*;
 
     /// Of the minutes that are sampled together each counts with all that it cost, the first as the last.
