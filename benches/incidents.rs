@@ -1,6 +1,6 @@
 //! Weeks of made-up traffic with labelled incidents: what is found, how soon, at which price, and what is said on ordinary days.
 //!
-//! `cargo bench --bench incidents` plays three fleets (one developer, a team of agents, a service) on seeds that were not used
+//! `cargo bench --bench incidents` plays fleets (one developer, a team of agents, a service; one that loops at night, a job) on seeds that were not used
 //! while building; `-- 1 2 3` names seeds. The rules are the defaults, the same for every fleet. Beside them runs the obvious
 //! monitor: a minute's deque, five events, three times the mean of the first hour, one alert for each request.
 //!
@@ -40,7 +40,7 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 /// A Monday, 00:00 UTC.
-const START: i64 = 1_793_577_600_000;
+const START: i64 = 1_788_739_200_000;
 const WEEKS: i64 = 5;
 
 /// The first week is ordinary.
@@ -54,6 +54,30 @@ enum Fleet {
     Developer,
     Team,
     Service,
+    /// A developer whom hardly anything befalls but a loop that goes on all night.
+    Nights,
+    /// A small service, of which most is a job of half an hour at night. Incidents are few.
+    Jobs,
+}
+
+impl Fleet {
+    /// All that ask are one, without a session.
+    fn is_service(self) -> bool {
+        matches!(self, Self::Service | Self::Jobs)
+    }
+
+    fn is_developer(self) -> bool {
+        matches!(self, Self::Developer | Self::Nights)
+    }
+
+    /// From the end of an incident to the day from which on the next may begin. What goes by days would not know an ordinary one
+    /// where each has an incident.
+    fn pause(self) -> i64 {
+        match self {
+            Self::Developer | Self::Team | Self::Service => 12 * HOUR,
+            Self::Nights | Self::Jobs => 5 * DAY,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +87,10 @@ enum Kind {
     PartOfTraffic,
     ShorterTtl,
     Loop,
+    /// One that goes on all night at the pace of ordinary work.
+    SlowLoop,
+    /// A job that does not end.
+    LongJob,
     Output,
     DearerModel,
     GrownContext,
@@ -80,6 +108,8 @@ impl Kind {
             Self::PartOfTraffic => &["cache-drop"],
             Self::ShorterTtl => &["cache-waste"],
             Self::Loop => &["session-cost"],
+            Self::SlowLoop => &["session-long", "cost-day"],
+            Self::LongJob => &["cost-spike", "token-spike", "cost-rate"],
             Self::Output => &["token-spike", "cost-rate"],
             Self::DearerModel | Self::GrownContext => &["request-cost"],
             Self::RetryStorm => &["errors"],
@@ -99,6 +129,7 @@ impl Kind {
                 Self::DearerModel,
                 Self::RetryStorm,
             ],
+            Fleet::Nights => &[Self::SlowLoop],
             Fleet::Team => &[
                 Self::Dropped,
                 Self::Rewritten,
@@ -122,6 +153,13 @@ impl Kind {
                 Self::ChronicBurn,
                 Self::Silence,
                 Self::NewFormat,
+            ],
+            Fleet::Jobs => &[
+                Self::LongJob,
+                Self::Output,
+                Self::DearerModel,
+                Self::GrownContext,
+                Self::RetryStorm,
             ],
         }
     }
@@ -212,7 +250,8 @@ struct Actor {
     cached: u64,
     last: i64,
     left: u64,
-    loops: bool,
+    /// The loop that it is in.
+    loops: Option<Kind>,
 }
 
 struct World {
@@ -222,6 +261,14 @@ struct World {
     queue: BinaryHeap<Reverse<(i64, usize)>>,
     n: u64,
     sessions: u64,
+    /// Until then the last job runs on.
+    job_until: i64,
+}
+
+/// When the job of a night begins.
+fn job_begin(at: i64) -> i64 {
+    let day = (at - START).div_euclid(DAY);
+    START + day * DAY + 2 * HOUR + day * 7 % 15 * MINUTE
 }
 
 /// A line of the log.
@@ -241,10 +288,11 @@ impl World {
             queue: BinaryHeap::new(),
             n: 0,
             sessions: 0,
+            job_until: i64::MIN,
         };
         let n = match fleet {
-            Fleet::Developer | Fleet::Service => 1,
             Fleet::Team => 8,
+            _ => 1,
         };
         for i in 0..n {
             let begin = world.begin(START + i * 40_000);
@@ -254,7 +302,7 @@ impl World {
                 cached: 0,
                 last: i64::MIN / 2,
                 left: 0,
-                loops: false,
+                loops: None,
             });
             world.respawn(i as usize);
             world.queue.push(Reverse((begin, i as usize)));
@@ -274,13 +322,21 @@ impl World {
         Self::weekday(at) < 5 && (8..19).contains(&Self::hour(at))
     }
 
+    /// The job of this night is running: it begins within a quarter of an hour after two, and is over within half an hour, unless it
+    /// runs on.
+    fn is_job(&self, at: i64) -> bool {
+        let begin = job_begin(at);
+        let end = begin + 25 * MINUTE;
+        (begin..end.max(self.job_until)).contains(&at)
+    }
+
     /// When a session that is wanted now begins.
     fn begin(&mut self, wanted: i64) -> i64 {
         let mut at = wanted;
         let nightly = match self.fleet {
-            Fleet::Developer => 0.02,
+            Fleet::Developer | Fleet::Nights => 0.02,
             Fleet::Team => 0.25,
-            Fleet::Service => 1.0,
+            Fleet::Service | Fleet::Jobs => 1.0,
         };
         while !Self::is_work(at) && !self.random.chance(nightly) {
             at += HOUR;
@@ -292,7 +348,7 @@ impl World {
     fn respawn(&mut self, i: usize) {
         self.sessions += 1;
         let (session, model, left) = match self.fleet {
-            Fleet::Service => (None, "claude-sonnet-4-6", u64::MAX),
+            Fleet::Service | Fleet::Jobs => (None, "claude-sonnet-4-6", u64::MAX),
             fleet => {
                 let id = format!("{:08x}-{:04x}", self.random.next() as u32, self.sessions);
                 let model = if self.random.chance(0.75) {
@@ -300,11 +356,7 @@ impl World {
                 } else {
                     "claude-sonnet-4-6"
                 };
-                let median = if fleet == Fleet::Developer {
-                    45.0
-                } else {
-                    35.0
-                };
+                let median = if fleet.is_developer() { 45.0 } else { 35.0 };
                 (
                     Some(id),
                     model,
@@ -319,7 +371,7 @@ impl World {
             cached: 0,
             last: i64::MIN / 2,
             left,
-            loops: false,
+            loops: None,
         };
     }
 
@@ -327,21 +379,27 @@ impl World {
     fn pause(&mut self, i: usize, at: i64, more_traffic: f64) -> i64 {
         let factor = 1.0 / more_traffic;
         let ms = match self.fleet {
-            _ if self.actors[i].loops => self.random.pause_ms(1200.0),
-            Fleet::Service => {
+            _ if self.actors[i].loops == Some(Kind::Loop) => self.random.pause_ms(1200.0),
+            // Nobody reads or thinks.
+            _ if self.actors[i].loops.is_some() => self.random.lognormal(22_000.0, 0.8) as i64,
+            Fleet::Jobs if self.is_job(at) => {
+                return self.random.pause_ms(1500.0).max(1);
+            }
+            fleet if fleet.is_service() => {
+                let an_hour = if fleet == Fleet::Jobs { 120.0 } else { 900.0 };
                 let day = if Self::weekday(at) < 5 { 1.0 } else { 0.5 };
                 let hour = Self::hour(at) as f64;
                 let wave = 0.15 + 0.85 * (std::f64::consts::PI * (hour - 2.0) / 24.0).sin().powi(2);
-                let pause = self.random.pause_ms(900.0 * day * wave);
+                let pause = self.random.pause_ms(an_hour * day * wave);
                 return ((pause as f64 * factor) as i64).max(1);
             }
             // A person reads, thinks, has lunch.
-            Fleet::Developer => match self.random.below(100) {
+            fleet if fleet.is_developer() => match self.random.below(100) {
                 0..=84 => self.random.lognormal(14_000.0, 0.8) as i64,
                 85..=96 => self.random.lognormal(90_000.0, 0.8) as i64,
                 _ => self.random.lognormal(900_000.0, 0.7) as i64,
             },
-            Fleet::Team => match self.random.below(100) {
+            _ => match self.random.below(100) {
                 0..=96 => self.random.lognormal(22_000.0, 0.7) as i64,
                 _ => self.random.lognormal(150_000.0, 0.7) as i64,
             },
@@ -365,6 +423,7 @@ impl World {
             let found = kinds.iter().find(|(known, _)| *known == kind);
             found.map(|(_, n)| *n)
         };
+        self.job_until = kind_on(Kind::LongJob).map_or(i64::MIN, |n| incidents[n].until);
         let mut events = Vec::new();
         if kind_on(Kind::Silence).is_some() {
             let until = incidents[kind_on(Kind::Silence).unwrap()].until;
@@ -426,18 +485,16 @@ impl World {
             }
         }
         // A loop ends with its incident.
-        let loops = incidents.iter().any(|n| {
-            n.kind == Kind::Loop
-                && n.is_on(at)
-                && n.session.is_some()
-                && n.session == self.actors[i].session
-        });
+        let session = &self.actors[i].session;
+        let is_of_it = |n: &&Incident| n.is_on(at) && n.session.is_some() && n.session == *session;
+        let mut own = incidents.iter().filter(is_of_it).map(|n| n.kind);
+        let loops = own.find(|kind| matches!(kind, Kind::Loop | Kind::SlowLoop));
         self.actors[i].loops = loops;
         let more = if budget_burn.is_some() { 1.7 } else { 1.0 };
-        let next = if self.actors[i].left == 0 && !loops {
+        let next = if self.actors[i].left == 0 && loops.is_none() {
             self.respawn(i);
             let pause = match self.fleet {
-                Fleet::Developer => self.random.lognormal(600_000.0, 0.8),
+                fleet if fleet.is_developer() => self.random.lognormal(600_000.0, 0.8),
                 _ => self.random.lognormal(240_000.0, 0.8),
             };
             self.begin(at + pause as i64)
@@ -461,27 +518,33 @@ impl World {
         self.n += 1;
         let id = format!("msg_{:012x}{:08x}", self.n, self.random.next() as u32);
         let by_itself = self.random.chance(0.005);
+        let is_job = self.fleet == Fleet::Jobs && self.is_job(at);
         let random = &mut self.random;
         let actor = &mut self.actors[i];
         // Developers of the first hours have five-minute entries as agents do; those of Claude Code have an hour.
-        let ttl_1h = self.fleet == Fleet::Developer;
+        let ttl_1h = self.fleet.is_developer();
         let ttl = if ttl_1h { HOUR } else { 5 * MINUTE };
         let expired = at - actor.last > ttl;
         let (mut fresh, output);
         match self.fleet {
-            Fleet::Service => {
+            fleet if fleet.is_service() => {
                 if actor.cached == 0 {
                     actor.cached = 24_000 + random.below(20_000);
                 }
-                fresh = random.lognormal(600.0, 0.7);
-                output = random.lognormal(260.0, 0.7);
+                let (median, median_output) = if is_job {
+                    (5000.0, 700.0)
+                } else {
+                    (600.0, 260.0)
+                };
+                fresh = random.lognormal(median, 0.7);
+                output = random.lognormal(median_output, 0.7);
             }
             _ => {
                 fresh = random.lognormal(1400.0, 0.9);
                 output = random.lognormal(350.0, 0.9);
             }
         }
-        let service = self.fleet == Fleet::Service;
+        let service = self.fleet.is_service();
         if !service && actor.cached == 0 {
             fresh += 14_000 + random.below(8_000);
         }
@@ -521,8 +584,8 @@ impl World {
                 && cached > 0
             {
                 incident.session.clone_from(&actor.session);
-                if incident.kind == Kind::Loop {
-                    actor.loops = true;
+                if matches!(incident.kind, Kind::Loop | Kind::SlowLoop) {
+                    actor.loops = Some(incident.kind);
                 }
             }
             let ours = !incident.one_session
@@ -565,11 +628,12 @@ impl World {
                         cached,
                     ));
                 }
-                Kind::Loop => {
+                Kind::Loop | Kind::SlowLoop => {
                     // Nobody asked for any of it.
                     normal_now = 0.0;
                     actor.left = actor.left.max(2);
                 }
+                Kind::LongJob if is_job && at >= job_begin(at) + 25 * MINUTE => normal_now = 0.0,
                 Kind::Output => out = 6_000 + random.below(10_000),
                 Kind::DearerModel => {
                     model = "claude-opus-4-7";
@@ -616,34 +680,38 @@ fn incidents(fleet: Fleet, random: &mut Random) -> Vec<Incident> {
         }
         let kind = left.swap_remove(random.below(left.len() as u64) as usize);
         let mut start = at + random.below(12 * HOUR as u64) as i64;
-        while fleet != Fleet::Service && !World::is_work(start) {
+        while !fleet.is_service() && !World::is_work(start) {
             start += HOUR;
+        }
+        match kind {
+            // At the end of a day's work.
+            Kind::SlowLoop => start += (17 - World::hour(start)) * HOUR,
+            Kind::LongJob => start = job_begin(start + DAY),
+            _ => {}
         }
         let dollars = 5.0 * 100_f64.powf(random.unit());
         let length = match kind {
             Kind::ChronicBurn => 3 * DAY,
+            Kind::LongJob => 4 * HOUR,
             kind if kind.is_timed() => 20 * MINUTE + random.below(100 * MINUTE as u64) as i64,
             _ => 12 * HOUR,
         };
-        let one_session = kind == Kind::Loop
-            || (fleet != Fleet::Service
+        let is_endless = kind.is_timed() || matches!(kind, Kind::ChronicBurn | Kind::SlowLoop);
+        let one_session = matches!(kind, Kind::Loop | Kind::SlowLoop)
+            || (!fleet.is_service()
                 && matches!(kind, Kind::Dropped | Kind::Rewritten)
                 && random.chance(0.5));
         incidents.push(Incident {
             kind,
             start,
-            dollars: if kind.is_timed() || kind == Kind::ChronicBurn {
-                f64::INFINITY
-            } else {
-                dollars
-            },
+            dollars: if is_endless { f64::INFINITY } else { dollars },
             until: start + length,
             one_session,
             session: None,
             affected: Vec::new(),
             over: None,
         });
-        at = start + length.max(12 * HOUR) + 12 * HOUR;
+        at = start + length.max(12 * HOUR) + fleet.pause();
     }
     incidents
 }
@@ -1035,7 +1103,13 @@ fn main() {
     let mut rows: BTreeMap<(Fleet, Kind), Row> = BTreeMap::new();
     println!("{} seeds, {WEEKS} weeks each; default rules", seeds.len());
     let mut quiet = Vec::new();
-    for fleet in [Fleet::Developer, Fleet::Team, Fleet::Service] {
+    for fleet in [
+        Fleet::Developer,
+        Fleet::Team,
+        Fleet::Service,
+        Fleet::Nights,
+        Fleet::Jobs,
+    ] {
         let played: Vec<Played> = std::thread::scope(|scope| {
             let plays: Vec<_> = seeds
                 .iter()

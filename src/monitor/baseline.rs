@@ -175,6 +175,8 @@ pub(super) struct Held {
     pub(super) seen: Amount,
     /// As it was.
     pub(super) shown: Amount,
+    /// From this minute on it came to be: where days are the samples, what they showed from then on counts for no more.
+    pub(super) led_from: i64,
 }
 
 /// The samples of six hours.
@@ -285,6 +287,7 @@ impl Baseline {
             counted: sample,
             seen: sample,
             shown: sample,
+            led_from: minute,
         });
     }
 
@@ -295,6 +298,7 @@ impl Baseline {
             counted,
             seen,
             shown,
+            led_from,
         } = sample;
         if let Some(hours) = &mut self.hours {
             hours.note(minute, bin_of(shown.max(0)));
@@ -334,11 +338,29 @@ impl Baseline {
                 self.minutes += 1;
             }
         }
+        let is_cut = is_by_days && counted < shown;
+        if is_cut {
+            self.cut(led_from, counted);
+        }
         // The day that is on is no sample yet.
         let is_of_today = today == Some(index.div_euclid(BLOCKS_OF_A_DAY)) && today == before;
-        if !is_by_days || !is_of_today {
+        if is_cut || !is_by_days || !is_of_today {
             self.now.set(None);
             self.limit.set(Worked::NotYet);
+        }
+    }
+
+    /// What the blocks from that of a minute on showed counts for no more than this.
+    fn cut(&mut self, from: i64, most: Amount) {
+        let from = from.div_euclid(BLOCK_MINUTES);
+        let blocks = self.blocks.iter_mut().rev();
+        for block in blocks.take_while(|block| block.index >= from) {
+            let is_above = |(bin, _): &(u16, u32)| value_of(*bin) > most;
+            if block.bins.0.last().is_some_and(is_above) {
+                block.seen.get_or_insert_with(|| block.bins.clone());
+                block.bins = Histogram::default();
+                block.bins.rise_to(most);
+            }
         }
     }
 
@@ -713,6 +735,7 @@ mod tests {
                     counted: seen.min(counted * UNIT),
                     seen,
                     shown: seen,
+                    led_from: minute,
                 });
             }
         }
@@ -796,6 +819,43 @@ mod tests {
         let usual = baseline.usual();
         assert_eq!((usual.minutes, usual.days), (0, 3));
         assert!(usual.is_learned() && usual.clip(900 * UNIT) < 50 * UNIT);
+    }
+
+    /// The evening on which a dear night began is known as no dearer than the days before, but as what it was among others like it.
+    #[test]
+    fn what_led_to_a_dear_day_counts_for_no_more_than_it_does() {
+        let mut baseline = Baseline::new(Samples::Days, false);
+        let hour = |day: i64, hour: i64| (day * 24 + hour) * 60;
+        for day in 0..3 {
+            baseline.add(hour(day, 12), 40 * UNIT);
+        }
+        baseline.add(hour(3, 12), 40 * UNIT);
+        baseline.add(hour(3, 23), 70 * UNIT);
+        baseline.add(hour(5, 0), 40 * UNIT);
+        let is = |baseline: &Baseline, dollars: i128| {
+            let busy = baseline.usual().busy;
+            (dollars * 98..=dollars * 100).contains(&(busy * 100 / UNIT))
+        };
+        assert!(is(&baseline, 70));
+        let dear = Held {
+            minute: hour(4, 3),
+            counted: 48 * UNIT,
+            seen: 200 * UNIT,
+            shown: 200 * UNIT,
+            led_from: hour(3, 20),
+        };
+        baseline.take(dear);
+        assert!(is(&baseline, 48));
+        assert_eq!(baseline.usual().days, 5);
+        // Three of seven that show as much are ordinary.
+        for minute in [hour(1, 20), hour(2, 20)] {
+            baseline.take(Held {
+                minute,
+                led_from: minute,
+                ..dear
+            });
+        }
+        assert!(is(&baseline, 200));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 
 use super::alert::{ADAPT_MS, Episode};
-use super::baseline::{Amount, Held, Samples};
+use super::baseline::{Amount, Baseline, Held, Samples, Usual};
 use super::record::Time;
 use super::rule::Rule;
+use crate::price::PicoUsd;
 
 /// No baseline remembers more minutes.
 const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
@@ -27,20 +28,44 @@ pub(super) fn hold(
     let minute_end = Time::from_secs(minute * 60 + 59);
     let episode = episode.filter(|episode| episode.since <= minute_end)?;
     let usual = episode.usual.unwrap_or_default();
-    let counted = match rule.samples() {
-        // Days differ, and so dear a one may come again; all of it would excuse the next.
-        Samples::Days => usual.clip(sample * 2 / 3) * 3 / 2,
-        Samples::Minutes | Samples::MinutesOfWeeks => usual.clip(sample),
-    };
+    let counted = usual.clip(sample);
     let lasts = || minute_end.millis_since(episode.since) >= ADAPT_MS;
     let is_of_all = rule.metric.is_mean() && !rule.is_of_sessions();
-    let is_of_days = rule.goes_with_the_days() || is_of_all && lasts();
+    let is_by_days = rule.samples() == Samples::Days;
+    let is_of_days = rule.goes_with_the_days() || is_by_days || is_of_all && lasts();
+    // What its windows held when it began had led to it.
+    let longest = rule.windows.iter().max().copied().unwrap_or(0);
+    let began = episode.since.plus_secs(-longest).minute();
     Some(Held {
         minute,
         counted,
         seen: if is_of_days { sample } else { counted },
         shown: sample,
+        led_from: if is_by_days { began } else { minute },
     })
+}
+
+/// The sample of a minute in no episode. What nothing but its time of day excuses counts as a busy minute, no more: at another time
+/// of day it would be news.
+pub(super) fn plain(baseline: &Baseline, rule: &Rule, minute: i64, sample: Amount) -> Held {
+    let is_within = |usual: Usual| {
+        let limit = rule.limit_now(usual, PicoUsd::ZERO);
+        limit.is_none_or(|limit| sample <= limit)
+    };
+    let (usual, at) = (baseline.usual(), Time::from_secs(minute * 60));
+    let is_of_the_hour =
+        rule.goes_with_the_hours() && !is_within(usual) && is_within(baseline.usual_at(at));
+    Held {
+        minute,
+        counted: if is_of_the_hour {
+            usual.clip(sample)
+        } else {
+            sample
+        },
+        seen: sample,
+        shown: sample,
+        led_from: minute,
+    }
 }
 
 /// Keeps such a sample.
@@ -65,7 +90,7 @@ pub(super) fn ripe(held: &mut VecDeque<Held>, minute: i64) -> impl Iterator<Item
 mod tests {
     use std::sync::Arc;
 
-    use super::super::baseline::Usual;
+    use super::super::baseline::UNIT;
     use super::super::metric::Metric;
     use super::super::rule::Label;
     use super::*;
@@ -104,10 +129,10 @@ mod tests {
         assert_eq!(seen(Metric::CacheMiss, false, 3 * day), 20);
     }
 
-    /// A day in an alert counts as half as dear again as the dearest, if it was.
+    /// A day in an alert counts as the dearest before it, and so does the evening on which it began.
     #[test]
-    fn a_dear_day_makes_room_for_another_but_not_for_any() {
-        let mut episode = Episode::new(1, Time::from_secs(0), 0, Arc::default());
+    fn a_dear_day_makes_no_room_for_another() {
+        let mut episode = Episode::new(1, Time::from_secs(30 * 3600), 0, Arc::default());
         episode.usual = Some(Usual {
             usual: 60,
             busy: 100,
@@ -120,13 +145,38 @@ mod tests {
             windows: vec![86_400],
             ..Rule::blank()
         };
-        let counted = |sample| {
-            let held = hold(Some(&episode), &rule, 0, sample).unwrap();
-            assert_eq!(held.seen, sample);
+        let held = |sample| hold(Some(&episode), &rule, 31 * 60, sample).unwrap();
+        assert_eq!((held(90).counted, held(90).seen), (90, 90));
+        assert_eq!((held(600).counted, held(600).seen), (100, 600));
+        assert_eq!(held(600).led_from, 6 * 60);
+    }
+
+    /// What only its time of day excuses makes no room at other times.
+    #[test]
+    fn what_comes_each_night_counts_as_busy_and_no_more() {
+        let rule = Rule {
+            metric: Metric::Cost,
+            windows: vec![60],
+            limit: super::super::rule::Limit::BeyondBusy(2 * UNIT),
+            ..Rule::blank()
+        };
+        let mut baseline = rule.baseline();
+        let day = 24 * 60;
+        for minute in 0..day {
+            let sample = if (180..184).contains(&minute) { 90 } else { 10 };
+            baseline.take(plain(&baseline, &rule, minute, sample * UNIT));
+        }
+        let counted = |minute, sample: Amount| {
+            let held = plain(&baseline, &rule, day + minute, sample * UNIT);
+            assert_eq!(held.shown, sample * UNIT);
             held.counted
         };
-        assert_eq!(counted(90), 90);
-        assert_eq!(counted(120), 120);
-        assert_eq!(counted(600), 150);
+        let busy = baseline.usual().busy;
+        assert!(busy < 13 * UNIT, "{busy}");
+        assert_eq!(counted(182, 90), busy);
+        assert_eq!(counted(182, 11), 11 * UNIT);
+        // Nothing excuses it: it may be told of, and is cut then.
+        assert_eq!(counted(600, 90), 90 * UNIT);
+        assert_eq!(counted(182, 900), 900 * UNIT);
     }
 }
