@@ -491,12 +491,7 @@ impl Baseline {
             return self.summarize_days();
         }
         let usual = self.of_rank(self.samples.div_ceil(2));
-        let largest = self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin));
-        let busy = if self.minutes < MIN_FOR_PERCENTILE {
-            largest
-        } else {
-            self.of_rank(self.samples - self.minutes / 100)
-        };
+        let busy = self.busy_of_minutes();
         let of_days = self.of_ordinary_days().max(self.of_former_days());
         let ends = self.blocks.front().zip(self.blocks.back());
         Usual {
@@ -507,6 +502,20 @@ impl Baseline {
                 .is_some_and(|(first, last)| last.index - first.index >= BLOCKS_OF_A_DAY),
             days: 0,
         }
+    }
+
+    /// What one minute in a hundred is beyond, or no minute while there are few.
+    fn busy_of_minutes(&self) -> Amount {
+        if self.minutes < MIN_FOR_PERCENTILE {
+            self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin))
+        } else {
+            self.of_rank(self.samples - self.minutes / 100)
+        }
+    }
+
+    /// A sample is surely not beyond what is busy. Seen at a glance, without all that days and hours know.
+    pub(super) fn is_within_busy(&self, sample: Amount) -> bool {
+        sample <= self.busy_of_minutes()
     }
 
     /// The same where each day is one sample: usual is the median of the last seven that are over, busy the largest of all that

@@ -52,16 +52,15 @@ pub(super) fn plain(baseline: &Baseline, rule: &Rule, minute: i64, sample: Amoun
         let limit = rule.limit_now(usual, PicoUsd::ZERO);
         limit.is_none_or(|limit| sample <= limit)
     };
-    let (usual, at) = (baseline.usual(), Time::from_secs(minute * 60));
-    let is_of_the_hour =
-        rule.goes_with_the_hours() && !is_within(usual) && is_within(baseline.usual_at(at));
+    let may_be_cut = rule.goes_with_the_hours() && !baseline.is_within_busy(sample);
+    let excused = || {
+        let (usual, at) = (baseline.usual(), Time::from_secs(minute * 60));
+        (!is_within(usual) && is_within(baseline.usual_at(at))).then(|| usual.clip(sample))
+    };
+    let counted = may_be_cut.then(excused).flatten();
     Held {
         minute,
-        counted: if is_of_the_hour {
-            usual.clip(sample)
-        } else {
-            sample
-        },
+        counted: counted.unwrap_or(sample),
         seen: sample,
         shown: sample,
         led_from: minute,
