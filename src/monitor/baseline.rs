@@ -300,8 +300,16 @@ impl Baseline {
             shown,
             led_from,
         } = sample;
+        let bin = bin_of(counted.max(0));
+        let bin_of = |amount: Amount| {
+            if amount == counted {
+                bin
+            } else {
+                bin_of(amount.max(0))
+            }
+        };
         if let Some(hours) = &mut self.hours {
-            hours.note(minute, bin_of(shown.max(0)));
+            hours.note(minute, bin_of(shown));
         }
         let index = minute.div_euclid(BLOCK_MINUTES);
         let before = self.blocks.back().map(Block::day);
@@ -325,9 +333,8 @@ impl Baseline {
                 }
                 block.bins.rise_to(counted);
             } else {
-                let bin = bin_of(counted.max(0));
                 if let Some(bins) = &mut block.seen {
-                    bins.add(bin_of(seen.max(0)));
+                    bins.add(bin_of(seen));
                 }
                 block.bins.add(bin);
                 self.merged.add(bin);
@@ -491,31 +498,24 @@ impl Baseline {
             return self.summarize_days();
         }
         let usual = self.of_rank(self.samples.div_ceil(2));
-        let busy = self.busy_of_minutes();
+        let busy = if self.minutes < MIN_FOR_PERCENTILE {
+            self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin))
+        } else {
+            self.of_rank(self.samples - self.minutes / 100)
+        };
         let of_days = self.of_ordinary_days().max(self.of_former_days());
+        let busy = busy.max(of_days);
+        let hours = self.hours.as_ref();
+        let busy = hours.map_or(busy, |hours| value_of(hours.busy_elsewhere(bin_of(busy))));
         let ends = self.blocks.front().zip(self.blocks.back());
         Usual {
             usual,
-            busy: busy.max(of_days).max(usual + usual / 5),
+            busy: busy.max(usual + usual / 5),
             minutes: self.minutes,
             is_of_days: ends
                 .is_some_and(|(first, last)| last.index - first.index >= BLOCKS_OF_A_DAY),
             days: 0,
         }
-    }
-
-    /// What one minute in a hundred is beyond, or no minute while there are few.
-    fn busy_of_minutes(&self) -> Amount {
-        if self.minutes < MIN_FOR_PERCENTILE {
-            self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin))
-        } else {
-            self.of_rank(self.samples - self.minutes / 100)
-        }
-    }
-
-    /// A sample is surely not beyond what is busy. Seen at a glance, without all that days and hours know.
-    pub(super) fn is_within_busy(&self, sample: Amount) -> bool {
-        sample <= self.busy_of_minutes()
     }
 
     /// The same where each day is one sample: usual is the median of the last seven that are over, busy the largest of all that
@@ -774,7 +774,9 @@ mod tests {
         let after = |days: &[i128], counted, samples| {
             let holiday = [10; 7];
             let days: Vec<i128> = days.iter().chain(&holiday).copied().collect();
-            (days_of(Baseline::new(samples, false), &days, counted).busy + UNIT / 2) / UNIT
+            let busy = |by_hours| days_of(Baseline::new(samples, by_hours), &days, counted).busy;
+            assert_eq!(busy(true), busy(false));
+            (busy(true) + UNIT / 2) / UNIT
         };
         assert_eq!(
             after(&[50, 40, 30, 20, 10], 100, Samples::MinutesOfWeeks),

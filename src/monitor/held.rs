@@ -5,10 +5,9 @@
 use std::collections::VecDeque;
 
 use super::alert::{ADAPT_MS, Episode};
-use super::baseline::{Amount, Baseline, Held, Samples, Usual};
+use super::baseline::{Amount, Held, Samples};
 use super::record::Time;
 use super::rule::Rule;
-use crate::price::PicoUsd;
 
 /// No baseline remembers more minutes.
 const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
@@ -45,28 +44,6 @@ pub(super) fn hold(
     })
 }
 
-/// The sample of a minute in no episode. What nothing but its time of day excuses counts as a busy minute, no more: at another time
-/// of day it would be news.
-pub(super) fn plain(baseline: &Baseline, rule: &Rule, minute: i64, sample: Amount) -> Held {
-    let is_within = |usual: Usual| {
-        let limit = rule.limit_now(usual, PicoUsd::ZERO);
-        limit.is_none_or(|limit| sample <= limit)
-    };
-    let may_be_cut = rule.goes_with_the_hours() && !baseline.is_within_busy(sample);
-    let excused = || {
-        let (usual, at) = (baseline.usual(), Time::from_secs(minute * 60));
-        (!is_within(usual) && is_within(baseline.usual_at(at))).then(|| usual.clip(sample))
-    };
-    let counted = may_be_cut.then(excused).flatten();
-    Held {
-        minute,
-        counted: counted.unwrap_or(sample),
-        seen: sample,
-        shown: sample,
-        led_from: minute,
-    }
-}
-
 /// Keeps such a sample.
 pub(super) fn keep(held: &mut VecDeque<Held>, sample: Held) {
     held.push_back(sample);
@@ -89,7 +66,7 @@ pub(super) fn ripe(held: &mut VecDeque<Held>, minute: i64) -> impl Iterator<Item
 mod tests {
     use std::sync::Arc;
 
-    use super::super::baseline::UNIT;
+    use super::super::baseline::Usual;
     use super::super::metric::Metric;
     use super::super::rule::Label;
     use super::*;
@@ -148,34 +125,5 @@ mod tests {
         assert_eq!((held(90).counted, held(90).seen), (90, 90));
         assert_eq!((held(600).counted, held(600).seen), (100, 600));
         assert_eq!(held(600).led_from, 6 * 60);
-    }
-
-    /// What only its time of day excuses makes no room at other times.
-    #[test]
-    fn what_comes_each_night_counts_as_busy_and_no_more() {
-        let rule = Rule {
-            metric: Metric::Cost,
-            windows: vec![60],
-            limit: super::super::rule::Limit::BeyondBusy(2 * UNIT),
-            ..Rule::blank()
-        };
-        let mut baseline = rule.baseline();
-        let day = 24 * 60;
-        for minute in 0..day {
-            let sample = if (180..184).contains(&minute) { 90 } else { 10 };
-            baseline.take(plain(&baseline, &rule, minute, sample * UNIT));
-        }
-        let counted = |minute, sample: Amount| {
-            let held = plain(&baseline, &rule, day + minute, sample * UNIT);
-            assert_eq!(held.shown, sample * UNIT);
-            held.counted
-        };
-        let busy = baseline.usual().busy;
-        assert!(busy < 13 * UNIT, "{busy}");
-        assert_eq!(counted(182, 90), busy);
-        assert_eq!(counted(182, 11), 11 * UNIT);
-        // Nothing excuses it: it may be told of, and is cut then.
-        assert_eq!(counted(600, 90), 90 * UNIT);
-        assert_eq!(counted(182, 900), 900 * UNIT);
     }
 }

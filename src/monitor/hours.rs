@@ -4,6 +4,8 @@
 //! half-hours; nothing of rules.
 
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use super::baseline::{DAYS_OF_A_WEEK, ORDINARY_DAYS};
@@ -13,8 +15,19 @@ const SLOT_MINUTES: i64 = 30;
 
 const SLOTS_OF_A_DAY: i64 = 24 * 60 / SLOT_MINUTES;
 
-/// That of the same time seven days ago, and its neighbour before.
-const SLOTS_KEPT: i64 = 7 * SLOTS_OF_A_DAY + 1;
+/// As many.
+const TIMES_OF_DAY: usize = 48;
+
+const SLOTS_OF_A_WEEK: i64 = 7 * SLOTS_OF_A_DAY;
+
+/// What is only ever shown in so many half-hours of the day says nothing of the others: a job of an hour or two, with what is left
+/// of it in a window.
+const BUSIEST_SLOTS: usize = 6;
+
+/// Of so many days the one, the busiest first, that shows what is ordinary.
+fn rank_of(days: usize) -> usize {
+    (days * ORDINARY_DAYS).div_ceil(DAYS_OF_A_WEEK)
+}
 
 /// The largest sample of each half-hour that had traffic.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,6 +36,18 @@ pub(super) struct Hours {
     slots: VecDeque<(i64, u16)>,
     /// The first half-hour that was ever watched.
     first: Option<i64>,
+    /// Once somebody has asked since the last half-hour began.
+    #[serde(skip)]
+    peaks: Cell<Option<Peaks>>,
+}
+
+/// The busiest three hours of the day against the others, over seven days that are over.
+#[derive(Debug, Clone, Copy)]
+struct Peaks {
+    /// What is ordinary in the busiest.
+    most: u16,
+    /// The most that the others have shown.
+    of_others: u16,
 }
 
 impl Hours {
@@ -30,8 +55,14 @@ impl Hours {
     pub(super) fn note(&mut self, minute: i64, bin: u16) {
         let slot = minute.div_euclid(SLOT_MINUTES);
         self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
-        match self.slots.back_mut() {
-            Some((last, most)) if *last == slot => *most = bin.max(*most),
+        if let Some((last, most)) = self.slots.back_mut()
+            && *last == slot
+        {
+            *most = bin.max(*most);
+            return;
+        }
+        self.peaks.set(None);
+        match self.slots.back() {
             Some((last, _)) if *last > slot => {
                 let at = self.slots.partition_point(|(known, _)| *known < slot);
                 match self.slots.get_mut(at) {
@@ -42,7 +73,8 @@ impl Hours {
             _ => self.slots.push_back((slot, bin)),
         }
         let newest = self.slots.back().map_or(slot, |(newest, _)| *newest);
-        let is_old = |(oldest, _): &(i64, u16)| *oldest < newest - SLOTS_KEPT;
+        // That of the same time seven days ago, and its neighbour before.
+        let is_old = |(oldest, _): &(i64, u16)| *oldest < newest - SLOTS_OF_A_WEEK - 1;
         while self.slots.front().is_some_and(is_old) {
             self.slots.pop_front();
         }
@@ -60,13 +92,63 @@ impl Hours {
             .map(|slot| self.most_about(slot))
             .collect();
         shown.sort_unstable_by(|a, b| b.cmp(a));
-        let rank = (shown.len() * ORDINARY_DAYS).div_ceil(DAYS_OF_A_WEEK);
-        shown.get(rank.checked_sub(1)?).copied().flatten()
+        let rank = rank_of(shown.len()).checked_sub(1)?;
+        shown.get(rank).copied().flatten()
     }
 
     /// The most that may be ordinary at any time of day.
     pub(super) fn most(&self) -> Option<u16> {
         self.slots.iter().map(|(_, bin)| *bin).max()
+    }
+
+    /// What is busy outside of the busiest three hours of the day: no more than the others have shown in seven days, if it is these
+    /// hours that show as much as a bin each day. Until a week is known it is the bin itself.
+    pub(super) fn busy_elsewhere(&self, busy: u16) -> u16 {
+        let peaks = self.peaks.get().unwrap_or_else(|| {
+            let peaks = self.find_peaks().unwrap_or(Peaks {
+                most: 0,
+                of_others: 0,
+            });
+            self.peaks.set(Some(peaks));
+            peaks
+        });
+        if peaks.most >= busy {
+            busy.min(peaks.of_others)
+        } else {
+            busy
+        }
+    }
+
+    fn find_peaks(&self) -> Option<Peaks> {
+        let (newest, _) = self.slots.back()?;
+        let oldest = newest - SLOTS_OF_A_WEEK;
+        if self.first? > oldest {
+            return None;
+        }
+        // Of each time of day what the days showed that showed most, up to the one that is ordinary.
+        let mut by_time = [[0; ORDINARY_DAYS]; TIMES_OF_DAY];
+        let mut time = usize::try_from(newest.rem_euclid(SLOTS_OF_A_DAY)).ok()?;
+        let mut last = *newest;
+        for (slot, bin) in self.slots.iter().rev().skip(1) {
+            if *slot < oldest {
+                break;
+            }
+            let back = usize::try_from(last - slot).ok()?;
+            time = (time + 8 * TIMES_OF_DAY - back) % TIMES_OF_DAY;
+            last = *slot;
+            let mut bin = *bin;
+            for most in &mut by_time[time] {
+                if bin > *most {
+                    std::mem::swap(&mut bin, most);
+                }
+            }
+        }
+        by_time.sort_unstable_by_key(|most| Reverse(most[ORDINARY_DAYS - 1]));
+        let others = by_time[BUSIEST_SLOTS..].iter();
+        Some(Peaks {
+            most: by_time[0][ORDINARY_DAYS - 1],
+            of_others: others.map(|most| most[0]).max()?,
+        })
     }
 
     /// The most of a half-hour and its neighbours.
@@ -118,6 +200,28 @@ mod tests {
         assert_eq!(at(&[90, 90, 90, 5, 5, 5, 5], 180), Some(90));
         assert_eq!(at(&[90, 90, 90, 5, 5, 5, 5, 5], 180), Some(5));
         assert_eq!(nights(&[90, 80, 5]).most(), Some(90));
+    }
+
+    /// What only the same three hours of each day show says nothing of the others; if any other has shown as much, it does.
+    #[test]
+    fn the_busiest_hours_are_no_measure_for_the_others() {
+        let elsewhere = |of: &[u16], busy| nights(of).busy_elsewhere(busy);
+        assert_eq!(elsewhere(&[90; 7], 90), 90, "a week is not over");
+        assert_eq!(elsewhere(&[90; 8], 90), 5);
+        assert_eq!(elsewhere(&[90; 8], 60), 5);
+        assert_eq!(elsewhere(&[90; 8], 3), 3);
+        // What is busy is known from elsewhere: these hours do not show as much.
+        assert_eq!(elsewhere(&[90; 8], 91), 91);
+        assert_eq!(elsewhere(&[5, 5, 5, 5, 90, 90, 5, 5], 90), 90);
+        let mut hours = nights(&[90; 8]);
+        hours.note(8 * DAY - 31, 30);
+        assert_eq!(hours.busy_elsewhere(90), 30);
+        // A seventh half-hour that is as busy each day is one of the others.
+        let mut broad = nights(&[90; 8]);
+        for minute in (0..8 * DAY).filter(|minute| (600..810).contains(&(minute % DAY))) {
+            broad.note(minute, 60);
+        }
+        assert_eq!(broad.busy_elsewhere(90), 60);
     }
 
     /// What began to be watched later in the day has not missed that night.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::alert::{Alert, Phase};
 use super::baseline::{Amount, Baseline, Held};
 use super::cache::CacheTracker;
-use super::held::{hold, keep, plain, ripe};
+use super::held::{hold, keep, ripe};
 use super::key::Key;
 use super::metric::Metric;
 use super::miss::Miss;
@@ -392,8 +392,7 @@ impl Own {
             }
             return adapts;
         }
-        self.baseline
-            .take(plain(&self.baseline, &self.rule, minute, sample));
+        self.baseline.add(minute, sample);
         self.has_changed = true;
         true
     }

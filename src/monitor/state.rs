@@ -15,7 +15,7 @@ use super::budget::Spending;
 use super::cache::CacheTracker;
 use super::calm::Calm;
 use super::dedupe::Dedupe;
-use super::held::{hold, keep, plain, ripe};
+use super::held::{hold, keep, ripe};
 use super::key::{Key, SAMPLED_MINUTES, sampled_at};
 use super::metric::Metric;
 use super::miss::Miss;
@@ -423,7 +423,7 @@ impl State {
                 };
                 let episode = key.alerts[slot].episode.as_deref();
                 let Some(held) = hold(episode, rule, minute, sample) else {
-                    baseline.take(plain(baseline, rule, minute, sample));
+                    baseline.add(minute, sample);
                     continue;
                 };
                 let others = key.held.entry(slot).or_default();
