@@ -3,6 +3,7 @@
 //! After this nothing is left to a default, and nobody else sees a flag.
 
 mod calendar;
+mod fields;
 mod file;
 mod laboratory;
 mod rules;
@@ -19,9 +20,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
+pub use fields::write_rules;
 pub use file::Config;
 pub use laboratory::{Axis, Combination, Laboratory, Suggest};
-pub use rules::{rules, write_rules};
+pub use rules::rules;
 pub use units::{duration, moment, write_amount, write_duration};
 
 use crate::cli::{
