@@ -15,7 +15,7 @@ bin=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/rel
 printf '%-16s %20s %20s   %s\n' log "first half" "second half" "what is set"
 for log in "$dir"/*.jsonl; do
     "$bin" replay --json --config - --labels "${log%.jsonl}.incidents" --response 10m \
-        --suggest --train-until 2026-11-19T12:00:00Z "$log" 2>/dev/null |
+        --suggest --train-until 2026-09-24T12:00:00Z "$log" 2>/dev/null |
         jq -r --arg log "$(basename "$log" .jsonl)" 'select(.event == "suggestion")
             | [$log, (.parts[] | "$\(.present.cost_usd | floor) to $\(.suggested.cost_usd | floor)"), (.set | join(" "))] | @tsv' |
         awk -F'\t' '{printf "%-16s %20s %20s   %s\n", $1, $2, $3, $4}'
