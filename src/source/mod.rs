@@ -7,6 +7,7 @@ mod discover;
 mod file;
 mod follow;
 mod history;
+mod history_file;
 mod identity;
 mod lines;
 mod mount;
@@ -31,7 +32,8 @@ pub use discover::{
 };
 pub use follow::{Follower, FollowerState, NoEvents, Note, Resume};
 
-pub use history::{Decode, Finished, HistoryFile, last_line_end, merge};
+pub use history::{Decode, Finished, merge};
+pub use history_file::{HistoryFile, last_line_end};
 pub use identity::FileKey;
 pub use lines::{LineSplitter, MAX_LINE_BYTES, PipeSource, SplitStats};
 pub use mount::{Mount, Mounts};
