@@ -80,7 +80,7 @@ pub(super) struct Cost {
     pub(super) all: PicoUsd,
 }
 
-/// What is saved has to be at least this part of all costs, in hundredths: less is chance.
+/// What is saved has to be at least this part of all costs, in hundredths, and what a page costs: less is chance.
 const MIN_GAIN_PERCENT: i128 = 5;
 
 /// A dollar more that is lost counts so many times: a part of a log holds few incidents, and those to come may be larger.
@@ -93,10 +93,10 @@ impl Cost {
         PicoUsd(self.all.0 + (LOSS_AVERSION - 1) * more.0)
     }
 
-    /// Worth a change of rules.
-    fn is_better_than(&self, present: &Self) -> bool {
-        let enough = present.all.0 * (100 - MIN_GAIN_PERCENT) / 100;
-        self.beside(present).0 < enough
+    /// Worth a change of rules, where a page costs so much.
+    fn is_better_than(&self, present: &Self, page_cost: PicoUsd) -> bool {
+        let gain = present.all.0 - self.beside(present).0;
+        gain * 100 > present.all.0 * MIN_GAIN_PERCENT && gain >= page_cost.0
     }
 }
 
@@ -122,7 +122,7 @@ impl<'a> Part<'a> {
             let (cost, present) = beside(half);
             cost.beside(&present) <= present.all + half.page_cost
         };
-        cost.is_better_than(&present) && self.halves().iter().all(is_no_worse)
+        cost.is_better_than(&present, self.page_cost) && self.halves().iter().all(is_no_worse)
     }
 
     fn holds(&self, at: Time) -> bool {
@@ -302,12 +302,16 @@ mod tests {
 
     #[test]
     fn a_small_gain_is_chance_and_a_loss_on_top_counts_three_times() {
+        let page = |dollars: i128| PicoUsd(dollars * PicoUsd::DOLLAR.0);
         let present = cost(100, 20);
-        assert!(cost(94, 20).is_better_than(&present));
-        assert!(!cost(96, 20).is_better_than(&present));
+        assert!(cost(94, 20).is_better_than(&present, page(5)));
+        assert!(!cost(96, 20).is_better_than(&present, page(5)));
+        // A page that costs more than that is not saved.
+        assert!(cost(94, 20).is_better_than(&present, page(6)));
+        assert!(!cost(94, 20).is_better_than(&present, page(7)));
         // Ten dollars fewer, with two more of them lost: as if it were six.
-        assert!(cost(90, 22).is_better_than(&present));
-        assert!(!cost(90, 23).is_better_than(&present));
+        assert!(cost(90, 22).is_better_than(&present, page(5)));
+        assert!(!cost(90, 23).is_better_than(&present, page(5)));
     }
 
     const START: Time = Time(1_795_399_200_000);
