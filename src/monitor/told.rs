@@ -169,7 +169,8 @@ impl Told {
                 .is_none_or(|at| now >= at)
                 .then_some(Reason::Reopened),
             (Phase::Firing, Some(at)) => {
-                let again = self.is_worth_another(episode, at, now, exposed);
+                // What has no value at the moment is no news.
+                let again = alert.had_value() && self.is_worth_another(episode, at, now, exposed);
                 again.then_some(Reason::Repeat)
             }
             (Phase::Closed { .. }, Some(_)) if !self.over => Some(Reason::Resolved),
@@ -254,27 +255,31 @@ fn has_news_since(episode: &Episode, told_at: Time) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::alert::Reading;
     use super::*;
 
     /// What has grown fourfold is told again, but not within five minutes: until then nothing that comes makes it worth a look.
     #[test]
     fn what_has_grown_waits_for_its_pause() {
         let begin = Time::from_secs(1_000);
-        let mut episode = Episode::new(7, begin, 0, Arc::default());
-        let mut told = Told::of(7, &Rule::blank());
+        let rule = Rule::blank();
+        let mut told = Told::of(7, &rule);
         told.note(Reason::First, begin, PicoUsd::DOLLAR);
         let grown = PicoUsd(5 * PicoUsd::DOLLAR.0);
+        let mut alert = Alert::default();
         for (secs, is_due) in [(1, false), (299, false), (300, true), (301, true)] {
             let now = begin.plus_secs(secs);
-            episode.last_evidence = now;
-            let mut alert = Alert::default();
-            alert.phase = Phase::Firing;
-            alert.episode = Some(Box::new(episode.clone()));
+            let first = || Episode::new(7, begin, 0, Arc::default());
+            alert.step(now, Reading::Breach, &rule, first);
+            alert.open_mut().unwrap().last_evidence = now;
             assert_eq!(told.is_waiting(&alert, now, grown), is_due, "{secs} s");
             let due = told.due(&alert, now, grown);
             assert_eq!(due, is_due.then_some(Reason::Repeat), "{secs} s");
             assert_eq!(told.grown_at(&alert), Some(begin.plus_secs(300)));
             assert!(!told.is_waiting(&alert, now, PicoUsd(2 * PicoUsd::DOLLAR.0)));
+            // Without a value there is nothing to say of it.
+            alert.step(now, Reading::Nothing, &rule, || unreachable!());
+            assert_eq!(told.due(&alert, now, grown), None);
         }
     }
 

@@ -188,7 +188,12 @@ pub fn headline(notice: &Notice) -> String {
             total(notice, exposed)
         ),
         Reason::Resolved if notice.stale => format!(
-            "no traffic any more, closed after {since}{}",
+            "{} any more, closed after {since}{}",
+            if notice.evidence > 0 {
+                "hardly any traffic"
+            } else {
+                "no traffic"
+            },
             total(notice, exposed)
         ),
         Reason::Resolved if notice.usual_by_now => format!(
