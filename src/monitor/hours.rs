@@ -1,7 +1,7 @@
-//! What was shown at most in the half-hours of seven days, so that what comes at the same time of each day is known.
+//! What was shown at most in the half-hours of seven days, so that what comes at the same time of each day, or week, is known.
 //!
-//! A job that runs for half an hour each night is far beyond what one minute in a hundred shows, and no news. Knows bins and
-//! half-hours; nothing of rules.
+//! A job that runs for half an hour each night, or on Monday mornings, is far beyond what one minute in a hundred shows, and no news.
+//! Knows bins and half-hours; nothing of rules.
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -20,6 +20,9 @@ const TIMES_OF_DAY: usize = 48;
 
 const SLOTS_OF_A_WEEK: i64 = 7 * SLOTS_OF_A_DAY;
 
+/// Weeks that are looked back for what comes once in each.
+const WEEKS: i64 = 4;
+
 /// What is only ever shown in so many half-hours of the day says nothing of the others: a job of an hour or two, with what is left
 /// of it in a window.
 const BUSIEST_SLOTS: usize = 6;
@@ -34,6 +37,8 @@ fn rank_of(days: usize) -> usize {
 pub(super) struct Hours {
     /// In order of time: half-hours since the epoch, with the bin of the sample.
     slots: VecDeque<(i64, u16)>,
+    /// Older ones that stood out among the days that followed them.
+    former: VecDeque<(i64, u16)>,
     /// The first half-hour that was ever watched.
     first: Option<i64>,
     /// Once somebody has asked since the last half-hour began.
@@ -75,12 +80,35 @@ impl Hours {
         let newest = self.slots.back().map_or(slot, |(newest, _)| *newest);
         // That of the same time seven days ago, and its neighbour before.
         let is_old = |(oldest, _): &(i64, u16)| *oldest < newest - SLOTS_OF_A_WEEK - 1;
-        while self.slots.front().is_some_and(is_old) {
+        while let Some((slot, bin)) = self.slots.front().copied().filter(is_old) {
             self.slots.pop_front();
+            self.note_former(slot, bin);
         }
     }
 
-    /// What three of the seven days before showed at this time of day, or as large a part of those that are known.
+    /// Remembers for some weeks what no day after it has shown at that time.
+    fn note_former(&mut self, slot: i64, bin: u16) {
+        let others = (1..7).filter_map(|day| most_about(&self.slots, slot + day * SLOTS_OF_A_DAY));
+        if others.max().is_none_or(|most| most < bin) {
+            self.former.push_back((slot, bin));
+        }
+        let is_old = |(oldest, _): &(i64, u16)| *oldest < slot - (WEEKS - 1) * SLOTS_OF_A_WEEK;
+        while self.former.front().is_some_and(is_old) {
+            self.former.pop_front();
+        }
+    }
+
+    /// What two of the last weeks showed at this time of this weekday.
+    fn weekly_at(&self, now: i64) -> Option<u16> {
+        let weeks = (1..=WEEKS).map(|week| now - week * SLOTS_OF_A_WEEK);
+        let about = |slot| most_about(&self.slots, slot).max(most_about(&self.former, slot));
+        let mut shown: Vec<u16> = weeks.filter_map(about).collect();
+        shown.sort_unstable_by(|a, b| b.cmp(a));
+        shown.get(1).copied()
+    }
+
+    /// What three of the seven days before showed at this time of day, or as large a part of those that are known; or what two of the
+    /// last four weeks did at this time of this weekday.
     pub(super) fn ordinary_at(&self, minute: i64) -> Option<u16> {
         let now = minute.div_euclid(SLOT_MINUTES);
         let first = self.first?;
@@ -89,16 +117,18 @@ impl Hours {
             .map(|day| now - day * SLOTS_OF_A_DAY);
         let mut shown: Vec<Option<u16>> = slots
             .filter(|slot| *slot >= first)
-            .map(|slot| self.most_about(slot))
+            .map(|slot| most_about(&self.slots, slot))
             .collect();
         shown.sort_unstable_by(|a, b| b.cmp(a));
         let rank = rank_of(shown.len()).checked_sub(1)?;
-        shown.get(rank).copied().flatten()
+        let daily = shown.get(rank).copied().flatten();
+        daily.max(self.weekly_at(now))
     }
 
     /// The most that may be ordinary at any time of day.
     pub(super) fn most(&self) -> Option<u16> {
-        self.slots.iter().map(|(_, bin)| *bin).max()
+        let all = self.slots.iter().chain(&self.former);
+        all.map(|(_, bin)| *bin).max()
     }
 
     /// What is busy outside of the busiest three hours of the day: no more than the others have shown in seven days, if it is these
@@ -150,14 +180,14 @@ impl Hours {
             of_others: others.map(|most| most[0]).max()?,
         })
     }
+}
 
-    /// The most of a half-hour and its neighbours.
-    fn most_about(&self, slot: i64) -> Option<u16> {
-        let from = self.slots.partition_point(|(known, _)| *known < slot - 1);
-        let about = self.slots.iter().skip(from);
-        let about = about.take_while(|(known, _)| *known <= slot + 1);
-        about.map(|(_, bin)| *bin).max()
-    }
+/// The most of a half-hour and its neighbours.
+fn most_about(slots: &VecDeque<(i64, u16)>, slot: i64) -> Option<u16> {
+    let from = slots.partition_point(|(known, _)| *known < slot - 1);
+    let about = slots.range(from..);
+    let about = about.take_while(|(known, _)| *known <= slot + 1);
+    about.map(|(_, bin)| *bin).max()
 }
 
 #[cfg(test)]
@@ -222,6 +252,28 @@ mod tests {
             broad.note(minute, 60);
         }
         assert_eq!(broad.busy_elsewhere(90), 60);
+    }
+
+    /// What came on two Mondays is ordinary on the next, and on no other day.
+    #[test]
+    fn what_comes_each_week_is_ordinary_at_that_time() {
+        let mondays = |of: &[u16]| {
+            let weeks = of.iter().flat_map(|most| [*most, 5, 5, 5, 5, 5, 5]);
+            nights(&weeks.collect::<Vec<_>>())
+        };
+        let at = |of: &[u16], day: i64| {
+            let today = i64::try_from(of.len()).unwrap() * 7 + day;
+            mondays(of).ordinary_at(today * DAY + 180)
+        };
+        assert_eq!(at(&[90], 0), Some(5));
+        assert_eq!(at(&[90, 80], 0), Some(80));
+        assert_eq!(at(&[90, 80], 1), Some(5));
+        assert_eq!(at(&[90, 5, 80], 0), Some(80));
+        assert_eq!(at(&[90, 70, 5, 80, 5], 0), Some(70));
+        assert_eq!(at(&[90, 5, 5, 5, 80], 0), Some(5), "four weeks are kept");
+        assert_eq!(mondays(&[90, 5, 5]).most(), Some(90));
+        // Of what is the same each day the days before tell.
+        assert!(nights(&[5; 35]).former.is_empty());
     }
 
     /// What began to be watched later in the day has not missed that night.
