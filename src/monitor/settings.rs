@@ -98,6 +98,7 @@ impl Evaluator {
         let flow = self.state.watches.flow;
         for teller in &mut other.tellers {
             teller.settle(&other.state.watches.flow);
+            teller.end_event();
             if let Some(own) = &mut teller.own {
                 own.set_seen(&flow);
             }

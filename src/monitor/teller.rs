@@ -499,6 +499,11 @@ impl Teller {
         self.voices.shift(ms);
     }
 
+    /// What it has said belongs to no event that is still to come, by whoever counts these.
+    pub(super) fn end_event(&mut self) {
+        self.last.0 = 0;
+    }
+
     /// Gives a notice.
     fn say(&mut self, notice: Notice, event: u64) {
         if self.last.0 != event {
