@@ -301,7 +301,7 @@ impl Baseline {
             led_from,
         } = sample;
         let bin = bin_of(counted.max(0));
-        let bin_of = |amount: Amount| {
+        let bin_for = |amount: Amount| {
             if amount == counted {
                 bin
             } else {
@@ -309,7 +309,7 @@ impl Baseline {
             }
         };
         if let Some(hours) = &mut self.hours {
-            hours.note(minute, bin_of(shown));
+            hours.note(minute, bin_for(shown));
         }
         let index = minute.div_euclid(BLOCK_MINUTES);
         let before = self.blocks.back().map(Block::day);
@@ -334,7 +334,7 @@ impl Baseline {
                 block.bins.rise_to(counted);
             } else {
                 if let Some(bins) = &mut block.seen {
-                    bins.add(bin_of(seen));
+                    bins.add(bin_for(seen));
                 }
                 block.bins.add(bin);
                 self.merged.add(bin);
