@@ -66,6 +66,15 @@ impl Hours {
             *most = bin.max(*most);
             return;
         }
+        let newest = self
+            .slots
+            .back()
+            .map_or(slot, |(newest, _)| slot.max(*newest));
+        // That of the same time seven days ago, and its neighbour before.
+        let oldest = newest - SLOTS_OF_A_WEEK - 1;
+        if slot < oldest {
+            return;
+        }
         self.peaks.set(None);
         match self.slots.back() {
             Some((last, _)) if *last > slot => {
@@ -77,9 +86,7 @@ impl Hours {
             }
             _ => self.slots.push_back((slot, bin)),
         }
-        let newest = self.slots.back().map_or(slot, |(newest, _)| *newest);
-        // That of the same time seven days ago, and its neighbour before.
-        let is_old = |(oldest, _): &(i64, u16)| *oldest < newest - SLOTS_OF_A_WEEK - 1;
+        let is_old = |(slot, _): &(i64, u16)| *slot < oldest;
         while let Some((slot, bin)) = self.slots.front().copied().filter(is_old) {
             self.slots.pop_front();
             self.note_former(slot, bin);
@@ -274,6 +281,41 @@ mod tests {
         assert_eq!(mondays(&[90, 5, 5]).most(), Some(90));
         // Of what is the same each day the days before tell.
         assert!(nights(&[5; 35]).former.is_empty());
+    }
+
+    /// Of seven days and a half-hour all is kept, of four weeks what stood out.
+    #[test]
+    fn what_is_too_old_is_forgotten() {
+        let week = SLOTS_OF_A_WEEK;
+        let noted = |slots: &[(i64, u16)]| {
+            let mut hours = Hours::default();
+            for (slot, bin) in slots {
+                hours.note(slot * SLOT_MINUTES, *bin);
+            }
+            hours
+        };
+        let first_of = |slots: &[(i64, u16)]| noted(slots).slots[0];
+        assert_eq!(first_of(&[(0, 90), (1, 80), (week + 1, 5)]), (0, 90));
+        assert_eq!(first_of(&[(0, 90), (1, 80), (week + 2, 5)]), (1, 80));
+        // What comes too late is not taken any more.
+        let late = noted(&[(week + 2, 5), (0, 90), (1, 80)]);
+        assert_eq!(late.slots, [(1, 80), (week + 2, 5)]);
+        assert!(late.former.is_empty());
+        let former = |slots: &[(i64, u16)]| noted(slots).former;
+        let sixth_day = 6 * SLOTS_OF_A_DAY;
+        assert_eq!(
+            former(&[(0, 80), (sixth_day, 79), (week + 2, 5)]),
+            [(0, 80)]
+        );
+        assert!(former(&[(0, 80), (sixth_day, 80), (week + 2, 5)]).is_empty());
+        assert_eq!(
+            former(&[(0, 80), (sixth_day + 2, 80), (week + 2, 5)]),
+            [(0, 80)]
+        );
+        let weeks = [(0, 90), (3 * week, 7), (3 * week + 1, 7), (4 * week + 2, 5)];
+        assert_eq!(former(&weeks)[0], (0, 90));
+        let weeks = [weeks[0], weeks[1], weeks[2], (4 * week + 3, 5)];
+        assert_eq!(former(&weeks)[0], (3 * week, 7));
     }
 
     /// What began to be watched later in the day has not missed that night.
