@@ -1,4 +1,4 @@
-//! What was told of incidents and on ordinary days, counted.
+//! What was told of incidents and on ordinary days, counted. Knows nothing of how the traffic came to be.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
-//! What goes wrong, when, and what was lost by it.
+//! What goes wrong, when, and what was lost by it. What it does to a request is the world's business.
+//!
+//! Knows no monitor, but for the names of the rules that should find it.
 
 use crate::common::Random;
 use crate::world::{Fleet, World, job_begin};

@@ -107,7 +107,7 @@ fn play(fleet: Fleet, seed: u64) -> Played {
     let mut log = place("jsonl").map(|path| BufWriter::new(File::create(path).unwrap()));
     let source = SourceInfo::file(Path::new("app.log"));
     let (mut notices, mut obvious) = (Vec::new(), Obvious::default());
-    let (mut requests, mut dollars) = (Vec::new(), 0.0);
+    let mut requests = Vec::new();
     let mut minute = START / MINUTE;
     let mut waiting: BinaryHeap<Reverse<(i64, u64)>> = BinaryHeap::new();
     let mut lines: BTreeMap<u64, Event> = BTreeMap::new();
@@ -153,7 +153,6 @@ fn play(fleet: Fleet, seed: u64) -> Played {
             }
             if let Some(plain) = event.plain {
                 requests.push(at);
-                dollars += plain.3;
                 obvious.observe(at, plain);
             }
         }
@@ -169,7 +168,6 @@ fn play(fleet: Fleet, seed: u64) -> Played {
         write_labels(&path, &incidents);
     }
     let cost = pipeline.evaluator.totals().cost;
-    let _ = dollars;
     Played {
         fleet,
         incidents,

@@ -1,4 +1,4 @@
-//! The monitor that everybody would write in an afternoon, to be held against.
+//! The monitor that everybody would write in an afternoon, to be held against. Knows tokens and dollars as it reckons them, no incident.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,6 @@
 //! Those who ask, and what they ask: sessions of people and agents, services, a job at night. Incidents that are on change it.
+//!
+//! Knows nothing of rules, and of what is told.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
