@@ -172,20 +172,25 @@ impl Fields<'_> {
     }
 
     fn durations(&self, key: &str) -> Result<Vec<i64>> {
+        self.list(key, "\"60s\" or [\"60s\", \"5m\"]", duration)
+    }
+
+    /// One text or several, each read by itself.
+    fn list<T>(
+        &self,
+        key: &str,
+        example: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>> {
+        let each = |item: &Value| {
+            let text = item.as_str();
+            text.ok_or_else(|| format!("write each as text: {example}"))
+                .and_then(&read)
+        };
         let list = self.read(key, |value| match value {
-            Value::String(text) => Ok(vec![duration(text)?]),
-            Value::Array(items) => items
-                .iter()
-                .map(|item| {
-                    item.as_str()
-                        .ok_or("write each as text, such as \"5m\"".to_owned())
-                        .and_then(duration)
-                })
-                .collect(),
-            other => Err(format!(
-                "write \"60s\" or [\"60s\", \"5m\"], not {}",
-                other.type_str()
-            )),
+            Value::String(text) => Ok(vec![read(text)?]),
+            Value::Array(items) => items.iter().map(each).collect(),
+            other => Err(format!("write {example}, not {}", other.type_str())),
         })?;
         Ok(list.unwrap_or_default())
     }
@@ -230,19 +235,7 @@ impl Fields<'_> {
     }
 
     fn labels(&self) -> Result<Vec<Label>> {
-        let list = self.read("by", |value| match value {
-            Value::String(text) => Ok(vec![label(text)?]),
-            Value::Array(items) => items
-                .iter()
-                .map(|item| {
-                    item.as_str()
-                        .ok_or("write each as text".to_owned())
-                        .and_then(label)
-                })
-                .collect(),
-            other => Err(format!("write [\"session\"], not {}", other.type_str())),
-        })?;
-        Ok(list.unwrap_or_default())
+        self.list("by", "[\"session\"]", label)
     }
 
     fn filter(&self) -> Result<Filter> {

@@ -1,5 +1,7 @@
 //! The rules in force: the built-in ones, what a configuration says of them, what flags say. An impossible one is refused with its
 //! name, the line, and the way out.
+//!
+//! Knows what is laid over what. What a field may hold is for `fields`.
 
 use std::collections::BTreeMap;
 
