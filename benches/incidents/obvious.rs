@@ -1,4 +1,6 @@
-//! The monitor that everybody would write in an afternoon, to be held against. Knows tokens and dollars as it reckons them, no incident.
+//! The monitor that everybody would write in an afternoon, to be held against.
+//!
+//! Knows tokens and dollars as it reckons them, and no incident.
 
 use std::collections::VecDeque;
 
