@@ -26,6 +26,7 @@ use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::totals::{GroupBy, Totals};
+use super::turn::is_for_own;
 use super::watch::Watches;
 use super::weight::Weight;
 use super::window::{Sums, signed};
@@ -566,6 +567,14 @@ impl Evaluator {
             }
             self.enter(second);
             let scope = &mut self.scopes[index];
+            if scope
+                .keys
+                .get(&id)
+                .is_some_and(|key| is_for_own(scope, key, second))
+            {
+                self.state.tick_own(index, scope, id, &mut self.tellers);
+                continue;
+            }
             self.state.sample(scope, id, &mut self.tellers);
             self.state
                 .evaluate(index, scope, id, None, &mut self.tellers);

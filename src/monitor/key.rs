@@ -102,9 +102,12 @@ pub(super) struct Key {
     /// How far the other rules are from theirs.
     #[serde(skip)]
     pub(super) calm: Calm,
-    /// Growing old changes nothing here, however many plain responses come.
+    /// Growing old changes nothing for the rules that no teller judges, however many plain responses come.
     #[serde(skip)]
     pub(super) is_still: bool,
+    /// Before this second time alone changes nothing for the rules that no teller judges.
+    #[serde(skip)]
+    pub(super) others_until: i64,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
     /// The second that its windows have been moved to.
@@ -149,6 +152,7 @@ impl Key {
             rooms: Vec::new(),
             calm: Calm::default(),
             is_still: false,
+            others_until: i64::MIN,
             scheduled: None,
             advanced: i64::MIN,
         }
@@ -370,7 +374,7 @@ impl Key {
             }
         };
         let is_pooled = pooled.is_some();
-        let mut is_still = asked.own.is_none() && self.is_at_rest();
+        let mut is_still = self.is_at_rest();
         for slot in &asked.by_themselves {
             let (rule, alert) = (&asked.rules[*slot], &self.alerts[*slot]);
             if let Limit::SilentFor(secs) = rule.limit
@@ -411,6 +415,7 @@ impl Key {
         at(self.next_sample());
         at(self.retry);
         at(self.look_ahead(cache, asked, now));
+        self.others_until = next;
         (next < i64::MAX).then_some(next)
     }
 
@@ -487,6 +492,7 @@ impl Key {
     pub(super) fn forget_rooms(&mut self) {
         self.rooms.clear();
         self.calm = Calm::default();
+        self.others_until = i64::MIN;
     }
 
     /// The next second after `now` at which anything leaves a window.

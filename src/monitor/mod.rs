@@ -55,6 +55,7 @@ mod stream;
 mod teller;
 mod told;
 mod totals;
+mod turn;
 mod variants;
 mod voices;
 mod watch;

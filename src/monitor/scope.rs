@@ -66,6 +66,8 @@ pub(super) struct Soon {
     is_sampled: bool,
     /// All rules are about waste, and the keys are kept: up to so much of it, it changes nothing at all.
     of_waste: Option<PicoUsd>,
+    /// Tellers judge one of the rules. A look at that is none at the others.
+    is_beside_own: bool,
 }
 
 impl Soon {
@@ -73,13 +75,25 @@ impl Soon {
     /// before is seen to.
     #[inline]
     pub(super) fn sees_to(self, key: &Key, now: i64) -> bool {
-        let Some(second) = key.scheduled else {
+        let scheduled = if self.is_beside_own {
+            Some(key.others_until)
+        } else {
+            key.scheduled
+        };
+        let Some(second) = scheduled else {
             return self.of_waste.is_some_and(|most| key.waste() <= most);
         };
         let is_before_sample = || second <= sampled_at(now.div_euclid(60));
         second > now
             && (key.is_still || second <= now.saturating_add(self.secs))
             && (!self.is_sampled || is_before_sample())
+    }
+
+    /// The same for rules that tellers judge, as far as they have to look because of what leaves their windows.
+    #[inline]
+    pub(super) fn sees_to_own(self, key: &Key, now: i64) -> bool {
+        let scheduled = key.scheduled.filter(|second| *second > now);
+        scheduled.is_some_and(|second| second <= now.saturating_add(self.secs))
     }
 }
 
@@ -226,6 +240,7 @@ impl Scope {
             secs,
             is_sampled: self.learns,
             of_waste: without_effect.filter(|_| is_kept),
+            is_beside_own: self.own.is_some(),
         };
     }
 

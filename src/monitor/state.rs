@@ -19,7 +19,6 @@ use super::held::{hold, keep, ripe};
 use super::key::{Key, SAMPLED_MINUTES, sampled_at};
 use super::metric::Metric;
 use super::miss::Miss;
-use super::own::is_of_flow;
 use super::portion::Portions;
 use super::reading::{find_due, stay_quiet};
 use super::reconcile::Ledger;
@@ -29,6 +28,7 @@ use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
+use super::turn::accrue_to_own;
 use super::variants::Variants;
 use super::voices::Voices;
 use super::watch::Watches;
@@ -280,22 +280,26 @@ impl State {
         // Most change nothing: nothing is on, and nothing comes to be.
         let is_own_quiet = scope.own.is_none() || self.watches.all_hold(self.now, key);
         let is_counted = has_room && record.cost.is_some();
-        if is_counted && key.calm.takes(sums) && is_own_quiet && scope.soon.sees_to(key, now) {
-            return held;
-        }
-        if key.is_at_rest() && is_own_quiet {
-            let pooled = scope.pooled.as_deref();
-            if stay_quiet(&self.cache, key, &scope.asked, pooled) {
+        let pooled = scope.pooled.as_deref();
+        let is_quiet = is_counted && key.calm.takes(sums)
+            || key.is_at_rest() && stay_quiet(&self.cache, key, &scope.asked, pooled) && {
                 let mut calm = std::mem::take(&mut key.calm);
                 if is_counted {
                     calm.note_quiet(|| scope.asked.slack(&self.cache, key, pooled));
                     key.calm = calm;
                 }
-                if !has_room || !scope.soon.sees_to(key, now) {
-                    self.schedule(index, scope, id, tellers);
-                }
-                return held;
+                true
+            };
+        let is_seen_to = has_room && scope.soon.sees_to(key, now);
+        if is_quiet && scope.own.is_some() {
+            self.turn_to_own(index, scope, arrival, is_own_quiet, is_seen_to, tellers);
+            return held;
+        }
+        if is_quiet {
+            if !is_seen_to {
+                self.schedule(index, scope, id, tellers);
             }
+            return held;
         }
         // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
         let told_before = spoken_for(scope, id);
@@ -344,17 +348,7 @@ impl State {
                 accrue(episode, rule, record, *at, *miss, self.now);
             }
         }
-        if scope
-            .own
-            .is_some_and(|slot| !is_of_flow(&scope.rules[slot]))
-        {
-            for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
-                for miss in *late {
-                    own.accrue(record, miss.at, Some(miss), self.now);
-                }
-                own.accrue(record, *at, *miss, self.now);
-            }
-        }
+        accrue_to_own(scope, arrival, self.now, tellers);
     }
 
     /// Takes an error answer into the windows of its key.
@@ -505,17 +499,7 @@ impl State {
         self.due = due;
         let is_told_of = has_changed;
         if scope.own.is_some() {
-            let is_tick = arrived.is_none();
-            let mut nth = self.watches.look(self.now, &scope.keys[&id], is_tick);
-            while let Some(n) = self.watches.stale(nth) {
-                nth += 1;
-                let teller = &mut tellers[n];
-                if self.step_own(scope, teller, id, labels) && !is_told_of {
-                    has_changed = true;
-                    teller.tell(self, index, scope, id, labels, None);
-                    teller.forget_next();
-                }
-            }
+            has_changed |= self.step_own(index, scope, id, labels, !is_told_of, tellers);
         }
         if is_told_of {
             for (n, teller) in tellers.iter_mut().enumerate() {
@@ -532,47 +516,6 @@ impl State {
             return;
         }
         self.schedule(index, scope, id, tellers);
-    }
-
-    /// Moves the alert of a teller's own rule. False if it is as it was, and nothing of it may be due.
-    fn step_own(
-        &mut self,
-        scope: &mut Scope,
-        teller: &mut Teller,
-        id: u64,
-        arrived: Option<&Arc<Labels>>,
-    ) -> bool {
-        let Some(own) = &mut teller.own else {
-            return false;
-        };
-        own.settle(&self.watches.flow);
-        let key = &scope.keys[&id];
-        if own.stays(&self.cache, key, self.now) {
-            return false;
-        }
-        let place = Place {
-            index: own.index,
-            id,
-            slot: own.slot,
-        };
-        let Some(own) = &teller.own else {
-            return false;
-        };
-        let is_known = teller.is_known(self.now, place, &own.alert, &own.rule);
-        let goes_on = is_known && own.stays_on(key);
-        let is_told = teller.is_told_open(place, &own.alert);
-        let Some(own) = &mut teller.own else {
-            return false;
-        };
-        if goes_on {
-            own.go_on(self.now);
-            return false;
-        }
-        own.step(&mut self.cache, self.now, scope, id, is_told, arrived);
-        if own.alert.episode.is_none() {
-            teller.forget(place);
-        }
-        true
     }
 
     /// Sees to it that a key is looked at when time alone may change something.
@@ -601,27 +544,23 @@ impl State {
         let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
         let may_be_told = !key.is_at_rest();
         let told = if scope.own.is_some() {
-            while let Some(n) = self.watches.take_stale() {
-                tellers[n].look_ahead(self, index, scope, id);
-                self.watches.set(n, tellers[n].watch(self, scope, id));
-            }
-            let expiry = scope.next_expiry_of_own(id, now);
-            let key = scope.keys.get(&id);
-            key.and_then(|key| self.watches.next(key, now, expiry))
+            self.next_of_own(index, scope, id, tellers)
         } else {
             let tellers = tellers.iter_mut().filter(|_| may_be_told);
             let told = tellers.filter_map(|teller| teller.look_ahead(self, index, scope, id));
             told.min()
         };
         let next = change.into_iter().chain(told).min();
-        let Some(key) = scope.keys.get_mut(&id) else {
-            return;
-        };
-        if let Some(next) = next
-            && key.scheduled.is_none_or(|scheduled| next < scheduled)
-        {
-            key.scheduled = Some(next);
-            self.timers.push(Reverse((next, index, id)));
+        if let Some((next, key)) = next.zip(scope.keys.get_mut(&id)) {
+            self.look_at(next, index, id, key);
+        }
+    }
+
+    /// Sees to it that a key is looked at in this second at the latest.
+    pub(super) fn look_at(&mut self, second: i64, index: usize, id: u64, key: &mut Key) {
+        if key.scheduled.is_none_or(|scheduled| second < scheduled) {
+            key.scheduled = Some(second);
+            self.timers.push(Reverse((second, index, id)));
         }
     }
 

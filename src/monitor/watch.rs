@@ -284,6 +284,11 @@ impl Watches {
         self.next.add(&watch);
     }
 
+    /// What leaves windows may have one of them look.
+    pub(super) const fn look_by_expiry(&self) -> bool {
+        self.next.by_expiry
+    }
+
     /// The next second after `now` at which one of them may have to look if nothing comes.
     pub(super) fn next(&mut self, key: &Key, now: i64, next_expiry: Option<i64>) -> Option<i64> {
         if self.next.second.is_some_and(|second| second <= now) {

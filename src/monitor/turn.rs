@@ -1,0 +1,188 @@
+//! A look at the rules that tellers judge, each for itself: alone where nothing else of a key can have changed, or after all others.
+//!
+//! Which of them have to look is for their watches to say. What follows from it for a rule is that rule's business.
+
+use std::sync::Arc;
+
+use super::key::Key;
+use super::own::is_of_flow;
+use super::record::{Labels, Time};
+use super::scope::Scope;
+use super::state::{Arrival, State};
+use super::teller::{Place, Teller};
+
+/// Time alone changes nothing but for rules that tellers judge, at this second: it is for them only to look.
+pub(super) fn is_for_own(scope: &Scope, key: &Key, second: i64) -> bool {
+    scope.own.is_some()
+        && second < key.others_until
+        && key.retry != Some(second)
+        && key.is_at_rest()
+}
+
+/// Adds what has come in to the episodes of rules that tellers judge, as far as these do not follow the stream.
+pub(super) fn accrue_to_own(
+    scope: &Scope,
+    arrival: &Arrival<'_>,
+    now: Time,
+    tellers: &mut [Teller],
+) {
+    if scope.own.is_none_or(|slot| is_of_flow(&scope.rules[slot])) {
+        return;
+    }
+    let (record, at) = (arrival.record, arrival.at);
+    for own in tellers.iter_mut().filter_map(|teller| teller.own.as_mut()) {
+        for miss in arrival.late {
+            own.accrue(record, miss.at, Some(miss), now);
+        }
+        own.accrue(record, at, arrival.miss, now);
+    }
+}
+
+impl State {
+    /// A record has come that leaves all other rules of its key quiet. With `is_own_quiet` it does the same for those that tellers
+    /// judge; with `is_seen_to` the others are looked at before it could change anything for them by growing old.
+    pub(super) fn turn_to_own(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        arrival: &Arrival<'_>,
+        is_own_quiet: bool,
+        is_seen_to: bool,
+        tellers: &mut [Teller],
+    ) {
+        let id = scope.key_of(arrival.labels);
+        let now = self.now.secs();
+        let has_changed = !is_own_quiet && {
+            let labels = &arrival.record.labels;
+            accrue_to_own(scope, arrival, self.now, tellers);
+            self.step_own(index, scope, id, Some(labels), true, tellers)
+        };
+        if !is_seen_to {
+            self.schedule(index, scope, id, tellers);
+            return;
+        }
+        let is_own_seen_to = !self.watches.look_by_expiry()
+            || scope
+                .keys
+                .get(&id)
+                .is_some_and(|key| scope.soon.sees_to_own(key, now));
+        if has_changed || !is_own_seen_to {
+            self.schedule_own(index, scope, id, tellers);
+        }
+    }
+
+    /// Time alone has changed nothing but for rules that tellers judge.
+    pub(super) fn tick_own(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        tellers: &mut [Teller],
+    ) {
+        if let Some(key) = scope.keys.get_mut(&id) {
+            key.advance(self.now);
+        }
+        self.step_own(index, scope, id, None, true, tellers);
+        self.schedule_own(index, scope, id, tellers);
+    }
+
+    /// Sees to it that a key is looked at when time alone may change something, if nothing has changed for the rules that no teller
+    /// judges.
+    fn schedule_own(&mut self, index: usize, scope: &mut Scope, id: u64, tellers: &mut [Teller]) {
+        let next = self.next_of_own(index, scope, id, tellers);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        let now = self.now.secs();
+        let others = [Some(key.others_until), key.retry].into_iter().flatten();
+        let next = others.chain(next).filter(|second| *second > now).min();
+        if let Some(next) = next.filter(|second| *second < i64::MAX) {
+            self.look_at(next, index, id, key);
+        }
+    }
+
+    /// Has the tellers look whose watches do not hold, and with `tells` tell what is due. False if all is as it was, and nothing may
+    /// be due.
+    pub(super) fn step_own(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+        tells: bool,
+        tellers: &mut [Teller],
+    ) -> bool {
+        let is_tick = arrived.is_none();
+        let mut nth = self.watches.look(self.now, &scope.keys[&id], is_tick);
+        let mut has_changed = false;
+        while let Some(n) = self.watches.stale(nth) {
+            nth += 1;
+            let teller = &mut tellers[n];
+            if self.step_one(scope, teller, id, arrived) && tells {
+                has_changed = true;
+                teller.tell(self, index, scope, id, arrived, None);
+                teller.forget_next();
+            }
+        }
+        has_changed
+    }
+
+    /// When one of them has to look if nothing comes. Works out the watches of those that have looked.
+    pub(super) fn next_of_own(
+        &mut self,
+        index: usize,
+        scope: &Scope,
+        id: u64,
+        tellers: &mut [Teller],
+    ) -> Option<i64> {
+        while let Some(n) = self.watches.take_stale() {
+            tellers[n].look_ahead(self, index, scope, id);
+            self.watches.set(n, tellers[n].watch(self, scope, id));
+        }
+        let now = self.now.secs();
+        let expiry = scope.next_expiry_of_own(id, now);
+        let key = scope.keys.get(&id);
+        key.and_then(|key| self.watches.next(key, now, expiry))
+    }
+
+    /// Moves the alert of a teller's own rule. False if it is as it was, and nothing of it may be due.
+    fn step_one(
+        &mut self,
+        scope: &mut Scope,
+        teller: &mut Teller,
+        id: u64,
+        arrived: Option<&Arc<Labels>>,
+    ) -> bool {
+        let Some(own) = &mut teller.own else {
+            return false;
+        };
+        own.settle(&self.watches.flow);
+        let key = &scope.keys[&id];
+        if own.stays(&self.cache, key, self.now) {
+            return false;
+        }
+        let place = Place {
+            index: own.index,
+            id,
+            slot: own.slot,
+        };
+        let Some(own) = &teller.own else {
+            return false;
+        };
+        let is_known = teller.is_known(self.now, place, &own.alert, &own.rule);
+        let goes_on = is_known && own.stays_on(key);
+        let is_told = teller.is_told_open(place, &own.alert);
+        let Some(own) = &mut teller.own else {
+            return false;
+        };
+        if goes_on {
+            own.go_on(self.now);
+            return false;
+        }
+        own.step(&mut self.cache, self.now, scope, id, is_told, arrived);
+        if own.alert.episode.is_none() {
+            teller.forget(place);
+        }
+        true
+    }
+}
