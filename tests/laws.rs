@@ -268,6 +268,40 @@ fn nightly(seed: u64) -> Vec<String> {
     calls.map(|call| call.line()).collect()
 }
 
+/// Two conversations: one goes on at its own pace and is dearer at some times than at others, the other has bursts and is silent
+/// between them.
+fn by_turns(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut requests = Vec::new();
+    let (mut at, mut dear) = (TWO_O_CLOCK, 1);
+    while at < TWO_O_CLOCK + 5 * 3_600_000 {
+        at += random.pause_ms(40.0);
+        if random.chance(0.04) {
+            dear = 1 + random.below(6);
+        }
+        requests.push((at, "s-1", dear * (1_000 + random.below(500))));
+    }
+    let mut at = TWO_O_CLOCK + 3_600_000;
+    for _ in 0..6 {
+        at += random.pause_ms(1_500.0);
+        for _ in 0..random.below(40) {
+            at += random.pause_ms(6.0);
+            requests.push((at, "s-2", 2_000 * (1 + random.below(8))));
+        }
+    }
+    requests.sort_unstable();
+    let call = |(n, (at, session, input)): (usize, (i64, &'static str, u64))| Call {
+        at,
+        id: format!("msg_{n}"),
+        session: Some(session),
+        input,
+        output: random.below(200),
+        ..Call::default()
+    };
+    let calls = requests.into_iter().enumerate().map(call);
+    calls.map(|call| call.line()).collect()
+}
+
 fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
@@ -634,7 +668,7 @@ proptest! {
         keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
         window in 0_usize..4,
         metric in proptest::sample::select(vec!["tokens", "requests", "output-tokens"]),
-        traffic_of in 0_usize..5,
+        traffic_of in 0_usize..6,
         grows in any::<bool>(),
         alone in any::<bool>(),
         min_cost in proptest::sample::select(vec!["0", "0.02", "0.3"]),
@@ -644,6 +678,7 @@ proptest! {
             1 => burning(seed, 40),
             2 => unsteady(seed),
             3 => nightly(seed),
+            4 => by_turns(seed),
             _ => lines_of(&traffic(seed, 150)),
         };
         // Some come again with more output than before, and some are followed by errors.
@@ -677,7 +712,7 @@ proptest! {
             let little = format!("{name}.min_waste=0.01");
             let limit = if name == "cost-rate" { "cost-rate.above=0.02" } else { "token-spike.floor=1000" };
             let mut quick = vec![
-                limit, "cache-drop.beyond_busy=0.3", "token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set,
+                limit, "session-cost.above=0.3", "session-cost.window=\"1h\"", "cache-drop.beyond_busy=0.3", "token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set,
             ];
             if name != "cost-rate" {
                 quick.push(&few);
@@ -817,11 +852,13 @@ proptest! {
         window in proptest::sample::select(vec!["[\"60s\"]", "[\"5m\"]", "[\"10m\"]", "[\"60s\", \"10m\"]"]),
         min_requests in 1_u32..5,
         keep in proptest::sample::select(vec!["0s", "30s", "5m"]),
-        traffic_of in 0_usize..3,
+        traffic_of in 0_usize..4,
+        by_session in any::<bool>(),
     ) {
         let lines = match traffic_of {
             0 => burning(seed, 45),
             1 => nightly(seed),
+            2 => by_turns(seed),
             _ => lines_of(&traffic(seed, 300)),
         };
         let set = [
@@ -836,10 +873,14 @@ proptest! {
             "token-spike.for=\"2s\"",
             "silence.enabled=true",
             "silence.silent_for=\"40s\"",
+            "session-cost.above=0.3",
+            "session-cost.window=\"1h\"",
         ];
         let looks = ["errors.metric=requests", "errors.below=1", "errors.window=[\"60s\", \"2m\", \"5m\", \"7m\", \"10m\", \"1h\"]"];
+        let of_sessions = ["errors.by=[\"session\"]", "errors.where={session=\"?*\"}"];
+        let of_sessions = &of_sessions[..if by_session { 2 } else { 0 }];
         let said = |set: &[&str]| json(&told(&mut pipeline(set), &lines));
-        prop_assert_eq!(said(&set), said(&[&set[..], &looks].concat()));
+        prop_assert_eq!(said(&set), said(&[&set[..], &looks, of_sessions].concat()));
     }
 
     /// How much may come before a rule has to be asked is counted off. Another rule of the same keys, which never fires, has all

@@ -44,7 +44,7 @@ pub(super) struct Own {
     pub(super) next: i64,
     /// The highest of the limits that its episode is held against.
     highest: Amount,
-    /// The last minute in which it was on.
+    /// The last minute in which a response came while it fired, or in which it began to or ended.
     pub(super) disturbed: i64,
     /// What had come when its episode was brought up to it last.
     seen: Flow,
@@ -161,10 +161,11 @@ impl Own {
     /// Brings its episode up to what has come.
     pub(super) fn settle(&mut self, flow: &Flow) {
         let seen = std::mem::replace(&mut self.seen, *flow);
-        let looked = flow.looked_since(&seen);
-        if let Some(looked) = looked.filter(|_| self.alert.phase == Phase::Firing) {
-            self.disturbed = self.disturbed.max(looked.minute());
+        let came = flow.came_since(&seen);
+        if let Some(came) = came.filter(|_| self.alert.phase == Phase::Firing) {
+            self.disturbed = self.disturbed.max(came.minute());
         }
+        let looked = flow.looked_since(&seen);
         let had_value = self.alert.had_value();
         let Some(episode) = self.alert.open_mut().filter(|_| is_of_flow(&self.rule)) else {
             return;
@@ -327,7 +328,6 @@ impl Own {
     /// It goes on as it is. What comes makes it clear no sooner than was worked out.
     pub(super) fn go_on(&mut self, now: Time) {
         self.alert.go_on(now);
-        self.disturbed = self.disturbed.max(now.minute());
     }
 
     /// Reads the rule and moves the alert on.
@@ -350,7 +350,8 @@ impl Own {
             arrived,
         };
         let stepped = step.take(cache, scope, id, &mut self.alert);
-        if stepped.was_on {
+        // What comes while it fires is seen when it is brought up to that.
+        if stepped.disturbs(false) {
             self.disturbed = self.disturbed.max(now.minute());
         }
         // Minutes of an episode enter the baseline once it can no longer reopen.

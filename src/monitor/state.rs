@@ -84,7 +84,7 @@ pub(super) struct Pace {
     pub(super) window: Window<PicoUsd>,
     /// Those that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
-    /// The last minute in which an alert was on.
+    /// The last minute in which a response came for a key with an alert that fired, or one began or ended.
     pub(super) disturbed: i64,
 }
 
@@ -99,6 +99,8 @@ pub(super) struct Spoken {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived<'a> {
     labels: &'a Arc<Labels>,
+    /// No error.
+    is_response: bool,
     /// A response that missed nothing, is not late, and leaves room below the limits of all means; no error.
     is_plain: bool,
 }
@@ -306,6 +308,7 @@ impl State {
         self.accrue_to_open(scope, id, arrival, tellers);
         let arrived = Some(Arrived {
             labels: &arrival.record.labels,
+            is_response: true,
             is_plain: has_room,
         });
         self.evaluate(index, scope, id, arrived, tellers);
@@ -386,6 +389,7 @@ impl State {
         }
         let arrived = Some(Arrived {
             labels,
+            is_response: false,
             is_plain: false,
         });
         self.evaluate(index, scope, id, arrived, tellers);
@@ -493,7 +497,7 @@ impl State {
                 }
                 self.note_disturbance(&scope.rules[slot]);
             } else {
-                self.step(index, scope, id, slot, labels, tellers);
+                self.step(index, scope, id, slot, arrived, tellers);
             }
         }
         self.due = due;
@@ -587,7 +591,7 @@ impl State {
         scope: &mut Scope,
         id: u64,
         slot: usize,
-        arrived: Option<&Arc<Labels>>,
+        arrived: Option<Arrived<'_>>,
         tellers: &mut [Teller],
     ) {
         let place = Place { index, id, slot };
@@ -610,7 +614,7 @@ impl State {
             variants: self.variants.as_ref(),
             usual,
             is_told: tellers.iter().any(|t| t.is_told_open(place, &alert)),
-            arrived,
+            arrived: arrived.map(|arrived| arrived.labels),
         };
         let stepped = step.take(&mut self.cache, scope, id, &mut alert);
         if rule.metric == Metric::MissRun && alert.phase != stepped.before {
@@ -622,7 +626,7 @@ impl State {
                 _ => {}
             }
         }
-        if stepped.was_on {
+        if stepped.disturbs(arrived.is_some_and(|arrived| arrived.is_response)) {
             self.note_disturbance(rule);
         }
         let is_unheard = stepped.ends && self.resuming && !rule.metric.is_announcement();

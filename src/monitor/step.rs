@@ -39,8 +39,18 @@ pub(super) struct Stepped {
     pub(super) reading: Reading,
     /// It has just ended.
     pub(super) ends: bool,
-    /// It was on until now, whether or not it goes on.
-    pub(super) was_on: bool,
+    /// It fires, or did until now.
+    was_on: bool,
+    /// It fires, or does so no longer, from now on.
+    turns: bool,
+}
+
+impl Stepped {
+    /// The present minute is no ordinary one, if a response has come or something has changed. That somebody looks is no matter: who
+    /// else has something to look at decides that.
+    pub(super) const fn disturbs(&self, has_come: bool) -> bool {
+        self.was_on && (has_come || self.turns)
+    }
 }
 
 impl Step<'_> {
@@ -75,11 +85,13 @@ impl Step<'_> {
                 episode.last_evidence = now;
             }
         }
+        let is_on = [before, alert.phase].map(|phase| phase == Phase::Firing);
         Stepped {
             before,
             reading: read.reading,
             ends: matches!(alert.phase, Phase::Closed { .. }) && alert.phase != before,
-            was_on: [before, alert.phase].contains(&Phase::Firing),
+            was_on: is_on.contains(&true),
+            turns: is_on[0] != is_on[1],
         }
     }
 

@@ -66,6 +66,11 @@ impl Flow {
         self.looked = self.looked.max(now);
     }
 
+    /// When the last response came, if that was after another moment.
+    pub(super) fn came_since(&self, seen: &Self) -> Option<Time> {
+        (self.requests > seen.requests).then_some(self.came)
+    }
+
     /// When anybody looked last, if that was after another moment.
     pub(super) fn looked_since(&self, seen: &Self) -> Option<Time> {
         (self.looked > seen.looked).then_some(self.looked)
