@@ -31,7 +31,7 @@ use super::totals::Totals;
 use super::turn::accrue_to_own;
 use super::variants::Variants;
 use super::voices::Voices;
-use super::watch::Watches;
+use super::watch::{Looking, Watches};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -103,6 +103,8 @@ pub(super) struct Arrived<'a> {
     is_response: bool,
     /// A response that missed nothing, is not late, and leaves room below the limits of all means; no error.
     is_plain: bool,
+    /// Which tellers have to look at the rule that they judge, if that is known.
+    looking: Option<Looking>,
 }
 
 /// A record on its way through the scopes.
@@ -280,7 +282,7 @@ impl State {
             self.watches.flow.add(*at, cost, self.now);
         }
         // Most change nothing: nothing is on, and nothing comes to be.
-        let is_own_quiet = scope.own.is_none() || self.watches.all_hold(self.now, key);
+        let looking = scope.own.map(|_| self.watches.look(self.now, key, false));
         let is_counted = has_room && record.cost.is_some();
         let pooled = scope.pooled.as_deref();
         let is_quiet = is_counted && key.calm.takes(sums)
@@ -293,8 +295,8 @@ impl State {
                 true
             };
         let is_seen_to = has_room && scope.soon.sees_to(key, now);
-        if is_quiet && scope.own.is_some() {
-            self.turn_to_own(index, scope, arrival, is_own_quiet, is_seen_to, tellers);
+        if is_quiet && let Some(looking) = looking {
+            self.turn_to_own(index, scope, arrival, looking, is_seen_to, tellers);
             return held;
         }
         if is_quiet {
@@ -310,6 +312,7 @@ impl State {
             labels: &arrival.record.labels,
             is_response: true,
             is_plain: has_room,
+            looking,
         });
         self.evaluate(index, scope, id, arrived, tellers);
         let told = spoken_for(scope, id);
@@ -391,6 +394,7 @@ impl State {
             labels,
             is_response: false,
             is_plain: false,
+            looking: None,
         });
         self.evaluate(index, scope, id, arrived, tellers);
     }
@@ -503,7 +507,12 @@ impl State {
         self.due = due;
         let is_told_of = has_changed;
         if scope.own.is_some() {
-            has_changed |= self.step_own(index, scope, id, labels, !is_told_of, tellers);
+            let looking = arrived.and_then(|arrived| arrived.looking);
+            let looking = looking.unwrap_or_else(|| {
+                self.watches
+                    .look(self.now, &scope.keys[&id], labels.is_none())
+            });
+            has_changed |= self.step_own(scope, id, looking, labels, !is_told_of, tellers);
         }
         if is_told_of {
             for (n, teller) in tellers.iter_mut().enumerate() {

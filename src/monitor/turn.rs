@@ -10,6 +10,7 @@ use super::record::{Labels, Time};
 use super::scope::Scope;
 use super::state::{Arrival, State};
 use super::teller::{Place, Teller};
+use super::watch::Looking;
 
 /// Time alone changes nothing but for rules that tellers judge, at this second: it is for them only to look.
 pub(super) fn is_for_own(scope: &Scope, key: &Key, second: i64) -> bool {
@@ -39,23 +40,23 @@ pub(super) fn accrue_to_own(
 }
 
 impl State {
-    /// A record has come that leaves all other rules of its key quiet. With `is_own_quiet` it does the same for those that tellers
-    /// judge; with `is_seen_to` the others are looked at before it could change anything for them by growing old.
+    /// A record has come that leaves all rules of its key quiet but those of the tellers that have to look. With `is_seen_to` the
+    /// others are looked at before it could change anything for them by growing old.
     pub(super) fn turn_to_own(
         &mut self,
         index: usize,
         scope: &mut Scope,
         arrival: &Arrival<'_>,
-        is_own_quiet: bool,
+        looking: Looking,
         is_seen_to: bool,
         tellers: &mut [Teller],
     ) {
         let id = scope.key_of(arrival.labels);
         let now = self.now.secs();
-        let has_changed = !is_own_quiet && {
+        let has_changed = !looking.is_empty() && {
             let labels = &arrival.record.labels;
             accrue_to_own(scope, arrival, self.now, tellers);
-            self.step_own(index, scope, id, Some(labels), true, tellers)
+            self.step_own(scope, id, looking, Some(labels), true, tellers)
         };
         if !is_seen_to {
             self.schedule(index, scope, id, tellers);
@@ -79,10 +80,12 @@ impl State {
         id: u64,
         tellers: &mut [Teller],
     ) {
-        if let Some(key) = scope.keys.get_mut(&id) {
-            key.advance(self.now);
-        }
-        self.step_own(index, scope, id, None, true, tellers);
+        let Some(key) = scope.keys.get_mut(&id) else {
+            return;
+        };
+        key.advance(self.now);
+        let looking = self.watches.look(self.now, key, true);
+        self.step_own(scope, id, looking, None, true, tellers);
         self.schedule_own(index, scope, id, tellers);
     }
 
@@ -101,24 +104,22 @@ impl State {
         }
     }
 
-    /// Has the tellers look whose watches do not hold, and with `tells` tell what is due. False if all is as it was, and nothing may
-    /// be due.
+    /// Has tellers look, and with `tells` tell what is due. False if all is as it was, and nothing may be due.
     pub(super) fn step_own(
         &mut self,
-        index: usize,
         scope: &mut Scope,
         id: u64,
+        mut looking: Looking,
         arrived: Option<&Arc<Labels>>,
         tells: bool,
         tellers: &mut [Teller],
     ) -> bool {
-        let is_tick = arrived.is_none();
-        let mut nth = self.watches.look(self.now, &scope.keys[&id], is_tick);
         let mut has_changed = false;
-        while let Some(n) = self.watches.stale(nth) {
-            nth += 1;
+        while let Some(n) = self.watches.take(&mut looking) {
             let teller = &mut tellers[n];
-            if self.step_one(scope, teller, id, arrived) && tells {
+            if let Some(index) = self.step_one(scope, teller, id, arrived)
+                && tells
+            {
                 has_changed = true;
                 teller.tell(self, index, scope, id, arrived, None);
                 teller.forget_next();
@@ -145,44 +146,38 @@ impl State {
         key.and_then(|key| self.watches.next(key, now, expiry))
     }
 
-    /// Moves the alert of a teller's own rule. False if it is as it was, and nothing of it may be due.
+    /// Moves the alert of a teller's own rule. Gives its scope, or none if it is as it was, and nothing of it may be due.
     fn step_one(
         &mut self,
         scope: &mut Scope,
         teller: &mut Teller,
         id: u64,
         arrived: Option<&Arc<Labels>>,
-    ) -> bool {
-        let Some(own) = &mut teller.own else {
-            return false;
-        };
+    ) -> Option<usize> {
+        let own = teller.own.as_mut()?;
         own.settle(&self.watches.flow);
         let key = &scope.keys[&id];
         if own.stays(&self.cache, key, self.now) {
-            return false;
+            return None;
         }
         let place = Place {
             index: own.index,
             id,
             slot: own.slot,
         };
-        let Some(own) = &teller.own else {
-            return false;
-        };
+        let own = teller.own.as_ref()?;
         let is_known = teller.is_known(self.now, place, &own.alert, &own.rule);
         let goes_on = is_known && own.stays_on(key);
         let is_told = teller.is_told_open(place, &own.alert);
-        let Some(own) = &mut teller.own else {
-            return false;
-        };
+        let own = teller.own.as_mut()?;
         if goes_on {
             own.go_on(self.now);
-            return false;
+            return None;
         }
         own.step(&mut self.cache, self.now, scope, id, is_told, arrived);
         if own.alert.episode.is_none() {
             teller.forget(place);
         }
-        true
+        Some(place.index)
     }
 }

@@ -223,6 +223,21 @@ pub(super) struct Watches {
     next: Next,
 }
 
+/// Those who have to look at this moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looking {
+    /// Those of the stale from here on.
+    from: usize,
+    to: usize,
+}
+
+impl Looking {
+    /// Nobody has to.
+    pub(super) const fn is_empty(self) -> bool {
+        self.from == self.to
+    }
+}
+
 /// When any of them has to look if nothing comes: then, or later.
 #[derive(Debug, Clone, Default)]
 struct Next {
@@ -249,15 +264,8 @@ impl Watches {
         self.stale.push(teller);
     }
 
-    /// No teller has to look.
-    pub(super) fn all_hold(&self, now: Time, key: &Key) -> bool {
-        let mut all = self.all.iter();
-        all.all(|watch| watch.holds(now, key, &self.flow))
-    }
-
-    /// Notes that somebody looks, and opens the watches of those who have to. They are [`stale`](Self::stale) from there on.
-    /// `is_tick`: nothing has come.
-    pub(super) fn look(&mut self, now: Time, key: &Key, is_tick: bool) -> usize {
+    /// Notes that somebody looks, and opens the watches of those who have to. `is_tick`: nothing has come.
+    pub(super) fn look(&mut self, now: Time, key: &Key, is_tick: bool) -> Looking {
         let first = self.stale.len();
         self.flow.look(now);
         for (teller, watch) in self.all.iter_mut().enumerate() {
@@ -270,12 +278,19 @@ impl Watches {
             // It was too early.
             self.next = Next::of(&self.all);
         }
-        first
+        Looking {
+            from: first,
+            to: self.stale.len(),
+        }
     }
 
-    /// One of those that are to be worked out anew.
-    pub(super) fn stale(&self, nth: usize) -> Option<usize> {
-        self.stale.get(nth).copied()
+    /// One of those who have to look.
+    pub(super) fn take(&self, looking: &mut Looking) -> Option<usize> {
+        let nth = looking.from;
+        (nth < looking.to).then(|| {
+            looking.from += 1;
+            self.stale[nth]
+        })
     }
 
     /// One of them, which is no longer.
