@@ -171,7 +171,7 @@ impl Pace {
             if let Some(sample) = sample.filter(|_| minute > self.disturbed) {
                 for (n, teller) in tellers.iter_mut().enumerate() {
                     let is_ordinary = teller.sample(minute, sample, &watches.flow);
-                    if is_ordinary && teller.own.is_some() {
+                    if is_ordinary && teller.is_within_own() {
                         watches.open(n);
                     }
                 }
@@ -492,6 +492,7 @@ impl State {
         };
         let goes_on = is_plain && due.iter().all(is_settled);
         let mut has_changed = !due.is_empty() && !goes_on;
+        let mut moves = false;
         let labels = arrived.map(|arrived| arrived.labels);
         for slot in due.iter().copied() {
             if goes_on {
@@ -501,7 +502,7 @@ impl State {
                 }
                 self.note_disturbance(&scope.rules[slot]);
             } else {
-                self.step(index, scope, id, slot, arrived, tellers);
+                moves |= self.step(index, scope, id, slot, arrived, tellers);
             }
         }
         self.due = due;
@@ -516,10 +517,11 @@ impl State {
         }
         if is_told_of {
             for (n, teller) in tellers.iter_mut().enumerate() {
-                teller.tell(self, index, scope, id, labels, None);
-                teller.forget_next();
-                if teller.own.is_some() {
-                    self.watches.open(n);
+                if teller.tell(self, index, scope, id, labels, None) || moves {
+                    teller.forget_next();
+                    if teller.own.is_some() {
+                        self.watches.open(n);
+                    }
                 }
             }
         }
@@ -594,6 +596,7 @@ impl State {
         }
     }
 
+    /// Reads a rule of a key and moves its alert. False if its episode is where it was in its life.
     fn step(
         &mut self,
         index: usize,
@@ -602,10 +605,10 @@ impl State {
         slot: usize,
         arrived: Option<Arrived<'_>>,
         tellers: &mut [Teller],
-    ) {
+    ) -> bool {
         let place = Place { index, id, slot };
         let Some(key) = scope.keys.get_mut(&id) else {
-            return;
+            return false;
         };
         key.advance(self.now);
         let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
@@ -667,6 +670,7 @@ impl State {
                 teller.note_unheard(self, scope, place);
             }
         }
+        stepped.moves
     }
 }
 

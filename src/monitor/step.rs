@@ -43,6 +43,8 @@ pub(super) struct Stepped {
     was_on: bool,
     /// It fires, or does so no longer, from now on.
     turns: bool,
+    /// Its episode is somewhere else in its life than before.
+    pub(super) moves: bool,
 }
 
 impl Stepped {
@@ -66,6 +68,7 @@ impl Step<'_> {
         let key = &scope.keys[&id];
         let read = read(cache, key, alert, self);
         let before = alert.phase;
+        let had_episode = alert.episode.is_some();
         let had_value = alert.had_value();
         let ended = alert.ended;
         alert.step(now, read.reading, rule, || {
@@ -92,6 +95,7 @@ impl Step<'_> {
             ends: matches!(alert.phase, Phase::Closed { .. }) && alert.phase != before,
             was_on: is_on.contains(&true),
             turns: is_on[0] != is_on[1],
+            moves: alert.phase != before && (had_episode || alert.episode.is_some()),
         }
     }
 

@@ -99,6 +99,12 @@ impl Teller {
         self.hush.end(place);
     }
 
+    /// Its own rule has an episode.
+    pub(super) fn is_within_own(&self) -> bool {
+        let own = self.own.as_ref();
+        own.is_some_and(|own| own.alert.episode.is_some())
+    }
+
     /// The alert of a rule as it stands for this teller.
     pub(super) fn alert<'a>(&'a self, key: &'a Key, index: usize, slot: usize) -> &'a Alert {
         match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
@@ -267,7 +273,8 @@ impl Teller {
         next
     }
 
-    /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice.
+    /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice. False if nothing was due or waits to
+    /// be told.
     pub(super) fn tell(
         &mut self,
         state: &mut State,
@@ -276,14 +283,15 @@ impl Teller {
         id: u64,
         arrived: Option<&Arc<Labels>>,
         instead: Option<Reason>,
-    ) {
+    ) -> bool {
         self.settle(&state.watches.flow);
         if !state.live {
-            return;
+            return true;
         }
+        let mut was_due = false;
         for slot in 0..scope.rules.len() {
             let Some(key) = scope.keys.get(&id) else {
-                return;
+                return true;
             };
             let place = Place { index, id, slot };
             let alert = self.alert(key, index, slot);
@@ -303,6 +311,7 @@ impl Teller {
             let is_explained =
                 may_be_told && !is_blind && is_explained(self.variants(state), key, rule, episode);
             let is_inhibited = is_explained || (may_be_told && is_blind);
+            was_due |= may_be_told || due.is_some() || told.is_waiting(alert, state.now, exposed);
             if !may_be_told && due.is_none() {
                 self.hush.end(place);
                 continue;
@@ -374,6 +383,7 @@ impl Teller {
             // One that ends has listed what it explained until now.
             self.hush.follow(&self.voices);
         }
+        was_due
     }
 
     /// How much there is to an episode that is to be told.

@@ -117,13 +117,14 @@ impl State {
         let mut has_changed = false;
         while let Some(n) = self.watches.take(&mut looking) {
             let teller = &mut tellers[n];
-            if let Some(index) = self.step_one(scope, teller, id, arrived)
-                && tells
-            {
+            let Some(index) = self.step_one(scope, teller, id, arrived) else {
+                continue;
+            };
+            if tells {
                 has_changed = true;
                 teller.tell(self, index, scope, id, arrived, None);
-                teller.forget_next();
             }
+            teller.forget_next();
         }
         has_changed
     }
