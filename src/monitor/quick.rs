@@ -60,7 +60,7 @@ enum Test {
 }
 
 /// A sum in a window.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Cost,
     Waste,
@@ -307,9 +307,20 @@ impl Bound {
         Some(second)
     }
 
+    /// This one, if it is of the same sum as another.
+    pub(super) fn of_like(self, other: Self) -> Option<Self> {
+        let sum = |bound: &Self| (bound.window, bound.part, bound.is_mean);
+        (sum(&self) == sum(&other)).then_some(self)
+    }
+
     /// Of two numbers for the same sum the larger.
     pub(super) fn max(self, other: Self) -> Self {
         if other.most > self.most { other } else { self }
+    }
+
+    /// Of two numbers for the same sum the smaller.
+    pub(super) fn min(self, other: Self) -> Self {
+        if other.most < self.most { other } else { self }
     }
 }
 
@@ -318,6 +329,11 @@ impl Bound {
 pub(super) struct Bounds([Option<Bound>; 2]);
 
 impl Bounds {
+    /// One by one.
+    pub(super) fn each(&self) -> impl Iterator<Item = Bound> {
+        self.0.iter().flatten().copied()
+    }
+
     /// None is above its number.
     #[inline]
     pub(super) fn hold(&self, key: &Key) -> bool {

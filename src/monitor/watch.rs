@@ -213,11 +213,85 @@ impl Watch {
     }
 }
 
+/// So many watches that lie side by side are asked as one: tellers with limits that are near each other mostly hold together.
+const TOGETHER: usize = 16;
+
+/// Watches that are asked as one.
+#[derive(Debug, Clone, Copy, Default)]
+enum Block {
+    /// They have to be asked one by one.
+    #[default]
+    Unknown,
+    /// All of them hold while this does.
+    Within(Common),
+}
+
+/// What all of some watches need at most.
+#[derive(Debug, Clone, Copy)]
+struct Common {
+    until: Time,
+    /// The lowest of the bounds that they are within.
+    within: Option<Bound>,
+    /// The highest of the bounds that they are above.
+    above: Option<Bound>,
+    /// The least that the stream may have cost by then.
+    cost: PicoUsd,
+}
+
+impl Common {
+    /// Nothing that is asked for more than this of so many watches; none if that takes more than one bound for each side.
+    fn of(watches: &[Watch]) -> Option<Self> {
+        let mut common = Self {
+            until: Time(i64::MAX),
+            within: None,
+            above: None,
+            cost: NEVER,
+        };
+        for watch in watches {
+            common.until = common.until.min(watch.until);
+            match &watch.gate {
+                Gate::Open => return None,
+                Gate::Within(bounds, evidence) => {
+                    if evidence.requests != i64::MIN {
+                        return None;
+                    }
+                    for bound in bounds.each() {
+                        common.within = Some(match common.within {
+                            Some(known) => known.of_like(bound)?.min(bound),
+                            None => bound,
+                        });
+                    }
+                }
+                Gate::Above(bound, evidence, cost) => {
+                    if evidence.requests != i64::MIN {
+                        return None;
+                    }
+                    common.above = Some(match common.above {
+                        Some(known) => known.of_like(*bound)?.max(*bound),
+                        None => *bound,
+                    });
+                    common.cost = common.cost.min(*cost);
+                }
+            }
+        }
+        Some(common)
+    }
+
+    #[inline]
+    fn holds(&self, now: Time, key: &Key, flow: &Flow) -> bool {
+        now < self.until
+            && flow.cost < self.cost
+            && self.within.is_none_or(|bound| bound.holds(key))
+            && self.above.is_none_or(|bound| !bound.holds(key))
+    }
+}
+
 /// The watches of all tellers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watches {
     pub(super) flow: Flow,
     all: Vec<Watch>,
+    blocks: Vec<Block>,
     /// Those that are to be worked out anew.
     stale: Vec<usize>,
     next: Next,
@@ -253,6 +327,9 @@ impl Watches {
     pub(super) fn forget(&mut self, tellers: usize) {
         self.all.clear();
         self.all.resize(tellers, Watch::open(i64::MAX));
+        self.blocks.clear();
+        self.blocks
+            .resize(tellers.div_ceil(TOGETHER), Block::Unknown);
         self.stale.clear();
         self.stale.extend(0..tellers);
         self.next = Next::default();
@@ -261,6 +338,7 @@ impl Watches {
     /// Nothing is known of a teller any more.
     pub(super) fn open(&mut self, teller: usize) {
         self.all[teller].gate = Gate::Open;
+        self.blocks[teller / TOGETHER] = Block::Unknown;
         self.stale.push(teller);
     }
 
@@ -268,11 +346,23 @@ impl Watches {
     pub(super) fn look(&mut self, now: Time, key: &Key, is_tick: bool) -> Looking {
         let first = self.stale.len();
         self.flow.look(now);
-        for (teller, watch) in self.all.iter_mut().enumerate() {
-            if !watch.holds(now, key, &self.flow) {
-                watch.gate = Gate::Open;
-                self.stale.push(teller);
+        let blocks = self.all.chunks_mut(TOGETHER).zip(&mut self.blocks);
+        for (nth, (watches, block)) in blocks.enumerate() {
+            if let Block::Within(common) = block
+                && common.holds(now, key, &self.flow)
+            {
+                continue;
             }
+            let known = self.stale.len();
+            for (teller, watch) in watches.iter_mut().enumerate() {
+                if !watch.holds(now, key, &self.flow) {
+                    watch.gate = Gate::Open;
+                    self.stale.push(nth * TOGETHER + teller);
+                }
+            }
+            let all_hold = self.stale.len() == known;
+            let common = all_hold.then(|| Common::of(watches)).flatten();
+            *block = common.map_or(Block::Unknown, Block::Within);
         }
         if is_tick && self.stale.len() == first {
             // It was too early.
@@ -301,6 +391,7 @@ impl Watches {
     /// What was worked out.
     pub(super) fn set(&mut self, teller: usize, watch: Watch) {
         self.all[teller] = watch;
+        self.blocks[teller / TOGETHER] = Block::Unknown;
         self.next.add(&watch);
     }
 
