@@ -54,10 +54,13 @@ impl Lane {
     /// Lanes for the settings of a clan, which start from these rules.
     fn of_clan(kins: Vec<Kin>, choices: &[Vec<Rule>], settings: &Settings) -> Vec<Self> {
         let evaluator = |kin: &Kin| {
-            Evaluator::new(Settings {
+            let mut evaluator = Evaluator::new(Settings {
                 rules: choices[kin.choices[0]].clone(),
                 ..settings.clone()
-            })
+            });
+            // Episodes are counted, not read.
+            evaluator.be_brief();
+            evaluator
         };
         let clan = kins[0].clan;
         let course = |kin| Course {

@@ -28,7 +28,6 @@ use super::told::Reason;
 use super::totals::{GroupBy, Totals};
 use super::turn::is_for_own;
 use super::watch::Watches;
-use super::weight::Weight;
 use super::window::{Sums, signed};
 use crate::price::PicoUsd;
 
@@ -128,10 +127,20 @@ impl Evaluator {
                 variants: None,
                 due: Vec::new(),
                 watches: Watches::default(),
+                is_brief: false,
                 event: 0,
             },
             budgets,
             tellers: vec![Teller::default()],
+        }
+    }
+
+    /// From now on it adds up neither the sums of the span nor whom the responses were of: its notices say what, when and how much,
+    /// but not who was behind it nor what changed. It takes an evaluator that has seen nothing.
+    pub fn be_brief(&mut self) {
+        self.state.is_brief = true;
+        for scope in &mut self.scopes {
+            scope.keeps_past = false;
         }
     }
 
@@ -262,7 +271,9 @@ impl Evaluator {
     pub fn observe_new(&mut self, record: &UsageRecord) {
         let state = &mut self.state;
         state.last_waste = (PicoUsd::ZERO, 0);
-        state.totals.count(record);
+        if !state.is_brief {
+            state.totals.count(record);
+        }
         if let Some(change) = state.ledger.count(record) {
             state.totals.reconcile(&change);
             self.spend_residuals(&change);
@@ -395,7 +406,9 @@ impl Evaluator {
             miss,
             late: &[],
             sums: Sums::of_record(record, miss, unread),
-            portions: Portions::of_record(record),
+            portions: (!state.is_brief)
+                .then(|| Portions::of_record(record))
+                .flatten(),
             spoken: Spoken::default(),
         };
         let late = state.cache.take_late();
@@ -492,9 +505,8 @@ impl Evaluator {
             key.advance(state.now);
             key.add(first.secs(), &sums);
             key.forget_rooms();
-            key.names.add(first, &growth.labels, &Weight::of(&sums));
-            if let Some(portions) = &portions {
-                key.names.add_portions(portions);
+            if !state.is_brief {
+                key.note_whom(first, &growth.labels, &sums, portions.as_ref());
             }
             let past = if scope.pooled.is_some() {
                 &mut scope.past

@@ -16,6 +16,7 @@ use super::makeup::Past;
 use super::metric::{Metric, Value};
 use super::miss::Miss;
 use super::names::Names;
+use super::portion::Portions;
 use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
@@ -300,22 +301,29 @@ impl Key {
     }
 
     /// Remembers what a record tells about this key.
-    pub(super) fn note_arrival(
-        &mut self,
-        record: &UsageRecord,
-        at: Time,
-        miss: Option<&Miss>,
-        sums: &Sums,
-    ) {
+    pub(super) fn note_arrival(&mut self, record: &UsageRecord, at: Time, miss: Option<&Miss>) {
         if record.tokens.cache_read > 0 {
             self.last_read = Some(self.last_read.map_or(at, |read| read.max(at)));
         }
         self.last_record = self.last_record.max(at);
         self.last_usage = self.last_usage.max(Some(at));
         self.unpriced = record.cost.is_none();
-        self.names.add(at, &record.labels, &Weight::of(sums));
         if let Some(miss) = miss {
             self.note_miss(miss);
+        }
+    }
+
+    /// Adds what a response of these labels weighs to what is known of whom it was of, and for what it was dearer than its model tells.
+    pub(super) fn note_whom(
+        &mut self,
+        at: Time,
+        labels: &Arc<Labels>,
+        sums: &Sums,
+        portions: Option<&Portions<PicoUsd>>,
+    ) {
+        self.names.add(at, labels, &Weight::of(sums));
+        if let Some(portions) = portions {
+            self.names.add_portions(portions);
         }
     }
 

@@ -72,6 +72,9 @@ pub(super) struct State {
     /// Which tellers have to look at the rule that they judge.
     #[serde(skip)]
     pub(super) watches: Watches,
+    /// Nobody asks for the sums of the span, nor who was behind what is told.
+    #[serde(skip)]
+    pub(super) is_brief: bool,
     /// How many records have come and how often time has moved on. Notices of one such event belong together; when those of another
     /// are taken is not for this to depend on.
     #[serde(skip)]
@@ -265,9 +268,9 @@ impl State {
             };
             past.add(*at, is_new_minute, record, portions.as_ref());
         }
-        key.note_arrival(record, *at, *miss, sums);
-        if let Some(portions) = portions {
-            key.names.add_portions(portions);
+        key.note_arrival(record, *at, *miss);
+        if !self.is_brief {
+            key.note_whom(*at, &record.labels, sums, portions.as_ref());
         }
         if scope.learns {
             key.note_minute(at.minute());
