@@ -420,7 +420,8 @@ impl Key {
             at(self.over_at(&asked.rules));
         }
         self.is_still = is_still;
-        at(self.next_sample());
+        // One that came late is due already.
+        at(self.next_sample().map(|second| second.max(now + 1)));
         at(self.retry);
         at(self.look_ahead(cache, asked, now));
         self.others_until = next;
