@@ -127,9 +127,13 @@ impl Evidence {
         cost: PicoUsd::ZERO,
     };
 
+    const fn is_none(self) -> bool {
+        self.requests == i64::MIN
+    }
+
     #[inline]
     fn is_enough(self, key: &Key) -> bool {
-        if self.requests == i64::MIN {
+        if self.is_none() {
             return true;
         }
         let total = key.windows[self.window].total();
@@ -252,7 +256,7 @@ impl Common {
             match &watch.gate {
                 Gate::Open => return None,
                 Gate::Within(bounds, evidence) => {
-                    if evidence.requests != i64::MIN {
+                    if !evidence.is_none() {
                         return None;
                     }
                     for bound in bounds.each() {
@@ -263,7 +267,7 @@ impl Common {
                     }
                 }
                 Gate::Above(bound, evidence, cost) => {
-                    if evidence.requests != i64::MIN {
+                    if !evidence.is_none() {
                         return None;
                     }
                     common.above = Some(match common.above {
