@@ -14,7 +14,7 @@ use std::thread::{JoinHandle, available_parallelism};
 
 use super::episodes::Episodes;
 use super::kin::{Kin, families};
-use crate::monitor::{Evaluator, Rule, Settings, Time};
+use crate::monitor::{Change, Evaluator, Rule, Settings, Time};
 use crate::pipeline::Seen;
 
 /// So many things are handed over at once. Those that part do no more than this again.
@@ -27,6 +27,8 @@ const WAITING: usize = 2;
 enum Feed {
     /// The span begins: what lies before was only learned from.
     Begin(Time),
+    /// What runs have reported has changed, because of what is seen next.
+    Changed(Change),
     Seen(Seen),
 }
 
@@ -58,7 +60,7 @@ impl Lane {
                 rules: choices[kin.choices[0]].clone(),
                 ..settings.clone()
             });
-            // Episodes are counted, not read.
+            // Episodes are counted, not read, and what does not depend on the rules is reckoned once.
             evaluator.be_brief();
             evaluator
         };
@@ -93,6 +95,7 @@ impl Lane {
     fn feed(&mut self, feed: &Feed) {
         match feed {
             Feed::Begin(since) => begin(&mut self.evaluator, *since),
+            Feed::Changed(change) => self.evaluator.observe_change(change),
             Feed::Seen(seen) => seen.feed(&mut self.evaluator),
         }
         self.note();
@@ -298,8 +301,11 @@ impl Lanes {
         self.feeds.is_some()
     }
 
-    /// Feeds what the first evaluator has seen.
-    pub(super) fn feed(&mut self, seen: Seen) {
+    /// Feeds what the first evaluator has seen, and what this has changed of what runs have reported.
+    pub(super) fn feed(&mut self, seen: Seen, change: Option<Change>) {
+        if let Some(change) = change {
+            self.push(Feed::Changed(change));
+        }
         self.push(Feed::Seen(seen));
     }
 

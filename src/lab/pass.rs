@@ -156,7 +156,7 @@ impl Judging<'_> {
         if self.lanes.are_fed()
             && let Some(seen) = seen.take()
         {
-            self.lanes.feed(seen);
+            self.lanes.feed(seen, self.evaluator.take_change());
         }
         self.tell();
     }

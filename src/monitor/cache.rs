@@ -156,7 +156,7 @@ impl CacheTracker {
         } else if let Outcome::Miss(miss) = &outcome
             && miss.cause.is_waste()
         {
-            stream.note_miss(record, at, &miss.cause, conversation.run.as_ref());
+            stream.note_miss(record, at, &miss.cause, conversation.run.as_deref());
             self.spread(record, at, miss, &before_it);
         }
         self.late = before_it;
@@ -213,7 +213,7 @@ impl CacheTracker {
 
     /// The run of misses that a conversation is in, unless it is part of a larger one.
     pub fn run(&self, conversation: u64) -> Option<&Run> {
-        let run = self.conversations.get(&conversation)?.run.as_ref();
+        let run = self.conversations.get(&conversation)?.run.as_deref();
         run.filter(|run| run.part_of.is_none())
     }
 

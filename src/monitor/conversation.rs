@@ -62,9 +62,10 @@ pub(super) struct Conversation {
     ttl_changed_at: Option<Time>,
     last_read: Option<Time>,
     pub(super) compacted: bool,
-    pub(super) run: Option<Run>,
+    /// Most are in none.
+    pub(super) run: Option<Box<Run>>,
     /// Only for streams without conversation ids.
-    history: Option<History>,
+    history: Option<Box<History>>,
     /// When the stream was last seen to be one conversation.
     trusted_at: Option<Time>,
     /// A request since the last one that was served neither read nor wrote.
@@ -83,7 +84,7 @@ impl Conversation {
             last_read: None,
             compacted: false,
             run: None,
-            history: unnamed.then(History::default),
+            history: unnamed.then(Box::default),
             trusted_at: None,
             has_dropped: false,
         }
@@ -154,7 +155,7 @@ impl Conversation {
     /// The clock was wrong by so much.
     pub(super) fn shift(&mut self, ms: i64) {
         self.last.shift(ms);
-        let run = self.run.as_mut();
+        let run = self.run.as_deref_mut();
         let run = run.map(|run| [&mut run.since, &mut run.before, &mut run.last]);
         let times = [
             self.ttl_changed_at.as_mut(),
@@ -175,7 +176,7 @@ impl Conversation {
 
     /// It is one conversation: it has a name, or nearly all of its requests were served.
     pub(super) fn is_one(&mut self, at: Time) -> bool {
-        let Some(history) = self.history else {
+        let Some(history) = self.history.as_deref() else {
             return true;
         };
         let is_one = history.is_one_conversation();
@@ -205,8 +206,9 @@ impl Conversation {
                 chance.add(at, 1, 0);
                 self.note(true);
                 // Between those that are served some neither read nor write: it is many, of which some never use the cache.
-                let misses = |history: History| !history.is_one_conversation();
-                if std::mem::take(&mut self.has_dropped) && self.history.is_some_and(misses) {
+                let misses = |history: &History| !history.is_one_conversation();
+                let history = self.history.as_deref();
+                if std::mem::take(&mut self.has_dropped) && history.is_some_and(misses) {
                     self.trusted_at = None;
                 }
             }
@@ -230,16 +232,18 @@ impl Conversation {
     /// One more of its requests in a row was affected.
     pub(super) fn lengthen_run(&mut self, miss: &Miss, of_shared: bool) {
         let before = self.last.min(Time(miss.at.0 - miss.gap_ms)).min(miss.at);
-        let run = self.run.get_or_insert(Run {
-            length: 0,
-            since: miss.at,
-            before,
-            last: miss.at,
-            waste: PicoUsd::ZERO,
-            missed: 0,
-            told: false,
-            of_shared,
-            part_of: None,
+        let run = self.run.get_or_insert_with(|| {
+            Box::new(Run {
+                length: 0,
+                since: miss.at,
+                before,
+                last: miss.at,
+                waste: PicoUsd::ZERO,
+                missed: 0,
+                told: false,
+                of_shared,
+                part_of: None,
+            })
         });
         run.length += 1;
         run.last = miss.at;

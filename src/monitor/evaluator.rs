@@ -128,6 +128,7 @@ impl Evaluator {
                 due: Vec::new(),
                 watches: Watches::default(),
                 is_brief: false,
+                last_change: None,
                 event: 0,
             },
             budgets,
@@ -136,7 +137,8 @@ impl Evaluator {
     }
 
     /// From now on it adds up neither the sums of the span nor whom the responses were of: its notices say what, when and how much,
-    /// but not who was behind it nor what changed. It takes an evaluator that has seen nothing.
+    /// but not who was behind it nor what changed. What runs have reported [it is told](Self::observe_change). It takes an evaluator
+    /// that has seen nothing.
     pub fn be_brief(&mut self) {
         self.state.is_brief = true;
         for scope in &mut self.scopes {
@@ -267,16 +269,24 @@ impl Evaluator {
         self.state.last_waste
     }
 
+    /// What the last event changed of what runs have reported, for [those that do not keep account](Self::be_brief).
+    pub fn take_change(&mut self) -> Option<Change> {
+        self.state.last_change.take()
+    }
+
+    /// Takes in what an event changed of what runs have reported, before that event.
+    pub fn observe_change(&mut self, change: &Change) {
+        self.spend_residuals(change);
+    }
+
     /// Takes in a record that is no copy. As many evaluators of one log need only one to tell them apart, somebody else may have.
     pub fn observe_new(&mut self, record: &UsageRecord) {
         let state = &mut self.state;
         state.last_waste = (PicoUsd::ZERO, 0);
         if !state.is_brief {
             state.totals.count(record);
-        }
-        if let Some(change) = state.ledger.count(record) {
-            state.totals.reconcile(&change);
-            self.spend_residuals(&change);
+            let change = state.ledger.count(record);
+            self.reconcile(change);
         }
         self.state.note_forgotten();
         let Stamp::At(at) = record.stamp else {
@@ -296,7 +306,9 @@ impl Evaluator {
     pub fn observe_copy(&mut self, record: &UsageRecord) {
         let state = &mut self.state;
         state.last_waste = (PicoUsd::ZERO, 0);
-        state.totals.count_copy(None);
+        if !state.is_brief {
+            state.totals.count_copy(None);
+        }
         state.note_forgotten();
         if let Stamp::At(at) = record.stamp {
             state.cache.observe_copy(record, at);
@@ -308,13 +320,10 @@ impl Evaluator {
         let state = &mut self.state;
         state.last_waste = (PicoUsd::ZERO, 0);
         // What a report had taken off is given back before the response itself is.
-        let given_back = state.ledger.grow(growth);
-        if let Some(change) = &given_back {
-            state.totals.reconcile(change);
-        }
-        state.totals.count_copy(Some(growth));
-        if let Some(change) = &given_back {
-            self.spend_residuals(change);
+        if !state.is_brief {
+            let given_back = state.ledger.grow(growth);
+            self.reconcile(given_back);
+            self.state.totals.count_copy(Some(growth));
         }
         let state = &mut self.state;
         state.note_forgotten();
@@ -472,11 +481,19 @@ impl Evaluator {
 
     /// Takes in what a run says that it used: the totals are brought up to it.
     pub fn observe_run(&mut self, report: &RunReport) {
-        let state = &mut self.state;
-        if let Some(change) = state.ledger.report(report) {
-            state.totals.reconcile(&change);
-            self.spend_residuals(&change);
+        if !self.state.is_brief {
+            let change = self.state.ledger.report(report);
+            self.reconcile(change);
         }
+    }
+
+    /// Brings the totals and the budgets up to what a run has reported, or to what was counted of it since.
+    fn reconcile(&mut self, change: Option<Change>) {
+        if let Some(change) = &change {
+            self.state.totals.reconcile(change);
+            self.spend_residuals(change);
+        }
+        self.state.last_change = change;
     }
 
     /// A larger copy adds its difference to the moment and the keys of the first.

@@ -69,9 +69,10 @@ impl CacheTracker {
         let (id, first) = (spread.id, spread.first);
         spread.goes_on |= goes_on;
         let known = &mut self.conversations;
-        let Some(mut run) = known.get(&own).and_then(|own| own.run.clone()) else {
+        let Some(run) = known.get(&own).and_then(|own| own.run.as_deref()) else {
             return;
         };
+        let mut run = run.clone();
         if run.part_of.is_some_and(|part_of| part_of != id) {
             // What it was part of is over: the others are served again.
             run = Run {
@@ -99,19 +100,22 @@ impl CacheTracker {
             .get_or_insert_with(|| of_several(&record.labels));
         let labels = Arc::clone(labels);
         // What began it and was not told is the first of these.
-        let begun = known.get(&first).and_then(|first| first.run.clone());
+        let begun = known.get(&first).and_then(|first| first.run.as_deref());
         let begun = begun.filter(|run| own != first && !run.told && run.part_of.is_none());
+        let begun = begun.cloned();
         let all = known
             .entry(labels.conversation)
             .or_insert_with(|| Conversation::new(at, false));
-        let sum = all.run.get_or_insert_with(|| Run {
-            length: 0,
-            waste: PicoUsd::ZERO,
-            missed: 0,
-            since: at,
-            told: goes_on,
-            part_of: None,
-            ..run.clone()
+        let sum = all.run.get_or_insert_with(|| {
+            Box::new(Run {
+                length: 0,
+                waste: PicoUsd::ZERO,
+                missed: 0,
+                since: at,
+                told: goes_on,
+                part_of: None,
+                ..run.clone()
+            })
         });
         if let Some(begun) = &begun {
             sum.join(begun);
@@ -191,7 +195,7 @@ fn run_of_one(miss: &Miss, like: &Run) -> Run {
 
 fn set_run(known: &mut FxHashMap<u64, Conversation>, conversation: u64, run: Run) {
     if let Some(known) = known.get_mut(&conversation) {
-        known.run = Some(run);
+        known.run = Some(Box::new(run));
     }
 }
 

@@ -21,7 +21,7 @@ use super::metric::Metric;
 use super::miss::Miss;
 use super::portion::Portions;
 use super::reading::{find_due, stay_quiet};
-use super::reconcile::Ledger;
+use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
@@ -72,9 +72,12 @@ pub(super) struct State {
     /// Which tellers have to look at the rule that they judge.
     #[serde(skip)]
     pub(super) watches: Watches,
-    /// Nobody asks for the sums of the span, nor who was behind what is told.
+    /// Nobody asks for the sums of the span, nor who was behind what is told; what runs have reported is reckoned elsewhere.
     #[serde(skip)]
     pub(super) is_brief: bool,
+    /// What the last event changed of what runs have reported.
+    #[serde(skip)]
+    pub(super) last_change: Option<Change>,
     /// How many records have come and how often time has moved on. Notices of one such event belong together; when those of another
     /// are taken is not for this to depend on.
     #[serde(skip)]
