@@ -268,6 +268,9 @@ pub struct Baseline {
     /// The limit that follows from it, likewise. A baseline is of one rule.
     #[serde(skip)]
     limit: Cell<Worked>,
+    /// What busy hours showed on ordinary days, once somebody has asked since a day before this one changed.
+    #[serde(skip)]
+    ordinary: Cell<Option<Amount>>,
 }
 
 impl Baseline {
@@ -314,8 +317,10 @@ impl Baseline {
         let index = minute.div_euclid(BLOCK_MINUTES);
         let before = self.blocks.back().map(Block::day);
         // Nearly all come in order.
-        if self.blocks.back().is_none_or(|last| last.index != index) {
+        let is_elsewhere = self.blocks.back().is_none_or(|last| last.index != index);
+        if is_elsewhere {
             self.make_room(index);
+            self.ordinary.set(None);
         }
         let today = self.blocks.back().map(Block::day);
         let is_by_days = self.is_by_days();
@@ -326,6 +331,7 @@ impl Baseline {
         if let Some(block) = block {
             if seen != counted && block.seen.is_none() {
                 block.seen = Some(block.bins.clone());
+                self.ordinary.set(None);
             }
             if is_by_days {
                 if let Some(bins) = &mut block.seen {
@@ -351,7 +357,7 @@ impl Baseline {
         }
         // The day that is on is no sample yet.
         let is_of_today = today == Some(index.div_euclid(BLOCKS_OF_A_DAY)) && today == before;
-        if is_cut || !is_by_days || !is_of_today {
+        if is_cut || !is_by_days || !is_of_today || is_elsewhere {
             self.now.set(None);
             self.limit.set(Worked::NotYet);
         }
@@ -359,6 +365,7 @@ impl Baseline {
 
     /// What the blocks from that of a minute on showed counts for no more than this.
     fn cut(&mut self, from: i64, most: Amount) {
+        self.ordinary.set(None);
         let from = from.div_euclid(BLOCK_MINUTES);
         let blocks = self.blocks.iter_mut().rev();
         for block in blocks.take_while(|block| block.index >= from) {
@@ -554,6 +561,15 @@ impl Baseline {
     /// What busy hours showed on the third of the days before this one, the busiest first, whether an alert was on or not. Traffic
     /// that comes every day, as at noon, is learned by it though the first day was told; an incident is not. Zero if nothing was cut.
     fn of_ordinary_days(&self) -> Amount {
+        let known = self.ordinary.get();
+        known.unwrap_or_else(|| {
+            let ordinary = self.find_ordinary_days();
+            self.ordinary.set(Some(ordinary));
+            ordinary
+        })
+    }
+
+    fn find_ordinary_days(&self) -> Amount {
         if self.blocks.iter().all(|block| block.seen.is_none()) {
             return 0;
         }
@@ -678,6 +694,24 @@ mod tests {
         fn a_bin_is_found_where_halving_finds_it(value in 0..=Amount::MAX, shift in 0_u32..127, near in 0_usize..2_000) {
             for value in [value, value >> shift, BOUNDS[near], BOUNDS[near + 1] - 1] {
                 prop_assert_eq!(usize::from(bin_of(value)), search(value));
+            }
+        }
+
+        /// What is kept from one question to the next is what would be found anew, whatever comes in whichever order.
+        #[test]
+        fn what_was_worked_out_still_holds(
+            takes in prop::collection::vec((-BLOCK_MINUTES..2 * BLOCK_MINUTES, 1_i128..400, 0_i128..400, 0_i64..400, any::<bool>()), 1..200),
+            samples_are in prop::sample::select(vec![Samples::Minutes, Samples::MinutesOfWeeks, Samples::Days]),
+        ) {
+            let mut baseline = Baseline::new(samples_are, true);
+            let mut minute = 0;
+            for (later, shown, cut, led, asks) in takes {
+                minute += later;
+                baseline.take(Held { minute, counted: shown.min(cut), seen: shown, shown, led_from: minute - led });
+                if asks {
+                    let anew = Baseline { now: Cell::default(), ordinary: Cell::default(), ..baseline.clone() };
+                    prop_assert_eq!(baseline.usual(), anew.usual());
+                }
             }
         }
 

@@ -44,6 +44,9 @@ pub(super) struct Hours {
     /// Once somebody has asked since the last half-hour began.
     #[serde(skip)]
     peaks: Cell<Option<Peaks>>,
+    /// What is ordinary in the half-hour that was asked for last, likewise.
+    #[serde(skip)]
+    ordinary: Cell<Option<(i64, Option<u16>)>>,
 }
 
 /// The busiest three hours of the day against the others, over seven days that are over.
@@ -59,11 +62,17 @@ impl Hours {
     /// Notes the sample of a minute.
     pub(super) fn note(&mut self, minute: i64, bin: u16) {
         let slot = minute.div_euclid(SLOT_MINUTES);
-        self.first = Some(self.first.map_or(slot, |first| first.min(slot)));
+        if self.first.is_none_or(|first| slot < first) {
+            self.first = Some(slot);
+            self.forget_worked_out();
+        }
         if let Some((last, most)) = self.slots.back_mut()
             && *last == slot
         {
-            *most = bin.max(*most);
+            if *most < bin {
+                *most = bin;
+                self.forget_worked_out();
+            }
             return;
         }
         let newest = self
@@ -75,7 +84,7 @@ impl Hours {
         if slot < oldest {
             return;
         }
-        self.peaks.set(None);
+        self.forget_worked_out();
         match self.slots.back() {
             Some((last, _)) if *last > slot => {
                 let at = self.slots.partition_point(|(known, _)| *known < slot);
@@ -91,6 +100,11 @@ impl Hours {
             self.slots.pop_front();
             self.note_former(slot, bin);
         }
+    }
+
+    fn forget_worked_out(&self) {
+        self.peaks.set(None);
+        self.ordinary.set(None);
     }
 
     /// Remembers for some weeks what no day after it has shown at that time.
@@ -118,6 +132,16 @@ impl Hours {
     /// last four weeks did at this time of this weekday.
     pub(super) fn ordinary_at(&self, minute: i64) -> Option<u16> {
         let now = minute.div_euclid(SLOT_MINUTES);
+        let known = self.ordinary.get().filter(|(slot, _)| *slot == now);
+        let known = known.map(|(_, ordinary)| ordinary);
+        known.unwrap_or_else(|| {
+            let ordinary = self.find_ordinary(now);
+            self.ordinary.set(Some((now, ordinary)));
+            ordinary
+        })
+    }
+
+    fn find_ordinary(&self, now: i64) -> Option<u16> {
         let first = self.first?;
         let slots = (1..)
             .take(DAYS_OF_A_WEEK)
@@ -200,6 +224,7 @@ fn most_about(slots: &VecDeque<(i64, u16)>, slot: i64) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const DAY: i64 = 24 * 60;
 
@@ -259,6 +284,27 @@ mod tests {
             broad.note(minute, 60);
         }
         assert_eq!(broad.busy_elsewhere(90), 60);
+    }
+
+    proptest! {
+        /// What is kept from one question to the next is what would be found anew, whatever comes in whichever order.
+        #[test]
+        fn what_was_worked_out_still_holds(
+            notes in prop::collection::vec((-9_i64..60, 0_u16..9, -2_i64..3, any::<bool>()), 1..300),
+        ) {
+            let mut hours = Hours::default();
+            let mut slot = 400;
+            for (later, bin, asked, asks) in notes {
+                slot += later;
+                hours.note(slot * SLOT_MINUTES, bin);
+                if asks {
+                    let anew = Hours { peaks: Cell::default(), ordinary: Cell::default(), ..hours.clone() };
+                    let at = (slot + asked) * SLOT_MINUTES;
+                    prop_assert_eq!(hours.ordinary_at(at), anew.ordinary_at(at));
+                    prop_assert_eq!(hours.busy_elsewhere(4), anew.busy_elsewhere(4));
+                }
+            }
+        }
     }
 
     /// What came on two Mondays is ordinary on the next, and on no other day.
