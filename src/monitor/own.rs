@@ -1,6 +1,6 @@
 //! A rule that one teller judges for itself, so that many tellers with a limit each share all the rest.
 //!
-//! It looks at the stream as a whole and explains no other rule: nobody else's alerts depend on it.
+//! It looks at the stream as a whole, and nobody else's alerts depend on it. What it explains of others is told by its teller alone.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Own {
     pub(super) disturbed: i64,
     /// What had come when its episode was brought up to it last.
     seen: Flow,
+    /// What its episode had paid again before the last miss.
+    wasted: Option<PicoUsd>,
 }
 
 /// Whether all that comes adds to the episodes of a rule.
@@ -55,9 +57,16 @@ pub(super) const fn is_of_flow(rule: &Rule) -> bool {
     !rule.metric.is_about_cache() && !matches!(rule.metric, Metric::Errors)
 }
 
-/// Whether a rule can be judged by tellers. What is told of waste is taken into account by the rules that are asked after it.
+/// Whether a rule can be judged by tellers.
 pub(super) fn can_be_own(rule: &Rule) -> bool {
-    rule.by.is_empty() && rule.metric.is_windowed() && rule.metric != Metric::CacheWaste
+    rule.by.is_empty() && rule.metric.is_windowed()
+}
+
+/// What is above the limit that an episode is held against comes below it only by what leaves its window, and nothing lifts it but
+/// what comes.
+fn only_rises(rule: &Rule) -> bool {
+    let is_of_waste = rule.metric == Metric::CacheWaste && rule.min_waste == PicoUsd::ZERO;
+    rule.only_rises() || (is_of_waste && !matches!(rule.limit, Limit::Below(_)))
 }
 
 impl Own {
@@ -78,6 +87,7 @@ impl Own {
             highest: 0,
             disturbed: i64::MIN,
             seen: Flow::default(),
+            wasted: None,
         };
         own.stand_for(scope, rules);
         own
@@ -130,7 +140,7 @@ impl Own {
     /// It is below its limit, and nothing lifts it above but what comes: what leaves its window does not.
     fn is_below(&self) -> bool {
         let is_on = matches!(self.alert.phase, Phase::Firing | Phase::Pending { .. });
-        !is_on && self.rule.windows.len() == 1 && self.rule.only_rises()
+        !is_on && self.rule.windows.len() == 1 && only_rises(&self.rule)
     }
 
     /// What is about to be over stays so: its sum is clear of all its limits.
@@ -167,10 +177,12 @@ impl Own {
         }
         let looked = flow.looked_since(&seen);
         let had_value = self.alert.had_value();
-        let Some(episode) = self.alert.open_mut().filter(|_| is_of_flow(&self.rule)) else {
+        let Some(episode) = self.alert.open_mut() else {
             return;
         };
-        flow.accrue(&seen, episode);
+        if is_of_flow(&self.rule) {
+            flow.accrue(&seen, episode);
+        }
         // While nobody had to look it went on with its value.
         if let Some(looked) = looked.filter(|_| had_value) {
             episode.last_value = episode.last_value.max(looked);
@@ -215,7 +227,7 @@ impl Own {
         if self.has_changed {
             return None;
         }
-        let only_rises = self.rule.only_rises();
+        let only_rises = only_rises(&self.rule);
         if let Phase::Inactive | Phase::Closed { .. } = self.alert.phase {
             let limit = limit_at_least(&self.asked, Some(&self.baseline));
             let bounds = self.quick.within(limit, None)?;
@@ -225,12 +237,18 @@ impl Own {
             return None;
         }
         if let Phase::Pending { .. } = self.alert.phase {
+            if self.may_be_ordinary() {
+                return None;
+            }
             // Where the shortest window decides, no other does while it has a value.
             let bound = self.quick.above(0, self.limit_for_all()?)?;
             let evidence = self.evidence(0)?;
             return Some(watch.above(bound, evidence, NEVER, until));
         }
-        let episode = self.alert.open().filter(|e| flow.is_in_step(e))?;
+        // To an episode about the cache misses alone add, and each of them is looked at.
+        let is_of_misses = self.rule.metric.is_about_cache();
+        let episode = self.alert.open();
+        let episode = episode.filter(|e| is_of_misses || flow.is_in_step(e))?;
         let evidence = if self.rule.metric.is_sum() {
             Evidence::NONE
         } else {
@@ -241,9 +259,13 @@ impl Own {
             let bounds = self.quick.within(Some(limit), Some(episode.step))?;
             return Some(watch.within(bounds, evidence, until, only_rises));
         }
-        let cost = flow.after(known?);
+        let known = known?;
         let bound = self.quick.unclear(episode.step, self.highest)?;
-        let watch = watch.above(bound, evidence, cost, until);
+        let watch = if is_of_misses {
+            watch.above(bound, evidence, NEVER, until).at_misses()
+        } else {
+            watch.above(bound, evidence, flow.after(known), until)
+        };
         Some(if only_rises {
             watch.until_it_falls()
         } else {
@@ -269,6 +291,12 @@ impl Own {
         })
     }
 
+    /// What its episode has come to by a miss that has been added: none if it is not on.
+    pub(super) fn spoken_for(&self) -> Option<PicoUsd> {
+        let episode = self.alert.open()?;
+        Some(episode.exposed - self.wasted.unwrap_or_default())
+    }
+
     /// Adds a record to the episode that is on.
     pub(super) fn accrue(
         &mut self,
@@ -277,6 +305,7 @@ impl Own {
         miss: Option<&Miss>,
         now: Time,
     ) {
+        self.wasted = self.alert.open().map(|episode| episode.exposed);
         if let Some(episode) = self.alert.open_mut() {
             accrue(episode, &self.rule, record, at, miss, now);
         }
@@ -309,7 +338,8 @@ impl Own {
     /// It waits, and is above all its limits.
     fn stays_pending(&self, key: &Key, now: Time, since: Time) -> bool {
         let rule = &self.rule;
-        if self.may_end_otherwise() || now.millis_since(since) >= rule.hold_secs * 1000 {
+        let may_change = self.may_end_otherwise() || self.may_be_ordinary();
+        if may_change || now.millis_since(since) >= rule.hold_secs * 1000 {
             return false;
         }
         let (_, value) = key.value(rule, None);
@@ -317,12 +347,16 @@ impl Own {
         limit.is_some_and(|limit| value.is_some_and(|value| value.is_above(limit)))
     }
 
-    /// Something else than its value and its limit decides too.
+    /// Something else than its value and its limit decides whether it ends.
     fn may_end_otherwise(&self) -> bool {
         let rule = &self.rule;
-        rule.metric.is_about_cache()
-            || rule.min_waste > PicoUsd::ZERO
-            || matches!(rule.limit, Limit::Below(_))
+        let is_of_share = rule.metric == Metric::CacheMiss;
+        is_of_share || rule.min_waste > PicoUsd::ZERO || matches!(rule.limit, Limit::Below(_))
+    }
+
+    /// Which misses are ordinary decides whether it begins.
+    fn may_be_ordinary(&self) -> bool {
+        self.rule.metric.is_about_cache()
     }
 
     /// It goes on as it is. What comes makes it clear no sooner than was worked out.

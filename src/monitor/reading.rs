@@ -631,19 +631,29 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
     }
 }
 
-/// Alerts about the cache have spoken for so much of what is over the limit that this one has nothing to add.
+/// What was paid again may be what is over the limit, as far as a rule about waste has spoken for it.
+pub(super) const fn may_be_explained(metric: Metric) -> bool {
+    matches!(
+        metric,
+        Metric::CacheMiss | Metric::Cost | Metric::CostPerRequest
+    )
+}
+
+/// Alerts about the cache have spoken for so much of what is over the limit that this one has nothing to add. `told_by_own` is what
+/// one that a teller judges itself has spoken for in a window of a length.
 pub(super) fn is_explained(
     variants: Option<&Variants>,
     key: &Key,
     rule: &Rule,
     episode: &Episode,
+    told_by_own: impl Fn(i64) -> PicoUsd,
 ) -> bool {
     let secs = rule.windows.get(episode.step);
     let Some(window) = secs.and_then(|secs| key.window(*secs)) else {
         return false;
     };
     let total = window.total();
-    let told = total.waste_told_by_run + total.waste_told_by_window;
+    let told = total.waste_told_by_run + total.waste_told_by_window + told_by_own(window.secs());
     let mostly = |part: i128, whole: i128| part > 0 && part * 100 >= whole * EXPLAINED_PERCENT;
     // Over the limit, in the unit of the window's sum.
     let scale = i128::from(window.secs());

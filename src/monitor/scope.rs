@@ -14,7 +14,7 @@ use super::key::{Key, SAMPLE_DELAY_SECS, SAMPLED_MINUTES, sampled_at};
 use super::makeup::{Makeup, Past, is_of_makeup};
 use super::metric::Metric;
 use super::quick::Quick;
-use super::reading::{never_comes_by_itself, waste_without_effect};
+use super::reading::{may_be_explained, never_comes_by_itself, waste_without_effect};
 use super::record::{Labels, Time};
 use super::rule::{Filter, Label, Limit, Rule};
 use super::spread::is_of_several;
@@ -48,6 +48,8 @@ pub(super) struct Scope {
     pub(super) learns: bool,
     /// One of its alerts may explain others.
     pub(super) explains: bool,
+    /// The longest window of those of its rules that waste may explain.
+    pub(super) explained_secs: Option<i64>,
     /// One of its rules tells what responses are made of.
     pub(super) keeps_past: bool,
     /// What those of all keys were, where a single key is too short-lived to have a past.
@@ -137,6 +139,7 @@ impl Scope {
             soon: Soon::default(),
             learns: false,
             explains: false,
+            explained_secs: None,
             keeps_past: false,
             past: Past::default(),
             forgets: false,
@@ -159,6 +162,9 @@ impl Scope {
         }
         self.learns |= rule.limit.learns();
         self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
+        if may_be_explained(rule.metric) {
+            self.explained_secs = self.explained_secs.max(rule.windows.iter().max().copied());
+        }
         self.keeps_past |= is_of_makeup(rule.metric);
         self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);

@@ -28,10 +28,10 @@ use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
-use super::turn::accrue_to_own;
+use super::turn::{accrue_to_own, speak_for_own};
 use super::variants::Variants;
 use super::voices::Voices;
-use super::watch::{Looking, Watches};
+use super::watch::{Look, Looking, Watches};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -101,6 +101,19 @@ pub(super) struct Spoken {
     pub(super) window: PicoUsd,
 }
 
+impl Spoken {
+    /// Alerts have spoken for so much after a miss, and for so much before it.
+    fn add(&mut self, told: &SpokenFor, before: &SpokenFor) {
+        if let Some(cost) = told.run {
+            self.run = cost - before.run.unwrap_or_default();
+        } else if let Some(cost) = told.window
+            && self.run == PicoUsd::ZERO
+        {
+            self.window = cost - before.window.unwrap_or_default();
+        }
+    }
+}
+
 /// What has just come in for a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived<'a> {
@@ -128,6 +141,13 @@ pub(super) struct Arrival<'a> {
     /// What it costs for what its model does not tell.
     pub(super) portions: Option<Portions<PicoUsd>>,
     pub(super) spoken: Spoken,
+}
+
+impl Arrival<'_> {
+    /// It is a miss that could have been avoided, or shows that others were.
+    pub(super) const fn is_miss(&self) -> bool {
+        self.miss.is_some() || !self.late.is_empty()
+    }
 }
 
 impl Pace {
@@ -257,6 +277,10 @@ impl State {
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
         let held = key.add(second, sums);
+        if let Some(secs) = scope.explained_secs.filter(|_| miss.is_some()) {
+            let spoken = tellers.iter_mut().map(|teller| &mut teller.spoken);
+            spoken.for_each(|spoken| spoken.add(self.event, (index, id), secs, second, now));
+        }
         for miss in *late {
             key.note_miss(miss);
         }
@@ -288,7 +312,8 @@ impl State {
             self.watches.flow.add(*at, cost, self.now);
         }
         // Most change nothing: nothing is on, and nothing comes to be.
-        let looking = scope.own.map(|_| self.watches.look(self.now, key, false));
+        let look = || Look::after(!late.is_empty() || miss.is_some());
+        let looking = scope.own.map(|_| self.watches.look(self.now, key, look()));
         let is_counted = has_room && record.cost.is_some();
         let pooled = scope.pooled.as_deref();
         let is_quiet = is_counted && key.calm.takes(sums)
@@ -321,16 +346,10 @@ impl State {
             looking,
         });
         self.evaluate(index, scope, id, arrived, tellers);
-        let told = spoken_for(scope, id);
-        let spoken = &mut arrival.spoken;
         if arrival.miss.is_some() {
-            if let Some(cost) = told.run {
-                spoken.run = cost - told_before.run.unwrap_or_default();
-            } else if let Some(cost) = told.window
-                && spoken.run == PicoUsd::ZERO
-            {
-                spoken.window = cost - told_before.window.unwrap_or_default();
-            }
+            let told = spoken_for(scope, id);
+            arrival.spoken.add(&told, &told_before);
+            speak_for_own(scope, arrival, self.event, tellers);
         }
         held
     }
@@ -516,8 +535,8 @@ impl State {
         if scope.own.is_some() {
             let looking = arrived.and_then(|arrived| arrived.looking);
             let looking = looking.unwrap_or_else(|| {
-                self.watches
-                    .look(self.now, &scope.keys[&id], labels.is_none())
+                let look = labels.map_or(Look::Tick, |_| Look::Plain);
+                self.watches.look(self.now, &scope.keys[&id], look)
             });
             has_changed |= self.step_own(scope, id, looking, labels, !is_told_of, tellers);
         }

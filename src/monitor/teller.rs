@@ -20,6 +20,7 @@ use super::reading::is_explained;
 use super::record::{Labels, Time};
 use super::rule::{Rule, Severity};
 use super::scope::Scope;
+use super::spoken::SpokenByOwn;
 use super::spread::is_of_several;
 use super::state::State;
 use super::told::{Reason, Told, UNTOLD};
@@ -50,6 +51,9 @@ pub(super) struct Teller {
     /// The rule that it judges itself.
     #[serde(skip)]
     pub(super) own: Option<Own>,
+    /// What that has spoken for of others.
+    #[serde(skip)]
+    pub(super) spoken: SpokenByOwn,
 }
 
 /// An alert of a key, with its rule.
@@ -172,9 +176,12 @@ impl Teller {
             let episode = alert.open();
             episode.is_some_and(|episode| self.is_waiting(now, place, alert, rule, episode))
         };
+        // What was told goes on whichever misses are ordinary, until enough of them has left its window.
+        let is_of_sum = rule.metric == Metric::CacheWaste;
+        let is_known = || is_of_sum && self.is_known(now, place, alert, rule);
         !alert.is_quiet()
             && !rule.metric.is_announcement()
-            && (rule.metric.is_about_cache() || is_waiting())
+            && (rule.metric.is_about_cache() && !is_known() || is_waiting())
     }
 
     /// The next second after now at which time alone may make something due for a key. Of that of its own rule it is known until
@@ -309,7 +316,7 @@ impl Teller {
             // What another alert explains is not told.
             let may_be_told = alert.phase == Phase::Firing && (due.is_some() || !is_told);
             let is_explained =
-                may_be_told && !is_blind && is_explained(self.variants(state), key, rule, episode);
+                may_be_told && !is_blind && self.is_explained(state, key, place, rule, episode);
             let is_inhibited = is_explained || (may_be_told && is_blind);
             was_due |= may_be_told || due.is_some() || told.is_waiting(alert, state.now, exposed);
             if !may_be_told && due.is_none() {
@@ -386,6 +393,20 @@ impl Teller {
         was_due
     }
 
+    /// Alerts about the cache, or its own rule if it is about that, have spoken for it.
+    fn is_explained(
+        &self,
+        state: &State,
+        key: &Key,
+        place: Place,
+        rule: &Rule,
+        episode: &Episode,
+    ) -> bool {
+        let (of, now) = ((place.index, place.id), state.now.secs());
+        let told_by_own = |secs| self.spoken.in_window(of, secs, now);
+        is_explained(self.variants(state), key, rule, episode, told_by_own)
+    }
+
     /// How much there is to an episode that is to be told.
     fn weight(&self, state: &State, key: &Key, rule: &Rule, episode: &Episode) -> Weight {
         let variants = self.variants(state);
@@ -415,7 +436,7 @@ impl Teller {
         let is_news = if was_told {
             told.is_open()
         } else {
-            !is_explained(self.variants(state), key, &rule, episode)
+            !self.is_explained(state, key, place, &rule, episode)
         };
         if !is_news {
             return;

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use super::key::Key;
-use super::own::is_of_flow;
+use super::metric::Metric;
+use super::own::{Own, is_of_flow};
 use super::record::{Labels, Time};
 use super::scope::Scope;
 use super::state::{Arrival, State};
 use super::teller::{Place, Teller};
-use super::watch::Looking;
+use super::watch::{Look, Looking};
+use crate::price::PicoUsd;
 
 /// Time alone changes nothing but for rules that tellers judge, at this second: it is for them only to look.
 pub(super) fn is_for_own(scope: &Scope, key: &Key, second: i64) -> bool {
@@ -27,7 +29,11 @@ pub(super) fn accrue_to_own(
     now: Time,
     tellers: &mut [Teller],
 ) {
-    if scope.own.is_none_or(|slot| is_of_flow(&scope.rules[slot])) {
+    let is_miss = arrival.is_miss();
+    if scope
+        .own
+        .is_none_or(|slot| !is_miss || is_of_flow(&scope.rules[slot]))
+    {
         return;
     }
     let (record, at) = (arrival.record, arrival.at);
@@ -36,6 +42,27 @@ pub(super) fn accrue_to_own(
             own.accrue(record, miss.at, Some(miss), now);
         }
         own.accrue(record, at, arrival.miss, now);
+    }
+}
+
+/// Notes for each teller what its own rule, if that is about waste, has spoken for of a miss: what came to its episode by it, or all
+/// that led to one that begins with it.
+pub(super) fn speak_for_own(
+    scope: &Scope,
+    arrival: &Arrival<'_>,
+    event: u64,
+    tellers: &mut [Teller],
+) {
+    let is_of_waste = |slot: usize| scope.rules[slot].metric == Metric::CacheWaste;
+    let is_told = arrival.spoken.run != PicoUsd::ZERO;
+    if arrival.miss.is_none() || is_told || !scope.own.is_some_and(is_of_waste) {
+        return;
+    }
+    for teller in tellers {
+        let waste = teller.own.as_ref().and_then(Own::spoken_for);
+        if let Some(waste) = waste {
+            teller.spoken.note(event, waste);
+        }
     }
 }
 
@@ -53,11 +80,12 @@ impl State {
     ) {
         let id = scope.key_of(arrival.labels);
         let now = self.now.secs();
+        accrue_to_own(scope, arrival, self.now, tellers);
         let has_changed = !looking.is_empty() && {
             let labels = &arrival.record.labels;
-            accrue_to_own(scope, arrival, self.now, tellers);
             self.step_own(scope, id, looking, Some(labels), true, tellers)
         };
+        speak_for_own(scope, arrival, self.event, tellers);
         if !is_seen_to {
             self.schedule(index, scope, id, tellers);
             return;
@@ -84,7 +112,7 @@ impl State {
             return;
         };
         key.advance(self.now);
-        let looking = self.watches.look(self.now, key, true);
+        let looking = self.watches.look(self.now, key, Look::Tick);
         self.step_own(scope, id, looking, None, true, tellers);
         self.schedule_own(index, scope, id, tellers);
     }

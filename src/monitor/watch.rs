@@ -151,6 +151,8 @@ pub(super) struct Watch {
     next: i64,
     /// What leaves its windows may have it look before.
     by_expiry: bool,
+    /// It has to look at each miss, which adds to its episode.
+    of_misses: bool,
 }
 
 impl Watch {
@@ -161,6 +163,15 @@ impl Watch {
             until: Time(i64::MIN),
             next,
             by_expiry: true,
+            of_misses: false,
+        }
+    }
+
+    /// It has to look at each miss.
+    pub(super) const fn at_misses(self) -> Self {
+        Self {
+            of_misses: true,
+            ..self
         }
     }
 
@@ -240,6 +251,8 @@ struct Common {
     above: Option<Bound>,
     /// The least that the stream may have cost by then.
     cost: PicoUsd,
+    /// One of them has to look at each miss.
+    of_misses: bool,
 }
 
 impl Common {
@@ -250,8 +263,10 @@ impl Common {
             within: None,
             above: None,
             cost: NEVER,
+            of_misses: false,
         };
         for watch in watches {
+            common.of_misses |= watch.of_misses;
             common.until = common.until.min(watch.until);
             match &watch.gate {
                 Gate::Open => return None,
@@ -316,6 +331,24 @@ impl Looking {
     }
 }
 
+/// Why it is asked who has to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Time has moved on, and nothing has come.
+    Tick,
+    /// Something has come.
+    Plain,
+    /// A response has come that missed the cache, or shows that others did.
+    Miss,
+}
+
+impl Look {
+    /// A response has come.
+    pub(super) const fn after(is_miss: bool) -> Self {
+        if is_miss { Self::Miss } else { Self::Plain }
+    }
+}
+
 /// When any of them has to look if nothing comes: then, or later.
 #[derive(Debug, Clone, Default)]
 struct Next {
@@ -346,20 +379,22 @@ impl Watches {
         self.stale.push(teller);
     }
 
-    /// Notes that somebody looks, and opens the watches of those who have to. `is_tick`: nothing has come.
-    pub(super) fn look(&mut self, now: Time, key: &Key, is_tick: bool) -> Looking {
+    /// Notes that somebody looks, and opens the watches of those who have to.
+    pub(super) fn look(&mut self, now: Time, key: &Key, look: Look) -> Looking {
         let first = self.stale.len();
         self.flow.look(now);
+        let is_miss = look == Look::Miss;
         let blocks = self.all.chunks_mut(TOGETHER).zip(&mut self.blocks);
         for (nth, (watches, block)) in blocks.enumerate() {
             if let Block::Within(common) = block
+                && !(is_miss && common.of_misses)
                 && common.holds(now, key, &self.flow)
             {
                 continue;
             }
             let known = self.stale.len();
             for (teller, watch) in watches.iter_mut().enumerate() {
-                if !watch.holds(now, key, &self.flow) {
+                if (is_miss && watch.of_misses) || !watch.holds(now, key, &self.flow) {
                     watch.gate = Gate::Open;
                     self.stale.push(nth * TOGETHER + teller);
                 }
@@ -368,7 +403,7 @@ impl Watches {
             let common = all_hold.then(|| Common::of(watches)).flatten();
             *block = common.map_or(Block::Unknown, Block::Within);
         }
-        if is_tick && self.stale.len() == first {
+        if look == Look::Tick && self.stale.len() == first {
             // It was too early.
             self.next = Next::of(&self.all);
         }

@@ -14,6 +14,7 @@
 )]
 
 pub mod follow;
+pub mod traffic;
 
 use std::fmt::Write;
 use std::path::Path;
