@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use claude_tokmon::monitor::{Notice, Rule, Time};
 use claude_tokmon::pipeline::Pipeline;
-use common::traffic::{burning, by_turns, dense, leaky, lines_of, nightly, traffic, unsteady};
+use common::traffic::{
+    burning, by_turns, chancy, dense, leaky, lines_of, nightly, traffic, unsteady,
+};
 use common::{Call, Random, TWO_O_CLOCK, feed, pipeline, told};
 use proptest::prelude::*;
 
@@ -252,7 +254,7 @@ proptest! {
         window in 0_usize..4,
         share in proptest::sample::select(vec!["0", "0.05", "0.3"]),
         whose in proptest::sample::select(vec!["{}", r#"{ session = "?*" }"#, r#"{ session = "s-1" }"#]),
-        traffic_of in 0_usize..5,
+        traffic_of in 0_usize..7,
         breaks in any::<bool>(),
     ) {
         let lines = match traffic_of {
@@ -260,6 +262,7 @@ proptest! {
             1 => leaky(seed),
             2 => dense(seed),
             3 => by_turns(seed),
+            4 | 5 => chancy(seed),
             _ => lines_of(&traffic(seed, 200)),
         };
         let with = |near: &u32| {

@@ -159,6 +159,31 @@ pub fn leaky(seed: u64) -> Vec<String> {
     (0..400).map(&mut call).collect()
 }
 
+/// Conversations that miss the cache now and then, as chance has it, and somewhat more often for a while.
+pub fn chancy(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut at = TWO_O_CLOCK;
+    let mut often = false;
+    let mut call = |n: usize| {
+        at += i64::try_from(random.below(30_000)).unwrap();
+        often ^= random.chance(if often { 0.05 } else { 0.01 });
+        let prompt = 10_000 + random.below(30_000);
+        let is_missed = random.chance(if often { 0.25 } else { 0.04 });
+        let (write_5m, read) = if is_missed { (prompt, 0) } else { (0, prompt) };
+        Call {
+            at,
+            id: format!("msg_{n}"),
+            session: Some(["s-1", "s-2", "s-3"][random.below(3) as usize]),
+            input: 40,
+            write_5m,
+            read,
+            ..Call::default()
+        }
+        .line()
+    };
+    (0..600).map(&mut call).collect()
+}
+
 /// One session that asks once a second, so that much comes between two looks at its rules; some of it late or without a price, and
 /// sometimes without a cache.
 pub fn dense(seed: u64) -> Vec<String> {
