@@ -15,7 +15,9 @@ use claude_tokmon::sink::{JsonSink, Mode, Outlet, Sink, Told};
 use claude_tokmon::source::{
     Decode, HistoryFile, InOrder, Input, Line, LineSplitter, Names, SourceInfo, discover, merge,
 };
-use common::traffic::{burning, by_turns, dense, leaky, lines_of, nightly, spread, traffic};
+use common::traffic::{
+    burning, by_turns, chancy, dense, leaky, lines_of, nightly, spread, traffic,
+};
 use common::{
     Call, NOW, Random, TWO_O_CLOCK, feed, give, pipeline, rfc3339, settings, story, told,
 };
@@ -108,6 +110,25 @@ proptest! {
             let expired: i128 = taken.iter().filter(|(s, _)| !inside(s)).map(|(_, c)| c).sum();
             prop_assert_eq!(window.total().cost.0, brute);
             prop_assert_eq!(window.total().cost.0 + expired + refused, all);
+        }
+    }
+
+    /// What a notice explains are other rules, each named once. The one that it is of may have kept quiet itself before.
+    #[test]
+    fn a_notice_explains_others(seed in any::<u64>(), limit in 1_u32..60, waste in 1_u32..60, traffic_of in 0_u8..3) {
+        let lines = match traffic_of {
+            0 => leaky(seed),
+            1 => chancy(seed),
+            _ => lines_of(&traffic(seed, 200)),
+        };
+        let limits = [("cache-miss.above", limit), ("cache-waste.above", waste), ("session-cost.above", limit)];
+        let limits = limits.map(|(field, n)| format!("{field}=0.{n:02}"));
+        let mut rules = vec!["cache-miss.min_waste=0.01", "cost-rate.above=0.02"];
+        rules.extend(limits.iter().map(String::as_str));
+        for notice in told(&mut pipeline(&rules), &lines) {
+            let others: BTreeSet<&Arc<str>> = notice.explains.iter().collect();
+            prop_assert!(!others.contains(&notice.rule.name), "{}", notice.rule.name);
+            prop_assert_eq!(others.len(), notice.explains.len());
         }
     }
 

@@ -130,15 +130,7 @@ impl Teller {
             error_kinds,
             changed,
             labels: Arc::clone(labels.unwrap_or(&episode.labels)),
-            explains: if is_explaining(rule) {
-                self.hush.explained().cloned().collect()
-            } else if is_about_spending(rule) {
-                let others = self.hush.outspoken();
-                let others = others.filter(|name| **name != rule.name);
-                others.cloned().collect()
-            } else {
-                Vec::new()
-            },
+            explains: self.silences(rule),
             also: self.firing_beside(scope, place),
             flapping: episode.is_flapping(),
             stale: episode.stale,
@@ -146,6 +138,19 @@ impl Teller {
             missed: false,
             text: None,
         }
+    }
+
+    /// The other rules that keep quiet for a rule that speaks. It may have kept quiet itself before.
+    fn silences(&self, rule: &Rule) -> Vec<Arc<str>> {
+        let quiet: Vec<&Arc<str>> = if is_explaining(rule) {
+            self.hush.explained().collect()
+        } else if is_about_spending(rule) {
+            self.hush.outspoken().collect()
+        } else {
+            Vec::new()
+        };
+        let others = quiet.into_iter().filter(|name| **name != rule.name);
+        others.cloned().collect()
     }
 
     /// How many other keys of a rule fire and are not told: these stand for them.
