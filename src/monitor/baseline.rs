@@ -317,8 +317,7 @@ impl Baseline {
         let index = minute.div_euclid(BLOCK_MINUTES);
         let before = self.blocks.back().map(Block::day);
         // Nearly all come in order.
-        let is_elsewhere = self.blocks.back().is_none_or(|last| last.index != index);
-        if is_elsewhere {
+        if self.blocks.back().is_none_or(|last| last.index != index) {
             self.make_room(index);
             self.ordinary.set(None);
         }
@@ -357,7 +356,7 @@ impl Baseline {
         }
         // The day that is on is no sample yet.
         let is_of_today = today == Some(index.div_euclid(BLOCKS_OF_A_DAY)) && today == before;
-        if is_cut || !is_by_days || !is_of_today || is_elsewhere {
+        if is_cut || !is_by_days || !is_of_today {
             self.now.set(None);
             self.limit.set(Worked::NotYet);
         }
@@ -384,7 +383,12 @@ impl Baseline {
             .blocks
             .back()
             .map_or(index, |last| index.max(last.index));
-        let is_too_old = |index: i64| index <= newest - BLOCKS;
+        // Where days are the samples, those of seven that are over are there until the one that is on is over too.
+        let first = match self.samples_are {
+            Samples::Days => (newest.div_euclid(BLOCKS_OF_A_DAY) - 7) * BLOCKS_OF_A_DAY,
+            Samples::Minutes | Samples::MinutesOfWeeks => newest - BLOCKS + 1,
+        };
+        let is_too_old = |index: i64| index < first;
         while self
             .blocks
             .front()
@@ -853,9 +857,11 @@ mod tests {
         weeks.extend([40; 20]);
         weeks.extend([50; 6]);
         assert_is(&weeks, 50, 90, 27);
+        weeks.push(50);
+        assert_is(&weeks, 50, 90, 28);
         // So many days ago is too long.
         weeks.push(50);
-        assert_is(&weeks, 50, 70, 27);
+        assert_is(&weeks, 50, 70, 28);
         // After a holiday there are no minutes that are known, but there are days.
         let mut baseline = Baseline::new(Samples::Days, false);
         for day in [0, 1, 2, 14] {
@@ -864,6 +870,39 @@ mod tests {
         let usual = baseline.usual();
         assert_eq!((usual.minutes, usual.days), (0, 3));
         assert!(usual.is_learned() && usual.clip(900 * UNIT) < 50 * UNIT);
+    }
+
+    /// A day of a week ago is known for as long as the one that is on: what is usual does not change before that is over.
+    #[test]
+    fn what_days_show_is_the_same_from_morning_to_night() {
+        let mut baseline = Baseline::new(Samples::Days, false);
+        let hour = |day: i64, hour: i64| (day * 24 + hour) * 60;
+        for day in 0..7 {
+            baseline.add(hour(day, 9), 30 * UNIT);
+            let minute = hour(day, 21);
+            let seen = if day % 3 == 0 { 90 } else { 40 } * UNIT;
+            baseline.take(Held {
+                minute,
+                counted: 40 * UNIT,
+                seen,
+                shown: seen,
+                led_from: minute,
+            });
+        }
+        for at in 0..24 {
+            baseline.add(hour(7, at), UNIT);
+            let Usual { busy, days, .. } = Baseline {
+                now: Cell::default(),
+                ..baseline.clone()
+            }
+            .usual();
+            assert!(
+                busy >= 88 * UNIT && days == 7,
+                "{busy} of {days} days at {at}"
+            );
+        }
+        baseline.add(hour(8, 0), UNIT);
+        assert!(baseline.usual().busy <= 48 * UNIT);
     }
 
     /// The evening on which a dear night began is known as no dearer than the days before, but as what it was among others like it.
