@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Loss, Textbook, program, steady_call};
+use common::{Call, Loss, TWO_O_CLOCK, Textbook, program, steady_call};
 use serde_json::{Value, json};
 
 struct Log {
@@ -222,6 +222,55 @@ fn a_sweep_of_many_settings_is_as_many_single_replays() {
             "all settings came to the same, which shows nothing"
         );
     }
+}
+
+/// What a run reports beyond what was counted of it is spent in each setting of a sweep too: its budgets tell when they tell alone.
+#[test]
+fn what_runs_report_is_spent_in_all_settings() {
+    let call = |n: i64| {
+        let call = Call {
+            at: TWO_O_CLOCK + n * 36_000,
+            id: format!("msg_{n}"),
+            session: Some("s-7"),
+            input: 50_000,
+            output: 200,
+            ..Call::default()
+        };
+        call.line()
+    };
+    let report = |n: i64, tokens: i64| {
+        let usage = json!({"claude-opus-4-7": {"inputTokens": tokens, "outputTokens": 200 * n}});
+        let id = format!("report-{n}");
+        json!({"type": "result", "num_turns": 1, "session_id": "s-7", "uuid": id, "modelUsage": usage}).to_string()
+    };
+    let mut lines: Vec<String> = (0..90).map(call).collect();
+    // Twice as much as was counted; of that ten calls are counted later.
+    lines.insert(60, report(60, 6_000_000));
+    lines.insert(31, report(30, 2_000_000));
+    let log = Log::of(&lines);
+    let budget = ["--budget", "120/day"];
+    let (swept, _) = log.replay(&[&budget[..], &["--sweep", "cost-rate.above=0.1,0.4,9"]].concat());
+    let told = |objects: &[Value]| {
+        let alerts = event(objects, "alert");
+        let of_budgets = alerts.iter().filter(|alert| alert["rule"] == "budget");
+        of_budgets
+            .map(|alert| alert["at"].to_string())
+            .collect::<Vec<_>>()
+    };
+    for (object, above) in event(&swept, "sweep").iter().zip(["0.1", "0.4", "9"]) {
+        let set = format!("cost-rate.above={above}");
+        let (single, _) = log.replay(&[&budget[..], &["--set", &set]].concat());
+        let (alerts, notices, _) = sums_of_alerts(&single);
+        assert_eq!(object["alerts"], alerts, "{set}");
+        assert_eq!(object["notices"], notices, "{set}");
+        assert_eq!(told(&single), told(&swept));
+    }
+    let without: Vec<String> = lines
+        .into_iter()
+        .filter(|line| !line.contains("report"))
+        .collect();
+    let (without, _) = Log::of(&without).replay(&budget);
+    assert_ne!(told(&without), told(&swept), "the reports changed nothing");
 }
 
 #[test]
