@@ -29,6 +29,11 @@ impl SpokenByOwn {
         self.last = (event, waste);
     }
 
+    /// Of the records to come nothing is spoken for yet.
+    pub(super) fn end_event(&mut self) {
+        self.last.1 = PicoUsd::ZERO;
+    }
+
     /// The record of this event, which is of this second, falls under a key with windows of so many seconds at most.
     pub(super) fn add(&mut self, event: u64, key: (usize, u64), longest: i64, at: i64, now: i64) {
         let (of, waste) = self.last;

@@ -530,9 +530,10 @@ impl Teller {
         self.voices.shift(ms);
     }
 
-    /// What it has said belongs to no event that is still to come, by whoever counts these.
+    /// What it has said, and spoken for, belongs to no event that is still to come, by whoever counts these.
     pub(super) fn end_event(&mut self) {
         self.last.0 = 0;
+        self.spoken.end_event();
     }
 
     /// Gives a notice.
