@@ -15,12 +15,28 @@ const FEW: usize = 64;
 /// Waste that was spoken for, by scope and key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SpokenByOwn {
-    /// In order of time: the second, and how much.
-    known: FxHashMap<(usize, u64), VecDeque<(i64, PicoUsd)>>,
+    known: FxHashMap<(usize, u64), OfKey>,
     /// How many keys there may be before those of long ago are dropped.
     most: usize,
     /// What was spoken for of the record of this event.
     last: (u64, PicoUsd),
+}
+
+/// What was spoken for of one key.
+#[derive(Debug, Clone, Default)]
+struct OfKey {
+    /// In order of time: the second, and how much.
+    all: VecDeque<(i64, PicoUsd)>,
+    /// No window of its rules is longer than so many seconds.
+    longest: i64,
+}
+
+impl OfKey {
+    /// Something may be in a window still.
+    fn is_known(&self, now: i64) -> bool {
+        let last = self.all.back();
+        last.is_some_and(|(at, _)| *at >= now - self.longest)
+    }
 }
 
 impl SpokenByOwn {
@@ -40,15 +56,14 @@ impl SpokenByOwn {
         if of != event || waste == PicoUsd::ZERO {
             return;
         }
-        let oldest = now - longest;
         if self.known.len() >= self.most.max(FEW) && !self.known.contains_key(&key) {
-            let is_known =
-                |all: &VecDeque<(i64, PicoUsd)>| all.back().is_some_and(|(at, _)| *at >= oldest);
-            self.known.retain(|_, all| is_known(all));
+            self.known.retain(|_, of_key| of_key.is_known(now));
             self.most = 2 * self.known.len();
         }
-        let all = self.known.entry(key).or_default();
-        while all.front().is_some_and(|(at, _)| *at < oldest) {
+        let of_key = self.known.entry(key).or_default();
+        of_key.longest = longest;
+        let all = &mut of_key.all;
+        while all.front().is_some_and(|(at, _)| *at < now - longest) {
             all.pop_front();
         }
         // Nearly all come in order.
@@ -64,10 +79,10 @@ impl SpokenByOwn {
     pub(super) fn in_window(&self, key: (usize, u64), secs: i64, now: i64) -> PicoUsd {
         let bucket = (secs / BUCKETS).max(1);
         let first = (now.div_euclid(bucket) - (BUCKETS - 1)) * bucket;
-        let all = self.known.get(&key).into_iter().flatten().rev();
-        all.take_while(|(at, _)| *at >= first)
-            .map(|(_, waste)| *waste)
-            .sum()
+        let all = self.known.get(&key).map(|of_key| of_key.all.iter().rev());
+        let all = all.into_iter().flatten();
+        let in_window = all.take_while(|(at, _)| *at >= first);
+        in_window.map(|(_, waste)| *waste).sum()
     }
 }
 
@@ -83,7 +98,8 @@ mod tests {
         fn it_is_as_if_the_windows_had_it(
             comes in prop::collection::vec((0_i64..400, 0_i64..90, 0_u64..200, 0_i128..5), 1..300),
         ) {
-            let secs = [60, 600, 3600];
+            // Those of each second key are longer.
+            let secs = |key: u64| if key.is_multiple_of(2) { [60, 600, 3600] } else { [60, 3600, 86_400] };
             let mut spoken = SpokenByOwn::default();
             let mut known: FxHashMap<u64, Vec<Window<PicoUsd>>> = FxHashMap::default();
             let mut now = 1_000_000;
@@ -91,12 +107,13 @@ mod tests {
                 now += pause;
                 let at = now - late;
                 spoken.note(event, PicoUsd(waste));
-                spoken.add(event, (0, key), 3600, at, now);
+                let longest = secs(key)[2];
+                spoken.add(event, (0, key), longest, at, now);
                 // What was said of another record is no matter.
-                spoken.add(event + 1, (0, key), 3600, at, now);
+                spoken.add(event + 1, (0, key), longest, at, now);
                 let windows = known
                     .entry(key)
-                    .or_insert_with(|| secs.iter().map(|secs| Window::new(*secs, 0)).collect());
+                    .or_insert_with(|| secs(key).iter().map(|secs| Window::new(*secs, 0)).collect());
                 for window in windows {
                     window.advance(now);
                     window.add(at, &PicoUsd(waste));
