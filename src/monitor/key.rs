@@ -10,6 +10,7 @@ use super::alert::Alert;
 use super::baseline::{Amount, Baseline, Held};
 use super::cache::CacheTracker;
 use super::calm::Calm;
+use super::chance::Odds;
 use super::conversation::LONG_TTL;
 use super::failures::Failures;
 use super::makeup::Past;
@@ -88,6 +89,9 @@ pub(super) struct Key {
     pub(super) expected_by: Option<Time>,
     /// The last record had no price.
     pub(super) unpriced: bool,
+    /// How often requests missed by chance when the last response came that found misses here. Others change that at any time, and
+    /// whether somebody looks then is no matter.
+    pub(super) odds: Option<Odds>,
     pub(super) misses: VecDeque<Miss>,
     pub(super) names: Names,
     pub(super) failures: Failures,
@@ -145,6 +149,7 @@ impl Key {
             last_usage: None,
             expected_by: None,
             unpriced: false,
+            odds: None,
             misses: VecDeque::new(),
             failures: Failures::default(),
             past: Past::default(),
@@ -336,6 +341,12 @@ impl Key {
     /// None of its alerts is on or could reopen, and nothing waits for the end of one.
     pub(super) fn is_at_rest(&self) -> bool {
         self.held.is_empty() && self.alerts.iter().all(Alert::is_quiet)
+    }
+
+    /// What its longest window holds missed what it could have read.
+    pub(super) fn has_missed(&self) -> bool {
+        let longest = self.windows.last().map(Window::total);
+        longest.is_some_and(|total| total.affected > 0)
     }
 
     /// How much of what its longest window holds was paid again.

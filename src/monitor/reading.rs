@@ -436,7 +436,10 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
         limit,
         may_be_told: !with.is_told,
         may_end: open.is_some(),
-        odds: rule.metric.is_about_cache().then(|| cache.odds(now)),
+        odds: rule
+            .metric
+            .is_about_cache()
+            .then(|| key.odds.unwrap_or_else(|| cache.odds(now))),
     };
     let mut reading = against.read(secs, value);
     if reading == Reading::Clear && open.is_some() {

@@ -50,6 +50,8 @@ pub(super) struct Scope {
     pub(super) explains: bool,
     /// The longest window of those of its rules that waste may explain.
     pub(super) explained_secs: Option<i64>,
+    /// Whether one of its rules fires depends on how often the cache misses by chance.
+    pub(super) asks_for_odds: bool,
     /// One of its rules tells what responses are made of.
     pub(super) keeps_past: bool,
     /// What those of all keys were, where a single key is too short-lived to have a past.
@@ -140,6 +142,7 @@ impl Scope {
             learns: false,
             explains: false,
             explained_secs: None,
+            asks_for_odds: false,
             keeps_past: false,
             past: Past::default(),
             forgets: false,
@@ -162,6 +165,7 @@ impl Scope {
         }
         self.learns |= rule.limit.learns();
         self.explains |= matches!(rule.metric, Metric::MissRun | Metric::CacheWaste);
+        self.asks_for_odds |= matches!(rule.metric, Metric::CacheMiss | Metric::CacheWaste);
         if may_be_explained(rule.metric) {
             self.explained_secs = self.explained_secs.max(rule.windows.iter().max().copied());
         }

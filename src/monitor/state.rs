@@ -285,17 +285,18 @@ impl State {
             key.note_miss(miss);
         }
         if scope.keeps_past {
-            let is_new_minute = key
-                .last_usage
-                .is_none_or(|last| last.minute() < at.minute());
-            let past = if scope.pooled.is_some() {
-                &mut scope.past
-            } else {
-                &mut key.past
+            let last = key.last_usage.map(Time::minute);
+            let is_new_minute = last.is_none_or(|last| last < at.minute());
+            let past = match scope.pooled {
+                Some(_) => &mut scope.past,
+                None => &mut key.past,
             };
             past.add(*at, is_new_minute, record, portions.as_ref());
         }
         key.note_arrival(record, *at, *miss);
+        if scope.asks_for_odds && key.has_missed() {
+            key.odds = Some(self.cache.odds(self.now));
+        }
         if !self.is_brief {
             key.note_whom(*at, &record.labels, sums, portions.as_ref());
         }
