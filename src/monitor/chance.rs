@@ -54,6 +54,17 @@ impl History {
 pub(super) struct Chance {
     blocks: VecDeque<(i64, u64, u64)>,
     last_hour: Window<i64>,
+    /// What the blocks came to when somebody asked last.
+    #[serde(skip)]
+    summed: Option<Summed>,
+}
+
+/// The sums of all blocks but those up to one.
+#[derive(Debug, Clone, Copy)]
+struct Summed {
+    oldest: i64,
+    judged: u64,
+    affected: u64,
 }
 
 const CHANCE_BLOCK_SECS: i64 = 6 * 3600;
@@ -64,6 +75,7 @@ impl Chance {
         Self {
             blocks: VecDeque::new(),
             last_hour: Window::new(3600, 0),
+            summed: None,
         }
     }
 
@@ -76,14 +88,28 @@ impl Chance {
     pub(super) fn odds(&mut self, now: Time) -> Odds {
         self.last_hour.advance(now.secs());
         let oldest = now.secs().div_euclid(CHANCE_BLOCK_SECS) - CHANCE_BLOCKS;
-        let recent = self.blocks.iter().filter(|(block, ..)| *block > oldest);
-        let (judged, affected) =
-            recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
+        let known = self.summed.filter(|summed| summed.oldest == oldest);
+        let summed = known.unwrap_or_else(|| self.sum(oldest));
+        self.summed = Some(summed);
+        let Summed {
+            judged, affected, ..
+        } = summed;
         let last_hour = u64::try_from(*self.last_hour.total()).unwrap_or(0);
         Odds {
             affected: affected + 1,
             judged: judged + 100,
             per_30_days: last_hour * 720,
+        }
+    }
+
+    fn sum(&self, oldest: i64) -> Summed {
+        let recent = self.blocks.iter().filter(|(block, ..)| *block > oldest);
+        let (judged, affected) =
+            recent.fold((0, 0), |(j, a), (_, judged, hit)| (j + judged, a + hit));
+        Summed {
+            oldest,
+            judged,
+            affected,
         }
     }
 
@@ -94,6 +120,10 @@ impl Chance {
 
     pub(super) fn add(&mut self, at: Time, judged: u64, affected: u64) {
         let block = at.secs().div_euclid(CHANCE_BLOCK_SECS);
+        if let Some(summed) = self.summed.as_mut().filter(|summed| block > summed.oldest) {
+            summed.judged += judged;
+            summed.affected += affected;
+        }
         // Nearly all come in order.
         if let Some((_, j, a)) = self.blocks.back_mut().filter(|(index, ..)| *index == block) {
             *j += judged;
@@ -167,5 +197,36 @@ impl Odds {
             self.expected_per_30_days(*n) * u128::from(days) < 30 * 1_000_000_000_000_000_000
         };
         (2..10).find(less_than_once).unwrap_or(10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The odds are those of what the last seven days add up to, however often somebody has asked.
+        #[test]
+        fn odds_are_those_of_seven_days(
+            adds in prop::collection::vec((0_i64..40_000, 0_i64..90_000, 0_u64..4, any::<bool>()), 1..200),
+        ) {
+            let mut chance = Chance::new();
+            let mut known: Vec<(i64, u64)> = Vec::new();
+            let mut now = 1_000_000;
+            for (pause, late, affected, asks) in adds {
+                now += pause;
+                let at = now - late;
+                chance.add(Time::from_secs(at), 4, affected);
+                known.push((at.div_euclid(CHANCE_BLOCK_SECS), affected));
+                if asks {
+                    let oldest = now.div_euclid(CHANCE_BLOCK_SECS) - CHANCE_BLOCKS;
+                    let recent = || known.iter().filter(|(block, _)| *block > oldest);
+                    let odds = chance.odds(Time::from_secs(now));
+                    prop_assert_eq!(odds.judged, 100 + 4 * recent().count() as u64);
+                    prop_assert_eq!(odds.affected, 1 + recent().map(|(_, affected)| affected).sum::<u64>());
+                }
+            }
+        }
     }
 }
