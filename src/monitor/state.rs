@@ -28,7 +28,7 @@ use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
-use super::turn::{accrue_to_own, count_spoken, speak_for_own};
+use super::turn::{accrue_to_own, speak_for_own};
 use super::variants::Variants;
 use super::voices::Voices;
 use super::watch::{Look, Looking, Watches};
@@ -277,14 +277,9 @@ impl State {
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
         let held = key.add(second, sums);
-        if miss.is_some() {
-            count_spoken(
-                scope.explained_secs,
-                self.event,
-                (index, id),
-                (second, now),
-                tellers,
-            );
+        if let Some(secs) = scope.explained_secs.filter(|_| miss.is_some()) {
+            let spoken = tellers.iter_mut().map(|teller| &mut teller.spoken);
+            spoken.for_each(|spoken| spoken.add(self.event, (index, id), secs, second, now));
         }
         for miss in *late {
             key.note_miss(miss);

@@ -66,23 +66,6 @@ pub(super) fn speak_for_own(
     }
 }
 
-/// Counts for each teller what its own rule has spoken for of a miss in the windows of another key, if waste may explain one of its
-/// rules: of this second, at another one.
-#[cold]
-pub(super) fn count_spoken(
-    longest: Option<i64>,
-    event: u64,
-    key: (usize, u64),
-    (at, now): (i64, i64),
-    tellers: &mut [Teller],
-) {
-    for teller in tellers {
-        if let Some(longest) = longest {
-            teller.spoken.add(event, key, longest, at, now);
-        }
-    }
-}
-
 impl State {
     /// A record has come that leaves all rules of its key quiet but those of the tellers that have to look. With `is_seen_to` the
     /// others are looked at before it could change anything for them by growing old.
