@@ -244,7 +244,7 @@ fn what_runs_report_is_spent_in_all_settings() {
         json!({"type": "result", "num_turns": 1, "session_id": "s-7", "uuid": id, "modelUsage": usage}).to_string()
     };
     let mut lines: Vec<String> = (0..90).map(call).collect();
-    // Twice as much as was counted; of that ten calls are counted later.
+    // Each says more than was counted until then; what is counted later comes out of that first.
     lines.insert(60, report(60, 6_000_000));
     lines.insert(31, report(30, 2_000_000));
     let log = Log::of(&lines);
@@ -257,7 +257,9 @@ fn what_runs_report_is_spent_in_all_settings() {
             .map(|alert| alert["at"].to_string())
             .collect::<Vec<_>>()
     };
-    for (object, above) in event(&swept, "sweep").iter().zip(["0.1", "0.4", "9"]) {
+    let rows = event(&swept, "sweep");
+    assert_eq!(rows.len(), 3);
+    for (object, above) in rows.iter().zip(["0.1", "0.4", "9"]) {
         let set = format!("cost-rate.above={above}");
         let (single, _) = log.replay(&[&budget[..], &["--set", &set]].concat());
         let (alerts, notices, _) = sums_of_alerts(&single);

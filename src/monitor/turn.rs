@@ -95,8 +95,7 @@ impl State {
                 .keys
                 .get(&id)
                 .is_some_and(|key| scope.soon.sees_to_own(key, now));
-        // One that had no need to look before may have to as soon as something leaves its windows.
-        if has_changed || !looking.is_empty() || !is_own_seen_to {
+        if has_changed || !is_own_seen_to {
             self.schedule_own(index, scope, id, tellers);
         }
     }

@@ -298,6 +298,7 @@ pub fn by_turns(seed: u64) -> Vec<String> {
     calls.map(|call| call.line()).collect()
 }
 
+/// The lines without their times.
 pub fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
 }
