@@ -1,4 +1,4 @@
-//! Made-up traffic, as lines of a log.
+//! Made-up traffic, as lines of a log. Knows no rule, and not what is made of it.
 
 use super::{Call, Random, TWO_O_CLOCK};
 
