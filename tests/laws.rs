@@ -872,9 +872,10 @@ fn no_cache_is_said_with_the_response_that_makes_it_so() {
     );
 }
 
-/// What is usual for all sessions together may fall while one of them says nothing: what that one has spent is then too much.
+/// What is usual for all sessions together may fall while one of them spends nothing. What that one has spent is too much by then, which
+/// is told with what it spends next: of one that spends nothing any more it is no news.
 #[test]
-fn a_limit_that_others_lower_is_held_against_what_stays() {
+fn a_limit_that_others_lower_is_held_against_what_comes() {
     const MINUTE: i64 = 60_000;
     let midnight = TWO_O_CLOCK - 120 * MINUTE;
     let call = |minute: i64, session: &str, cents: u64| {
@@ -898,14 +899,21 @@ fn a_limit_that_others_lower_is_held_against_what_stays() {
     let off =
         ["cost-rate", "token-spike", "request-cost"].map(|name| format!("{name}.enabled=false"));
     let set: Vec<&str> = off.iter().map(String::as_str).collect();
-    let notices = told(&mut pipeline(&set), &lines);
-    let first = notices.iter().find(|n| &*n.rule.name == "session-cost");
-    let at = first.map(|n| (n.at.0 - midnight - 7 * day * MINUTE) / 1000);
-    assert!(
-        at.is_some_and(|at| (599..=609).contains(&at)),
-        "{at:?} {}",
-        story(&notices).join("\n")
-    );
+    let told_at = |lines: &[String]| {
+        let notices = told(&mut pipeline(&set), lines);
+        let first = notices.iter().find(|n| &*n.rule.name == "session-cost");
+        first.map(|n| (n.at.0 - midnight) / MINUTE - 7 * day)
+    };
+    assert_eq!(told_at(&lines), None);
+    let next = |minute: i64| {
+        let call = call(7 * day + minute, "a", 1);
+        let mut lines = lines.clone();
+        lines.insert(lines.len() - 1, call);
+        lines
+    };
+    // The limit falls after nine of them.
+    assert_eq!(told_at(&next(8)), None);
+    assert_eq!(told_at(&next(11)), Some(11));
 }
 
 /// The laws would hold of an engine that never says anything.

@@ -21,7 +21,7 @@ use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::spread::Elsewhere;
-use super::state::{Arrival, Pace, Spoken, State};
+use super::state::{Arrival, Came, Pace, Spoken, State};
 use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;
@@ -542,7 +542,7 @@ impl Evaluator {
                 own.grow(first, sums.cost);
                 state.watches.open(n);
             }
-            state.evaluate(index, scope, id, None, &mut self.tellers);
+            state.evaluate(index, scope, id, Came::More, &mut self.tellers);
         }
     }
 
@@ -606,7 +606,7 @@ impl Evaluator {
             }
             self.state.sample(scope, id, &mut self.tellers);
             self.state
-                .evaluate(index, scope, id, None, &mut self.tellers);
+                .evaluate(index, scope, id, Came::Nothing, &mut self.tellers);
             let now = self.state.now.secs();
             if scope.forgets
                 && let Some(key) = scope.keys.get(&id)
@@ -659,7 +659,7 @@ impl Evaluator {
         for (index, id) in withheld {
             let scope = &mut self.scopes[index];
             self.state
-                .evaluate(index, scope, id, None, &mut self.tellers);
+                .evaluate(index, scope, id, Came::Nothing, &mut self.tellers);
         }
     }
 

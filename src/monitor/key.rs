@@ -381,7 +381,6 @@ impl Key {
         &mut self,
         cache: &CacheTracker,
         asked: &Asked,
-        pooled: Option<&[Baseline]>,
         forgets: bool,
         now: i64,
         until_clear: impl Fn(usize, &Alert, &Rule) -> Option<(usize, Amount)>,
@@ -392,7 +391,6 @@ impl Key {
                 next = next.min(second);
             }
         };
-        let is_pooled = pooled.is_some();
         let mut is_still = self.is_at_rest();
         for slot in &asked.by_themselves {
             let (rule, alert) = (&asked.rules[*slot], &self.alerts[*slot]);
@@ -401,7 +399,7 @@ impl Key {
             {
                 at(self.silent_at(secs));
             }
-            let may_come = alert.is_quiet() && may_come_by_itself(cache, self, rule, is_pooled);
+            let may_come = alert.is_quiet() && may_come_by_itself(self, rule);
             is_still &= !may_come && takes_more_than_plain(rule);
             if may_come {
                 for change in self.expiries_of(rule) {
@@ -434,7 +432,7 @@ impl Key {
         // One that came late is due already.
         at(self.next_sample().map(|second| second.max(now + 1)));
         at(self.retry);
-        at(self.look_ahead(cache, asked, now));
+        at(self.look_ahead(asked, now));
         self.others_until = next;
         (next < i64::MAX).then_some(next)
     }
@@ -459,14 +457,14 @@ impl Key {
     }
 
     /// The second up to which no mean that is quiet comes above its limit because of what leaves its windows, as far as is known.
-    fn look_ahead(&mut self, cache: &CacheTracker, asked: &Asked, now: i64) -> Option<i64> {
+    fn look_ahead(&mut self, asked: &Asked, now: i64) -> Option<i64> {
         let mut next = None;
         let mut rooms = std::mem::take(&mut self.rooms);
         rooms.resize(asked.means.len(), Room::ENDLESS);
         for (slot, room) in asked.means.iter().zip(&mut rooms) {
             let (rule, is_quiet) = (&asked.rules[*slot], self.alerts[*slot].is_quiet());
             // Otherwise it takes a miss that could have been avoided.
-            let may_come = !is_quiet || may_come_by_itself(cache, self, rule, false);
+            let may_come = !is_quiet || may_come_by_itself(self, rule);
             let limit = || limit_at_least(rule, self.baselines.get(*slot));
             *room = match may_come.then(limit).flatten() {
                 // It cannot fire before it learns more.

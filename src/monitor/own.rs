@@ -127,14 +127,7 @@ impl Own {
     /// What is not on surely does not come to be at this moment.
     fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
         self.quick.stays_quiet(cache, key)
-            || stays_quiet_as_learned(
-                cache,
-                key,
-                &self.asked,
-                &self.quick,
-                Some(&self.baseline),
-                false,
-            )
+            || stays_quiet_as_learned(cache, key, &self.asked, &self.quick, Some(&self.baseline))
     }
 
     /// It is below its limit, and nothing lifts it above but what comes: what leaves its window does not.
@@ -381,6 +374,7 @@ impl Own {
             variants: self.variants.as_ref(),
             usual: self.baseline.usual_at(last_record),
             is_told,
+            may_begin: true,
             arrived,
         };
         let stepped = step.take(cache, scope, id, &mut self.alert);

@@ -63,21 +63,31 @@ pub(super) fn read(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &St
     }
 }
 
-/// Lists the rules that have to be read: those with something on, and those that may not stay quiet.
+/// Lists the rules that have to be read: those with something on, and those that may not stay quiet. `has_come`: something has
+/// been added to the windows of the key.
 pub(super) fn find_due(
     cache: &CacheTracker,
     key: &Key,
     asked: &Asked,
     pooled: Option<&[Baseline]>,
+    has_come: bool,
     due: &mut Vec<usize>,
 ) {
     due.clear();
+    let may_begin = |slot: usize| has_come || !takes_more(&asked.rules[slot], pooled.is_some());
     for (slot, alert) in key.alerts.iter().enumerate() {
         let is_judged = asked.own != Some(slot);
-        if is_judged && !(alert.is_quiet() && asked.stays_quiet(cache, key, pooled, slot)) {
+        let stays_quiet = || !may_begin(slot) || asked.stays_quiet(cache, key, pooled, slot);
+        if is_judged && !(alert.is_quiet() && stays_quiet()) {
             due.push(slot);
         }
     }
+}
+
+/// Nothing but what comes for its key has the rule fire. That others show less, and its limit falls, is no news of a session that
+/// spends nothing.
+pub(super) fn takes_more(rule: &Rule, is_pooled: bool) -> bool {
+    is_pooled && rule.limit.learns() && never_comes_by_itself(rule)
 }
 
 /// Whether all rules of a key that is at rest surely stay quiet at this moment.
@@ -132,7 +142,7 @@ impl Asked {
                 &self.rules[slot],
                 pooled.unwrap_or(&key.baselines).get(slot),
             );
-            stays_quiet_as_learned(cache, key, rule, quick, baseline, pooled.is_some())
+            stays_quiet_as_learned(cache, key, rule, quick, baseline)
         }
     }
 }
@@ -144,24 +154,17 @@ pub(super) fn stays_quiet_as_learned(
     rule: &Rule,
     quick: &Quick,
     baseline: Option<&Baseline>,
-    is_pooled: bool,
 ) -> bool {
     let baseline = baseline.filter(|_| rule.limit.learns());
     let limit = |baseline: &Baseline| limit_at_least(rule, Some(baseline));
     baseline.is_some_and(|baseline| quick.is_under(key, limit(baseline)))
-        || stays_quiet(cache, key, rule, is_pooled, baseline)
+        || stays_quiet(cache, key, rule, baseline)
 }
 
 /// Whether a rule that is quiet surely stays so at this moment: a reading would be no breach. Far cheaper than a reading, and
 /// asked of each rule for each response. `baseline` has what is usual for the key.
-fn stays_quiet(
-    cache: &CacheTracker,
-    key: &Key,
-    rule: &Rule,
-    is_pooled: bool,
-    baseline: Option<&Baseline>,
-) -> bool {
-    if is_under_least(cache, key, rule, is_pooled) {
+fn stays_quiet(cache: &CacheTracker, key: &Key, rule: &Rule, baseline: Option<&Baseline>) -> bool {
+    if is_under_least(cache, key, rule) {
         return true;
     }
     // Over what its limit may be at least, as the traffic of a large service always is: it takes what has been learned, or what
@@ -196,7 +199,7 @@ pub(super) fn limit_at_least(rule: &Rule, baseline: Option<&Baseline>) -> Option
 }
 
 /// Whether a rule that is quiet stays so whatever it learns.
-fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool) -> bool {
+fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule) -> bool {
     match rule.metric {
         Metric::MissRun => {
             let is_run = |run: &super::conversation::Run| run.length > 1;
@@ -204,7 +207,7 @@ fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool)
                 && !cache.run(key.labels.conversation).is_some_and(is_run)
         }
         Metric::Unpriced => !key.unpriced,
-        Metric::CacheMiss if !may_come_by_itself(cache, key, rule, is_pooled) => true,
+        Metric::CacheMiss if !may_come_by_itself(key, rule) => true,
         Metric::NoCache => !is_uncached(key, rule),
         Metric::Silence => false,
         _ => {
@@ -217,18 +220,12 @@ fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule, is_pooled: bool)
     }
 }
 
-/// Whether a rule that is quiet may come to fire though nothing comes: because of what leaves its windows, or because a limit
-/// falls that it shares with other keys.
-pub(super) fn may_come_by_itself(
-    cache: &CacheTracker,
-    key: &Key,
-    rule: &Rule,
-    is_pooled: bool,
-) -> bool {
+/// Whether a rule that is quiet may come to fire though nothing comes, because of what leaves its windows.
+pub(super) fn may_come_by_itself(key: &Key, rule: &Rule) -> bool {
     if matches!(rule.limit, Limit::Below(_)) {
         return true;
     }
-    if never_comes_by_itself(rule, is_pooled) {
+    if never_comes_by_itself(rule) {
         return false;
     }
     // What the longest window has not, none of them has.
@@ -245,16 +242,6 @@ pub(super) fn may_come_by_itself(
         Metric::Errors => total.errors > 0,
         // What came before the first large prompt is no matter: from then on the cache may fall out of use.
         Metric::NoCache => total.large > 0,
-        // With what others show the limit of one may fall.
-        Metric::Cost
-        | Metric::Tokens
-        | Metric::PromptTokens
-        | Metric::OutputTokens
-        | Metric::Requests
-            if rule.windows.len() == 1 =>
-        {
-            !is_under_least(cache, key, rule, is_pooled)
-        }
         Metric::MissRun
         | Metric::Unpriced
         | Metric::Blind
@@ -272,7 +259,7 @@ pub(super) fn may_come_by_itself(
 }
 
 /// A rule that is quiet never fires though nothing comes, whatever it has seen.
-pub(super) fn never_comes_by_itself(rule: &Rule, is_pooled: bool) -> bool {
+pub(super) fn never_comes_by_itself(rule: &Rule) -> bool {
     if matches!(rule.limit, Limit::Below(_)) {
         return false;
     }
@@ -283,7 +270,7 @@ pub(super) fn never_comes_by_itself(rule: &Rule, is_pooled: bool) -> bool {
         | Metric::Tokens
         | Metric::PromptTokens
         | Metric::OutputTokens
-        | Metric::Requests => rule.windows.len() == 1 && !(is_pooled && rule.limit.learns()),
+        | Metric::Requests => rule.windows.len() == 1,
         Metric::CacheMiss
         | Metric::CacheWaste
         | Metric::Errors
@@ -413,6 +400,8 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
         matches!(rule.limit, Limit::Below(_)) && now.millis_since(key.first_record) < secs * 1000
     };
     let value = value.filter(|_| !is_young(secs));
+    let has_begun = open.is_some() || matches!(alert.phase, Phase::Pending { .. });
+    let may_begin = has_begun || with.may_begin;
     let (Some(value), Some(limit)) = (value, limit) else {
         let reading = if stale {
             Reading::Stale
@@ -434,7 +423,7 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
         rule,
         basis,
         limit,
-        may_be_told: !with.is_told,
+        may_be_told: !with.is_told && may_begin,
         may_end: open.is_some(),
         odds: rule
             .metric
@@ -442,6 +431,9 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
             .then(|| key.odds.unwrap_or_else(|| cache.odds(now))),
     };
     let mut reading = against.read(secs, value);
+    if reading == Reading::Breach && !may_begin {
+        reading = Reading::Between;
+    }
     if reading == Reading::Clear && open.is_some() {
         // The windows decide anew: where the first that can is over the limit, it goes on there.
         let (other, value) = key.value(rule, None);

@@ -214,7 +214,7 @@ impl Scope {
         let may_come = |slot: &usize| {
             self.asked.own != Some(*slot)
                 && !is_of_mean(slot)
-                && !never_comes_by_itself(&self.asked.rules[*slot], !is_own)
+                && !never_comes_by_itself(&self.asked.rules[*slot])
         };
         self.asked.by_themselves = (0..self.asked.rules.len()).filter(may_come).collect();
         self.forgets = self.works_out_whether_it_forgets();

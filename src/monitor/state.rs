@@ -20,7 +20,7 @@ use super::key::{Key, SAMPLED_MINUTES, sampled_at};
 use super::metric::Metric;
 use super::miss::Miss;
 use super::portion::Portions;
-use super::reading::{find_due, stay_quiet};
+use super::reading::{find_due, stay_quiet, takes_more};
 use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Labels, Time, UsageRecord};
 use super::rule::Rule;
@@ -124,6 +124,34 @@ pub(super) struct Arrived<'a> {
     is_plain: bool,
     /// Which tellers have to look at the rule that they judge, if that is known.
     looking: Option<Looking>,
+}
+
+/// Why the rules of a key are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Came<'a> {
+    /// Time has moved on.
+    Nothing,
+    /// What a response cost turned out to be more.
+    More,
+    Arrived(Arrived<'a>),
+}
+
+impl<'a> Came<'a> {
+    const fn arrived(self) -> Option<Arrived<'a>> {
+        match self {
+            Self::Arrived(arrived) => Some(arrived),
+            Self::Nothing | Self::More => None,
+        }
+    }
+
+    /// It adds to what responses come to.
+    const fn adds(self) -> bool {
+        match self {
+            Self::Arrived(arrived) => arrived.is_response,
+            Self::More => true,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// A record on its way through the scopes.
@@ -340,13 +368,13 @@ impl State {
         // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
         let told_before = spoken_for(scope, id);
         self.accrue_to_open(scope, id, arrival, tellers);
-        let arrived = Some(Arrived {
+        let came = Came::Arrived(Arrived {
             labels: &arrival.record.labels,
             is_response: true,
             is_plain: has_room,
             looking,
         });
-        self.evaluate(index, scope, id, arrived, tellers);
+        self.evaluate(index, scope, id, came, tellers);
         if arrival.miss.is_some() {
             let told = spoken_for(scope, id);
             arrival.spoken.add(&told, &told_before);
@@ -416,13 +444,13 @@ impl State {
                 own.accrue_error(at, self.now);
             }
         }
-        let arrived = Some(Arrived {
+        let came = Came::Arrived(Arrived {
             labels,
             is_response: false,
             is_plain: false,
             looking: None,
         });
-        self.evaluate(index, scope, id, arrived, tellers);
+        self.evaluate(index, scope, id, came, tellers);
     }
 
     /// Samples the minutes that are due, for the rules that learn.
@@ -488,12 +516,13 @@ impl State {
         index: usize,
         scope: &mut Scope,
         id: u64,
-        arrived: Option<Arrived<'_>>,
+        came: Came<'_>,
         tellers: &mut [Teller],
     ) {
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
+        let arrived = came.arrived();
         key.advance(self.now);
         key.calm = Calm::default();
         let mut due = std::mem::take(&mut self.due);
@@ -502,6 +531,7 @@ impl State {
             key,
             &scope.asked,
             scope.pooled.as_deref(),
+            came.adds(),
             &mut due,
         );
         let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
@@ -528,7 +558,7 @@ impl State {
                 }
                 self.note_disturbance(&scope.rules[slot]);
             } else {
-                moves |= self.step(index, scope, id, slot, arrived, tellers);
+                moves |= self.step(index, scope, id, slot, came, tellers);
             }
         }
         self.due = due;
@@ -568,7 +598,6 @@ impl State {
         tellers: &mut [Teller],
     ) {
         let forgets = scope.forgets;
-        let pooled = scope.pooled.as_deref();
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -582,7 +611,7 @@ impl State {
                 .then(|| (episode.step, self.highest_limit(rule, episode)))
         };
         let asked = &scope.asked;
-        let change = key.next_change(&self.cache, asked, pooled, forgets, now, until_clear);
+        let change = key.next_change(&self.cache, asked, forgets, now, until_clear);
         let may_be_told = !key.is_at_rest();
         let told = if scope.own.is_some() {
             self.next_of_own(index, scope, id, tellers)
@@ -629,10 +658,11 @@ impl State {
         scope: &mut Scope,
         id: u64,
         slot: usize,
-        arrived: Option<Arrived<'_>>,
+        came: Came<'_>,
         tellers: &mut [Teller],
     ) -> bool {
         let place = Place { index, id, slot };
+        let arrived = came.arrived();
         let Some(key) = scope.keys.get_mut(&id) else {
             return false;
         };
@@ -642,7 +672,7 @@ impl State {
             .or_else(|| key.baselines.get(slot))
             .map(|baseline| baseline.usual_at(key.last_record))
             .unwrap_or_default();
-        let conversation = key.labels.conversation;
+        let (conversation, is_pooled) = (key.labels.conversation, pooled.is_some());
         let mut alert = std::mem::take(&mut key.alerts[slot]);
         // Borrowed: to count those who hold it would be costly where many evaluators share it.
         let rule = &*scope.rules[slot];
@@ -652,6 +682,7 @@ impl State {
             variants: self.variants.as_ref(),
             usual,
             is_told: tellers.iter().any(|t| t.is_told_open(place, &alert)),
+            may_begin: came.adds() || !takes_more(rule, is_pooled),
             arrived: arrived.map(|arrived| arrived.labels),
         };
         let stepped = step.take(&mut self.cache, scope, id, &mut alert);

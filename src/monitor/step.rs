@@ -28,6 +28,8 @@ pub(super) struct Step<'a> {
     pub(super) usual: Usual,
     /// The alert was told and is on: that its rule is over its limit leads nowhere.
     pub(super) is_told: bool,
+    /// An alert that has nothing on may begin: it takes nothing to come, or something has.
+    pub(super) may_begin: bool,
     /// What has just come in for the key.
     pub(super) arrived: Option<&'a Arc<Labels>>,
 }
