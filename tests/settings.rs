@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use claude_tokmon::monitor::{Notice, Rule, Time};
@@ -49,21 +50,21 @@ fn say_the_same(
         rules.find(|rule| *rule.name == *name).unwrap()
     };
     let rules: Vec<_> = near.iter().map(|n| rule(with(n))).collect();
-    let shared = |part: &[Arc<Rule>]| {
+    let all = 0..rules.len();
+    let alone = |teller: usize, n: usize| (teller, vec![Arc::clone(&rules[n])]);
+    let shared = |part: Range<usize>| {
         let mut shared = with(near.first().unwrap());
-        shared.evaluator.stand_for(rules.clone());
+        shared
+            .evaluator
+            .part(all.clone().map(|n| alone(0, n)).collect());
         assert!(shared.evaluator.is_shared());
-        shared.evaluator.part(
-            part.iter()
-                .map(|rule| (0, vec![Arc::clone(rule)]))
-                .collect(),
-        );
+        shared.evaluator.part(part.map(|n| alone(n, n)).collect());
         shared.evaluator.go_live();
         shared
     };
-    let (left, right) = rules.split_at(rules.len() / 2);
+    let half = all.end / 2;
     let (before, after) = lines.split_at(joined_at.min(lines.len()));
-    let (mut together, mut other) = (shared(left), shared(right));
+    let (mut together, mut other) = (shared(0..half), shared(half..all.end));
     feed(&mut together, "app.log", before);
     feed(&mut other, "app.log", before);
     together.evaluator.absorb(other.evaluator);
@@ -284,6 +285,32 @@ proptest! {
             pipeline(&quick)
         };
         say_the_same("cache-waste", &near, with, &lines, joined_at)?;
+    }
+}
+
+/// A window of an hour learns from minutes, and one of a day from days, also where they share an evaluator.
+#[test]
+fn each_window_learns_from_what_it_would_alone() {
+    let with = |near: &u32| {
+        let window = if *near == 0 { "1h" } else { "1d" };
+        pipeline(&[
+            &format!("cost-day.window={window:?}"),
+            "cost-day.times_usual=1.2",
+            "cost-day.floor=0.01",
+        ])
+    };
+    // A response every half-hour, of which those of the tenth day are dear.
+    let call = |n: i64| Call {
+        at: TWO_O_CLOCK + 1_800_000 * n,
+        id: format!("msg_{n}"),
+        input: if n / 48 == 9 { 40_000 } else { 10_000 },
+        ..Call::default()
+    };
+    let lines: Vec<String> = (0..12 * 48).map(|n| call(n).line()).collect();
+    say_the_same("cost-day", &[0, 1].into(), with, &lines, 0).unwrap();
+    for near in [0, 1] {
+        let notices = told(&mut with(&near), &lines);
+        assert!(notices.iter().any(|n| &*n.rule.name == "cost-day"));
     }
 }
 

@@ -72,15 +72,17 @@ fn only_rises(rule: &Rule) -> bool {
 impl Own {
     /// These rules, of which one is in force, in the place of one that has seen nothing.
     pub(super) fn new(index: usize, slot: usize, scope: &Scope, rules: Vec<Arc<Rule>>) -> Self {
+        // What it learns from goes with its windows.
+        let rule = rules.first().unwrap_or(&scope.rules[slot]);
         let mut own = Self {
             index,
             slot,
-            rule: Arc::clone(&scope.rules[slot]),
-            asked: Arc::clone(&scope.rules[slot]),
+            rule: Arc::clone(rule),
+            asked: Arc::clone(rule),
             quick: Quick::default(),
             variants: None,
             alert: Alert::default(),
-            baseline: scope.rules[slot].baseline(),
+            baseline: rule.baseline(),
             held: VecDeque::new(),
             has_changed: false,
             next: i64::MIN,
