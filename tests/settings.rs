@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use claude_tokmon::monitor::{Notice, Rule, Time};
+use claude_tokmon::monitor::{Notice, Time};
 use claude_tokmon::pipeline::Pipeline;
 use common::traffic::{
-    burning, by_turns, chancy, dense, leaky, lines_of, nightly, traffic, unsteady,
+    burning, by_turns, chancy, dense, leaky, lines_of, nightly, sessions, traffic, unsteady,
 };
 use common::{Call, Random, TWO_O_CLOCK, feed, pipeline, told};
 use proptest::prelude::*;
@@ -235,6 +235,63 @@ proptest! {
                 // Nothing explains it.
                 quick.extend(["cache-break.enabled=false", "cache-waste.enabled=false"]);
             }
+            pipeline(&quick)
+        };
+        say_the_same(name, &near, with, &lines, joined_at)?;
+    }
+
+    /// The same of settings of a rule about each session: what is usual for all of them is known to each teller for itself.
+    #[test]
+    fn settings_about_sessions_say_what_each_says_alone(
+        seed in any::<u64>(),
+        (field, scale) in proptest::sample::select(vec![
+            ("session-cost.floor", 1_u32), ("session-cost.beyond_busy", 4), ("session-cost.times_usual", 20), ("session-cost.above", 2),
+            ("session-long.floor", 2), ("session-long.times_usual", 6),
+        ]),
+        base in 1_u32..200,
+        near in proptest::collection::btree_set(0_u32..400, 2..7),
+        joined_at in 0_usize..700,
+        waits in proptest::sample::select(vec!["0s", "20s", "3m"]),
+        keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
+        window in 0_usize..5,
+        by in proptest::sample::select(vec![r#"["session"]"#, r#"["session", "model"]"#, r#"["conversation"]"#]),
+        beside in any::<bool>(),
+        traffic_of in 0_usize..7,
+        grows in any::<bool>(),
+    ) {
+        let lines = match traffic_of {
+            0 => by_turns(seed),
+            1 => leaky(seed),
+            2 => lines_of(&traffic(seed, 200)),
+            _ => sessions(seed),
+        };
+        // Some come again with more output than before.
+        let with_more = |(n, line): (usize, String)| {
+            let output = line.find(r#""output_tokens":"#).filter(|_| grows && n % 3 == 0);
+            let again = output.map(|at| line.replacen(&line[at..at + 16], r#""output_tokens":9"#, 1));
+            [line].into_iter().chain(again)
+        };
+        let lines: Vec<String> = lines.into_iter().enumerate().flat_map(with_more).collect();
+        let name = field.split('.').next().unwrap();
+        let with = |near: &u32| {
+            let n = (base + near) * scale;
+            let set = format!("{field}={}.{:03}", n / 1000, n % 1000);
+            let windows = [r#""1m""#, r#""10m""#, r#""30m""#, r#""2h""#];
+            let window = windows.get(window).unwrap_or(&windows[*near as usize % 4]);
+            let window = format!("{name}.window={window}");
+            let times = [("for", waits), ("keep_firing", keeps)].map(|(field, value)| format!("{name}.{field}={value:?}"));
+            let by = ["session-cost", "session-long"].map(|name| format!("{name}.by={by}"));
+            let mut quick = vec![
+                "session-cost.beyond_busy=0.5", "session-cost.floor=0.05", "session-long.times_usual=0.5", "session-long.floor=0.05",
+                &window, &by[0], &by[1],
+            ];
+            if beside {
+                quick.extend(["cost-rate.above=0.05", "session-long.window=\"30m\"", "cache-waste.above=0.01", "cost-day.above=0.5"]);
+            } else {
+                quick.extend(["cost-rate.enabled=false", "cost-day.enabled=false"]);
+            }
+            quick.extend(times.iter().map(String::as_str));
+            quick.push(&set);
             pipeline(&quick)
         };
         say_the_same(name, &near, with, &lines, joined_at)?;

@@ -26,7 +26,7 @@ use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::totals::{GroupBy, Totals};
-use super::turn::is_for_own;
+use super::turn::{has_on, is_for_own};
 use super::watch::Watches;
 use super::window::{Sums, signed};
 use crate::price::PicoUsd;
@@ -158,7 +158,7 @@ impl Evaluator {
         let has_episode = |key: &Key| key.alerts.iter().any(|alert| alert.episode.is_some());
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             let keys = scope.keys.iter();
-            let keys = keys.filter(|(_, key)| scope.own.is_some() || has_episode(key));
+            let keys = keys.filter(|(_, key)| scope.asked.own.is_some() || has_episode(key));
             let mut ids: Vec<u64> = keys.map(|(id, _)| *id).collect();
             ids.sort_unstable();
             for id in ids {
@@ -536,6 +536,11 @@ impl Evaluator {
                     grow(episode, rule, first, sums.cost);
                 }
             }
+            if scope.own_by_key {
+                for own in self.tellers.iter_mut().filter_map(|t| t.by_key.as_mut()) {
+                    own.grow(id, first, sums.cost);
+                }
+            }
             let own = self.tellers.iter_mut().filter(|_| scope.own.is_some());
             for (n, own) in own.filter_map(|teller| teller.own.as_mut()).enumerate() {
                 own.settle(&state.watches.flow);
@@ -590,6 +595,7 @@ impl Evaluator {
             if scope.forgets
                 && let Some(key) = scope.keys.get(&id)
                 && scope.is_over(key, second)
+                && !(scope.own_by_key && has_on(&self.tellers, id))
             {
                 scope.keys.remove(&id);
                 continue;
@@ -604,13 +610,14 @@ impl Evaluator {
                 self.state.tick_own(index, scope, id, &mut self.tellers);
                 continue;
             }
-            self.state.sample(scope, id, &mut self.tellers);
+            let came = self.state.sample(scope, id, &mut self.tellers);
             self.state
-                .evaluate(index, scope, id, Came::Nothing, &mut self.tellers);
+                .evaluate(index, scope, id, came, &mut self.tellers);
             let now = self.state.now.secs();
             if scope.forgets
                 && let Some(key) = scope.keys.get(&id)
                 && scope.may_forget(key, now)
+                && !(scope.own_by_key && has_on(&self.tellers, id))
             {
                 scope.keys.remove(&id);
             }
@@ -646,8 +653,9 @@ impl Evaluator {
                 self.state.note_release(&teller.voices);
                 continue;
             }
-            withheld.append(&mut teller.release());
-            teller.forget_next();
+            let mut released = teller.release();
+            teller.forget_next_of(released.iter().copied());
+            withheld.append(&mut released);
             if teller.own.is_some() {
                 self.state.watches.open(n);
             }
@@ -659,7 +667,7 @@ impl Evaluator {
         for (index, id) in withheld {
             let scope = &mut self.scopes[index];
             self.state
-                .evaluate(index, scope, id, Came::Nothing, &mut self.tellers);
+                .evaluate(index, scope, id, Came::Released, &mut self.tellers);
         }
     }
 
@@ -674,7 +682,7 @@ impl Evaluator {
             }
             let labels = Arc::new(Labels::default());
             let id = scope.key_of(&labels);
-            scope.open_key(id, &labels, self.state.now);
+            scope.open_key(id, &labels, self.state.now, |id| has_on(&self.tellers, id));
             if let Some(key) = scope.keys.get_mut(&id) {
                 key.expected_by = Some(deadline);
             }
@@ -761,7 +769,7 @@ impl Evaluator {
                             id: *id,
                             slot,
                         };
-                        let is_open = teller.is_told_open(place, teller.alert(key, index, slot));
+                        let is_open = teller.is_told_open(place, teller.alert(key, place));
                         if is_open && !scope.rules[slot].metric.is_announcement() {
                             let notice = teller.notice(&self.state, scope, place, Reason::Stopped);
                             teller.notices.push(notice);

@@ -48,7 +48,7 @@ impl Teller {
         let key = &scope.keys[&id];
         let rule = self.rule(scope, index, slot);
         let empty = Episode::new(0, state.now, 0, Arc::clone(&key.labels));
-        let alert = self.alert(key, index, slot);
+        let alert = self.alert(key, place);
         let episode = alert.episode.as_deref().unwrap_or(&empty);
         let labels = self.told(place, episode).labels.as_ref();
         // Those of the last miss are newer.

@@ -34,6 +34,8 @@ pub(super) struct Scope {
     pub(super) asked: Asked,
     /// The rule that tellers judge, each for itself; the alerts of keys are not those of this rule.
     pub(super) own: Option<usize>,
+    /// Tellers judge one of the rules, each for itself, for each key.
+    pub(super) own_by_key: bool,
     /// Lengths of the windows of those that they judge.
     own_secs: BTreeSet<i64>,
     pub(super) keys: FxHashMap<u64, Key>,
@@ -133,6 +135,7 @@ impl Scope {
             rules: Vec::new(),
             asked: Asked::default(),
             own: None,
+            own_by_key: false,
             own_secs: BTreeSet::new(),
             keys: FxHashMap::default(),
             max_keys,
@@ -184,7 +187,11 @@ impl Scope {
 
     /// Leaves one of its rules to tellers, which judge these instead. It takes a scope that has no key yet.
     pub(super) fn leave(&mut self, slot: usize, rules: &[Arc<Rule>]) {
-        self.own = Some(slot);
+        if self.by.is_empty() {
+            self.own = Some(slot);
+        } else {
+            self.own_by_key = true;
+        }
         self.asked.own = Some(slot);
         for rule in rules {
             self.add_windows(&rule.windows);
@@ -235,7 +242,7 @@ impl Scope {
         };
         let is_of_runs = |rule: &Arc<Rule>| rule.metric == Metric::MissRun;
         let is_of_waste = |rule: &Arc<Rule>| rule.metric == Metric::CacheWaste;
-        let is_of_waste = self.own.is_none() && rules.iter().all(is_of_waste);
+        let is_of_waste = self.asked.own.is_none() && rules.iter().all(is_of_waste);
         let is_kept = is_of_waste && !self.learns && !self.forgets;
         let without_effect = rules.iter().map(|rule| waste_without_effect(rule)).min();
         let secs = if rules.iter().all(is_of_runs) {
@@ -250,7 +257,7 @@ impl Scope {
             secs,
             is_sampled: self.learns,
             of_waste: without_effect.filter(|_| is_kept),
-            is_beside_own: self.own.is_some(),
+            is_beside_own: self.asked.own.is_some(),
         };
     }
 
@@ -281,13 +288,19 @@ impl Scope {
         }
     }
 
-    /// Sees to it that there is a key.
-    pub(super) fn open_key(&mut self, id: u64, labels: &Arc<Labels>, at: Time) {
+    /// Sees to it that there is a key. `has_on` tells of which of them tellers have something on.
+    pub(super) fn open_key(
+        &mut self,
+        id: u64,
+        labels: &Arc<Labels>,
+        at: Time,
+        has_on: impl Fn(u64) -> bool,
+    ) {
         if self.keys.contains_key(&id) {
             return;
         }
         if self.keys.len() >= self.max_keys {
-            self.make_room();
+            self.make_room(has_on);
         }
         let minutes = if self.learns { SAMPLED_MINUTES } else { 0 };
         let windows = self.window_secs.iter();
@@ -300,19 +313,20 @@ impl Scope {
 
     /// Adds the least recent tenth of the keys that have nothing on to the others. What was announced of one is announced again if
     /// it comes back behind so many others.
-    fn make_room(&mut self) {
-        let rules = &self.rules;
-        let idle = |key: &Key| {
+    fn make_room(&mut self, has_on: impl Fn(u64) -> bool) {
+        let (rules, own_by_key) = (&self.rules, self.own_by_key);
+        let idle = |id: u64, key: &Key| {
             let mut alerts = key.alerts.iter().zip(rules);
-            alerts.all(|(alert, rule)| {
+            let is_idle = alerts.all(|(alert, rule)| {
                 alert.phase == Phase::Inactive || rule.metric.is_announcement()
-            })
+            });
+            is_idle && !(own_by_key && has_on(id))
         };
         let mut times: Vec<Time> = self
             .keys
-            .values()
-            .filter(|k| idle(k))
-            .map(|k| k.last_record)
+            .iter()
+            .filter(|(id, key)| idle(**id, key))
+            .map(|(_, key)| key.last_record)
             .collect();
         if times.is_empty() {
             return;
@@ -326,7 +340,7 @@ impl Scope {
         }
         for (_, key) in self
             .keys
-            .extract_if(|_, key| idle(key) && key.last_record <= cut)
+            .extract_if(|id, key| idle(*id, key) && key.last_record <= cut)
         {
             for (other, window) in self.other.iter_mut().zip(&key.windows) {
                 other.absorb(window);
@@ -417,7 +431,7 @@ mod tests {
                 ..Sums::default()
             };
             let id = scope.key_of(&labels);
-            scope.open_key(id, &labels, Time::from_secs(n));
+            scope.open_key(id, &labels, Time::from_secs(n), |_| false);
             scope.keys.get_mut(&id).unwrap().add(n, &sums);
             whole.add(n, &sums);
         }
@@ -449,7 +463,7 @@ mod tests {
             };
             let labels = Arc::new(labels.with_hashes());
             let id = scope.key_of(&labels);
-            scope.open_key(id, &labels, Time::from_secs(n));
+            scope.open_key(id, &labels, Time::from_secs(n), |_| false);
             scope.keys.get_mut(&id).unwrap().alerts[0].phase = Phase::Firing;
             assert!(scope.keys.len() <= 100 && scope.keys.contains_key(&id));
         }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use super::alert::Notice;
 use super::evaluator::Evaluator;
 use super::own::{Own, can_be_own};
+use super::own_by_key::{OwnByKey, can_be_own_by_key};
 use super::reading::limit_of;
 use super::rule::Rule;
+use super::teller::Teller;
 use super::variants::Variants;
 
 impl Evaluator {
@@ -39,17 +41,23 @@ impl Evaluator {
             return;
         };
         // Its alerts are those of the keys, once there are any.
-        let rules = || parts.iter().flat_map(|(_, rules)| rules);
-        if scope.own.is_none() && scope.keys.is_empty() && rules().all(|rule| can_be_own(rule)) {
-            let rules: Vec<Arc<Rule>> = rules().cloned().collect();
-            scope.leave(slot, &rules);
+        if scope.asked.own.is_none() && scope.keys.is_empty() {
+            let rules = parts.iter().flat_map(|(_, rules)| rules);
+            let rules: Vec<Arc<Rule>> = rules.cloned().collect();
+            if rules.iter().all(|rule| can_be_own(rule)) || can_be_own_by_key(scope, &rules) {
+                scope.leave(slot, &rules);
+            }
         }
-        if scope.own == Some(slot) {
+        if scope.asked.own == Some(slot) {
             let parted = parts.into_iter().map(|(teller, rules)| {
                 let mut teller = self.tellers[teller].clone();
-                match &mut teller.own {
-                    Some(own) => own.stand_for(scope, rules),
-                    None => teller.own = Some(Own::new(index, slot, scope, rules)),
+                match (&mut teller.own, &mut teller.by_key) {
+                    (Some(own), _) => own.stand_for(scope, rules),
+                    (_, Some(own)) => own.stand_for(scope, rules),
+                    _ if scope.own_by_key => {
+                        teller.by_key = Some(Box::new(OwnByKey::new(index, slot, scope, rules)));
+                    }
+                    _ => teller.own = Some(Own::new(index, slot, scope, rules)),
                 }
                 teller
             });
@@ -77,14 +85,13 @@ impl Evaluator {
 
     /// Whether settings that part can go on in this evaluator.
     pub fn is_shared(&self) -> bool {
-        self.scopes.iter().any(|scope| scope.own.is_some())
+        self.scopes.iter().any(|scope| scope.asked.own.is_some())
     }
 
     /// Which of the rules that a teller's own stands for have led to the same so far; none if it stands for itself alone.
     pub fn kept(&self, teller: usize) -> Option<Range<usize>> {
-        let own = self.tellers.get(teller).and_then(|t| t.own.as_ref());
-        let variants = own.map_or(self.state.variants.as_ref(), |own| own.variants.as_ref());
-        variants.map(Variants::kept)
+        let own = self.tellers.get(teller).and_then(Teller::own_variants);
+        own.or(self.state.variants.as_ref()).map(Variants::kept)
     }
 
     /// Takes the notices that a teller has given since the last call.
@@ -109,6 +116,14 @@ impl Evaluator {
             self.state.note_release(&teller.voices);
         }
         for (scope, of_other) in self.scopes.iter_mut().zip(&other.scopes) {
+            for (id, key) in of_other.keys.iter().filter(|_| scope.own_by_key) {
+                // What one of them has something on for the others may have forgotten.
+                scope.keys.entry(*id).or_insert_with(|| {
+                    let mut key = key.clone();
+                    key.scheduled = None;
+                    key
+                });
+            }
             for (id, of_other) in &of_other.keys {
                 if let (Some(key), Some(retry)) = (scope.keys.get_mut(id), of_other.retry) {
                     key.retry = Some(key.retry.map_or(retry, |known| known.min(retry)));

@@ -28,7 +28,7 @@ use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
 use super::teller::{Place, Teller};
 use super::totals::Totals;
-use super::turn::{accrue_to_own, speak_for_own};
+use super::turn::{accrue_by_key, accrue_to_own, has_on, speak_for_own};
 use super::variants::Variants;
 use super::voices::Voices;
 use super::watch::{Look, Looking, Watches};
@@ -131,25 +131,58 @@ pub(super) struct Arrived<'a> {
 pub(super) enum Came<'a> {
     /// Time has moved on.
     Nothing,
+    /// The same, and minutes of it were sampled, which everybody would have looked for.
+    Sampled,
+    /// One that spoke for others has ended, which is for those to look at of whom nothing is known.
+    Released,
     /// What a response cost turned out to be more.
     More,
     Arrived(Arrived<'a>),
 }
 
 impl<'a> Came<'a> {
+    /// A response of these labels.
+    pub(super) const fn of_response(
+        labels: &'a Arc<Labels>,
+        is_plain: bool,
+        looking: Option<Looking>,
+    ) -> Self {
+        Self::Arrived(Arrived {
+            labels,
+            is_response: true,
+            is_plain,
+            looking,
+        })
+    }
+
     const fn arrived(self) -> Option<Arrived<'a>> {
         match self {
             Self::Arrived(arrived) => Some(arrived),
-            Self::Nothing | Self::More => None,
+            Self::Nothing | Self::Sampled | Self::Released | Self::More => None,
         }
     }
 
+    /// Of whom it came.
+    pub(super) fn labels(self) -> Option<&'a Arc<Labels>> {
+        self.arrived().map(|arrived| arrived.labels)
+    }
+
+    /// It is a response.
+    pub(super) fn is_response(self) -> bool {
+        self.arrived().is_some_and(|arrived| arrived.is_response)
+    }
+
+    /// It is a response that is plain.
+    pub(super) fn is_plain(self) -> bool {
+        self.arrived().is_some_and(|arrived| arrived.is_plain)
+    }
+
     /// It adds to what responses come to.
-    const fn adds(self) -> bool {
+    pub(super) const fn adds(self) -> bool {
         match self {
             Self::Arrived(arrived) => arrived.is_response,
             Self::More => true,
-            Self::Nothing => false,
+            Self::Nothing | Self::Sampled | Self::Released => false,
         }
     }
 }
@@ -294,7 +327,7 @@ impl State {
         let key = if let Some(key) = scope.keys.get_mut(&id) {
             key
         } else {
-            scope.open_key(id, labels, *at);
+            scope.open_key(id, labels, *at, |id| has_on(tellers, id));
             let Some(key) = scope.keys.get_mut(&id) else {
                 return false;
             };
@@ -355,25 +388,23 @@ impl State {
                 true
             };
         let is_seen_to = has_room && scope.soon.sees_to(key, now);
-        if is_quiet && let Some(looking) = looking {
-            self.turn_to_own(index, scope, arrival, looking, is_seen_to, tellers);
-            return held;
-        }
         if is_quiet {
-            if !is_seen_to {
-                self.schedule(index, scope, id, tellers);
+            match looking {
+                _ if scope.own_by_key => {
+                    self.turn_by_key(index, scope, arrival, (has_room, is_seen_to), tellers);
+                }
+                Some(looking) => {
+                    self.turn_to_own(index, scope, arrival, looking, is_seen_to, tellers);
+                }
+                None if !is_seen_to => self.schedule(index, scope, id, tellers),
+                None => {}
             }
             return held;
         }
         // What an open alert has spoken for before this record; one that begins with it speaks for all that led to it.
         let told_before = spoken_for(scope, id);
         self.accrue_to_open(scope, id, arrival, tellers);
-        let came = Came::Arrived(Arrived {
-            labels: &arrival.record.labels,
-            is_response: true,
-            is_plain: has_room,
-            looking,
-        });
+        let came = Came::of_response(&arrival.record.labels, has_room, looking);
         self.evaluate(index, scope, id, came, tellers);
         if arrival.miss.is_some() {
             let told = spoken_for(scope, id);
@@ -409,6 +440,7 @@ impl State {
             }
         }
         accrue_to_own(scope, arrival, self.now, tellers);
+        accrue_by_key(scope, id, arrival, self.now, tellers);
     }
 
     /// Takes an error answer into the windows of its key.
@@ -422,7 +454,7 @@ impl State {
     ) {
         let labels = &error.labels;
         let id = scope.key_of(labels);
-        scope.open_key(id, labels, at);
+        scope.open_key(id, labels, at, |id| has_on(tellers, id));
         let Some(key) = scope.keys.get_mut(&id) else {
             return;
         };
@@ -454,9 +486,15 @@ impl State {
     }
 
     /// Samples the minutes that are due, for the rules that learn.
-    pub(super) fn sample(&mut self, scope: &mut Scope, id: u64, tellers: &mut [Teller]) {
+    pub(super) fn sample(
+        &mut self,
+        scope: &mut Scope,
+        id: u64,
+        tellers: &mut [Teller],
+    ) -> Came<'static> {
+        let mut came = Came::Nothing;
         let Some(key) = scope.keys.get_mut(&id) else {
-            return;
+            return came;
         };
         key.advance(self.now);
         let mut adapts = false;
@@ -464,11 +502,12 @@ impl State {
             let Some(minute) = key.minutes.pop_front() else {
                 break;
             };
+            came = Came::Sampled;
             for (slot, rule) in scope
                 .rules
                 .iter()
                 .enumerate()
-                .filter(|(slot, r)| r.limit.learns() && scope.own != Some(*slot))
+                .filter(|(slot, r)| r.limit.learns() && scope.asked.own != Some(*slot))
             {
                 let Some(sample) = key.sample(rule, minute) else {
                     continue;
@@ -497,6 +536,14 @@ impl State {
             if std::mem::take(&mut adapts) {
                 key.forget_rooms();
             }
+            if scope.own_by_key {
+                for own in tellers
+                    .iter_mut()
+                    .filter_map(|teller| teller.by_key.as_mut())
+                {
+                    own.sample(key, id, minute, self.now);
+                }
+            }
             let own = tellers.iter_mut().filter(|_| scope.own.is_some());
             for (n, own) in own.enumerate() {
                 if own
@@ -508,6 +555,7 @@ impl State {
                 }
             }
         }
+        came
     }
 
     /// Reads all rules of a key, moves their alerts, and has told what is due.
@@ -534,7 +582,7 @@ impl State {
             came.adds(),
             &mut due,
         );
-        let is_plain = arrived.is_some_and(|arrived| arrived.is_plain);
+        let is_plain = came.is_plain();
         let is_settled = |slot: &usize| {
             let place = Place {
                 index,
@@ -549,7 +597,7 @@ impl State {
         let goes_on = is_plain && due.iter().all(is_settled);
         let mut has_changed = !due.is_empty() && !goes_on;
         let mut moves = false;
-        let labels = arrived.map(|arrived| arrived.labels);
+        let labels = came.labels();
         for slot in due.iter().copied() {
             if goes_on {
                 // It adds to what was told already, and changes nothing.
@@ -563,7 +611,9 @@ impl State {
         }
         self.due = due;
         let is_told_of = has_changed;
-        if scope.own.is_some() {
+        if scope.own_by_key {
+            has_changed |= self.step_by_key(index, scope, id, came, is_told_of, tellers);
+        } else if scope.own.is_some() {
             let looking = arrived.and_then(|arrived| arrived.looking);
             let looking = looking.unwrap_or_else(|| {
                 let look = labels.map_or(Look::Tick, |_| Look::Plain);
@@ -574,7 +624,7 @@ impl State {
         if is_told_of {
             for (n, teller) in tellers.iter_mut().enumerate() {
                 if teller.tell(self, index, scope, id, labels, None) || moves {
-                    teller.forget_next();
+                    teller.forget_next_of([(index, id)]);
                     if teller.own.is_some() {
                         self.watches.open(n);
                     }
@@ -613,7 +663,9 @@ impl State {
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, forgets, now, until_clear);
         let may_be_told = !key.is_at_rest();
-        let told = if scope.own.is_some() {
+        let told = if scope.own_by_key {
+            self.next_by_key(index, scope, id, tellers)
+        } else if scope.own.is_some() {
             self.next_of_own(index, scope, id, tellers)
         } else {
             let tellers = tellers.iter_mut().filter(|_| may_be_told);
@@ -662,7 +714,6 @@ impl State {
         tellers: &mut [Teller],
     ) -> bool {
         let place = Place { index, id, slot };
-        let arrived = came.arrived();
         let Some(key) = scope.keys.get_mut(&id) else {
             return false;
         };
@@ -683,7 +734,7 @@ impl State {
             usual,
             is_told: tellers.iter().any(|t| t.is_told_open(place, &alert)),
             may_begin: came.adds() || !takes_more(rule, is_pooled),
-            arrived: arrived.map(|arrived| arrived.labels),
+            arrived: came.labels(),
         };
         let stepped = step.take(&mut self.cache, scope, id, &mut alert);
         if rule.metric == Metric::MissRun && alert.phase != stepped.before {
@@ -695,7 +746,7 @@ impl State {
                 _ => {}
             }
         }
-        if stepped.disturbs(arrived.is_some_and(|arrived| arrived.is_response)) {
+        if stepped.disturbs(came.is_response()) {
             self.note_disturbance(rule);
         }
         let is_unheard = stepped.ends && self.resuming && !rule.metric.is_announcement();

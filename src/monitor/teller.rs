@@ -16,6 +16,7 @@ use super::key::Key;
 use super::metric::{Metric, Value};
 use super::notice::{is_beyond_usual, is_explaining};
 use super::own::Own;
+use super::own_by_key::OwnByKey;
 use super::reading::is_explained;
 use super::record::{Labels, Time};
 use super::rule::{Rule, Severity};
@@ -51,7 +52,10 @@ pub(super) struct Teller {
     /// The rule that it judges itself.
     #[serde(skip)]
     pub(super) own: Option<Own>,
-    /// What that has spoken for of others.
+    /// The same of one that it judges for each key.
+    #[serde(skip)]
+    pub(super) by_key: Option<Box<OwnByKey>>,
+    /// What the rule that it judges itself has spoken for of others.
     #[serde(skip)]
     pub(super) spoken: SpokenByOwn,
 }
@@ -110,24 +114,40 @@ impl Teller {
     }
 
     /// The alert of a rule as it stands for this teller.
-    pub(super) fn alert<'a>(&'a self, key: &'a Key, index: usize, slot: usize) -> &'a Alert {
+    pub(super) fn alert<'a>(&'a self, key: &'a Key, place: Place) -> &'a Alert {
+        let Place { index, id, slot } = place;
+        let by_key = self.by_key.as_ref().filter(|own| own.is_at(index, slot));
         match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
             Some(own) => &own.alert,
-            None => &key.alerts[slot],
+            None => by_key.map_or_else(|| &key.alerts[slot], |own| own.alert(id)),
         }
     }
 
     /// The rule in this place, as it is in force for this teller.
     pub(super) fn rule<'a>(&'a self, scope: &'a Scope, index: usize, slot: usize) -> &'a Arc<Rule> {
+        let by_key = self.by_key.as_ref().filter(|own| own.is_at(index, slot));
         match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
             Some(own) => &own.rule,
-            None => &scope.rules[slot],
+            None => by_key.map_or_else(|| &scope.rules[slot], |own| &own.rule),
         }
     }
 
     fn variants<'a>(&'a self, state: &'a State) -> Option<&'a Variants> {
+        self.own_variants().or(state.variants.as_ref())
+    }
+
+    /// The variants of the rule that it judges itself.
+    pub(super) fn own_variants(&self) -> Option<&Variants> {
         let own = self.own.as_ref().and_then(|own| own.variants.as_ref());
-        own.or(state.variants.as_ref())
+        let by_key = self.by_key.as_ref().and_then(|own| own.variants.as_ref());
+        own.or(by_key)
+    }
+
+    /// The last minute that was no ordinary one because of its own rule.
+    fn disturbed(&self) -> i64 {
+        let own = self.own.as_ref().map(|own| own.disturbed);
+        let by_key = self.by_key.as_ref().map(|own| own.disturbed);
+        own.or(by_key).unwrap_or(i64::MIN)
     }
 
     /// An alert that goes on as it is, whatever comes, and of which there is nothing to tell for now.
@@ -245,7 +265,13 @@ impl Teller {
     }
 
     /// The next second after now at which time alone may make something due for a key.
-    fn next_change(&self, state: &State, index: usize, scope: &Scope, id: u64) -> Option<i64> {
+    pub(super) fn next_change(
+        &self,
+        state: &State,
+        index: usize,
+        scope: &Scope,
+        id: u64,
+    ) -> Option<i64> {
         let key = scope.keys.get(&id)?;
         let now = state.now.secs();
         let mut next: Option<i64> = None;
@@ -256,11 +282,12 @@ impl Teller {
         };
         let (mut is_restless, mut is_sampled) = (false, false);
         for slot in 0..scope.rules.len() {
-            let alert = self.alert(key, index, slot);
+            let place = Place { index, id, slot };
+            let alert = self.alert(key, place);
             let Some(episode) = alert.episode.as_deref() else {
                 continue;
             };
-            let (rule, place) = (self.rule(scope, index, slot), Place { index, id, slot });
+            let rule = self.rule(scope, index, slot);
             let told = self.told(place, episode);
             at(told.again_at(alert).map(Time::first_tick));
             at(told.grown_at(alert).map(Time::first_tick));
@@ -273,8 +300,7 @@ impl Teller {
             at(key.retry);
         }
         // Minutes in which it fired are no part of that.
-        let disturbed = self.own.as_ref().map_or(i64::MIN, |own| own.disturbed);
-        if is_sampled && state.pace.has_ordinary_after(disturbed) {
+        if is_sampled && state.pace.has_ordinary_after(self.disturbed()) {
             at(Some(state.pace.next_sample_after(state.now)));
         }
         next
@@ -301,7 +327,7 @@ impl Teller {
                 return true;
             };
             let place = Place { index, id, slot };
-            let alert = self.alert(key, index, slot);
+            let alert = self.alert(key, place);
             let Some(episode) = alert.episode.as_deref() else {
                 continue;
             };
@@ -426,7 +452,7 @@ impl Teller {
     /// An episode has ended while nothing may be told. It is told afterwards: that what was told is over, or what nobody heard of.
     pub(super) fn note_unheard(&mut self, state: &mut State, scope: &Scope, place: Place) {
         let key = &scope.keys[&place.id];
-        let alert = self.alert(key, place.index, place.slot);
+        let alert = self.alert(key, place);
         let Some(episode) = alert.episode.as_deref() else {
             return;
         };
@@ -504,12 +530,29 @@ impl Teller {
         if let Some(own) = &mut self.own {
             own.forget_next();
         }
+        if let Some(own) = &mut self.by_key {
+            own.forget_next();
+        }
+    }
+
+    /// The same for some keys of scopes.
+    pub(super) fn forget_next_of(&mut self, keys: impl IntoIterator<Item = (usize, u64)>) {
+        if let Some(own) = &mut self.own {
+            own.forget_next();
+        }
+        if let Some(own) = &mut self.by_key {
+            for (index, id) in keys {
+                if index == own.index {
+                    own.forget_next_of(id);
+                }
+            }
+        }
     }
 
     /// A minute of the whole stream in which nothing shared was on. False if its own rule was.
     pub(super) fn sample(&mut self, minute: i64, cost: i128, flow: &Flow) -> bool {
         self.settle(flow);
-        let is_ordinary = self.own.as_ref().is_none_or(|own| minute > own.disturbed);
+        let is_ordinary = minute > self.disturbed();
         if is_ordinary {
             self.ordinary.add(minute, cost);
         }

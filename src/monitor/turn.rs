@@ -1,15 +1,17 @@
 //! A look at the rules that tellers judge, each for itself: alone where nothing else of a key can have changed, or after all others.
 //!
-//! Which of them have to look is for their watches to say. What follows from it for a rule is that rule's business.
+//! Which of them have to look is for their watches to say, or for what they know of the key. What follows from it for a rule is that
+//! rule's business.
 
 use std::sync::Arc;
 
 use super::key::Key;
 use super::metric::Metric;
 use super::own::{Own, is_of_flow};
+use super::own_by_key::UNKNOWN;
 use super::record::{Labels, Time};
 use super::scope::Scope;
-use super::state::{Arrival, State};
+use super::state::{Arrival, Came, State};
 use super::teller::{Place, Teller};
 use super::watch::{Look, Looking};
 use crate::price::PicoUsd;
@@ -63,6 +65,26 @@ pub(super) fn speak_for_own(
         if let Some(waste) = waste {
             teller.spoken.note(event, waste);
         }
+    }
+}
+
+/// A teller has something on for a key, by a rule that it judges for each.
+pub(super) fn has_on(tellers: &[Teller], id: u64) -> bool {
+    let mut own = tellers.iter().filter_map(|teller| teller.by_key.as_ref());
+    own.any(|own| own.has_on(id))
+}
+
+/// Adds what has come in for a key to the episodes of rules that tellers judge for each.
+pub(super) fn accrue_by_key(
+    scope: &Scope,
+    id: u64,
+    arrival: &Arrival<'_>,
+    now: Time,
+    tellers: &mut [Teller],
+) {
+    let tellers = tellers.iter_mut().filter(|_| scope.own_by_key);
+    for own in tellers.filter_map(|teller| teller.by_key.as_mut()) {
+        own.accrue(id, arrival, now);
     }
 }
 
@@ -208,5 +230,111 @@ impl State {
             teller.forget(place);
         }
         Some(place.index)
+    }
+
+    /// A record has come that leaves all rules of its key quiet but those that tellers judge for each key. `is_plain` and `is_seen_to`
+    /// are as elsewhere.
+    pub(super) fn turn_by_key(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        arrival: &Arrival<'_>,
+        (is_plain, is_seen_to): (bool, bool),
+        tellers: &mut [Teller],
+    ) {
+        let id = scope.key_of(arrival.labels);
+        accrue_by_key(scope, id, arrival, self.now, tellers);
+        let came = Came::of_response(&arrival.record.labels, is_plain, None);
+        if self.step_by_key(index, scope, id, came, false, tellers) || !is_seen_to {
+            self.schedule(index, scope, id, tellers);
+        }
+    }
+
+    /// Has tellers look at the rule that they judge for each key, and tell what is due, if all that is on for it is not told of
+    /// afterwards in any case. False if all is as it was, and nothing may be due.
+    pub(super) fn step_by_key(
+        &mut self,
+        index: usize,
+        scope: &mut Scope,
+        id: u64,
+        came: Came<'_>,
+        is_told_of: bool,
+        tellers: &mut [Teller],
+    ) -> bool {
+        let mut has_changed = false;
+        let (now, adds) = (self.now, came.adds());
+        let until = match came {
+            _ if is_told_of => i64::MAX,
+            Came::Sampled => i64::MAX,
+            Came::Released => UNKNOWN,
+            _ => now.secs(),
+        };
+        for teller in tellers {
+            let Some(own) = teller.by_key.as_deref() else {
+                continue;
+            };
+            if own.stays(&self.cache, &scope.keys[&id], id, adds, until) {
+                continue;
+            }
+            let (place, alert) = (own.place(id), own.alert(id));
+            let goes_on = came.is_plain() && teller.is_settled(now, place, alert, &own.rule);
+            let is_told = teller.is_told_open(place, alert);
+            let Some(own) = teller.by_key.as_deref_mut() else {
+                continue;
+            };
+            if goes_on {
+                own.go_on(id, now);
+                continue;
+            }
+            own.step(&mut self.cache, scope, id, is_told, came, now);
+            if own.alert(id).episode.is_none() {
+                teller.forget(place);
+            }
+            has_changed = true;
+            if !is_told_of {
+                teller.tell(self, index, scope, id, came.labels(), None);
+            }
+        }
+        has_changed
+    }
+
+    /// When one of them has to look at a key if nothing comes.
+    pub(super) fn next_by_key(
+        &self,
+        index: usize,
+        scope: &Scope,
+        id: u64,
+        tellers: &mut [Teller],
+    ) -> Option<i64> {
+        let key = scope.keys.get(&id)?;
+        let (now, is_at_rest) = (self.now.secs(), key.is_at_rest());
+        let mut first = i64::MAX;
+        for teller in tellers {
+            let Some(own) = teller.by_key.as_deref() else {
+                continue;
+            };
+            let known = own.next_of(id);
+            // What is due at this second is looked at in it still.
+            let is_due = known.is_some_and(|next| UNKNOWN < next && next <= now);
+            if is_due || is_at_rest && known != Some(UNKNOWN) {
+                let later = known.filter(|_| !is_due);
+                first = first.min(later.unwrap_or(i64::MAX));
+                continue;
+            }
+            let mut next = teller.next_change(self, index, scope, id);
+            if known.is_some() {
+                let is_settled =
+                    teller.is_settled(self.now, own.place(id), own.alert(id), &own.rule);
+                let moves = own.next_change(key, id, is_settled, now);
+                let retry = key.retry.filter(|second| *second > now);
+                next = [next, moves, retry].into_iter().flatten().min();
+            }
+            let next = next.unwrap_or(i64::MAX);
+            first = first.min(next);
+            if let Some(own) = teller.by_key.as_deref_mut() {
+                own.set_next(id, next);
+            }
+        }
+        (first < i64::MAX).then_some(first)
     }
 }

@@ -298,6 +298,37 @@ pub fn by_turns(seed: u64) -> Vec<String> {
     calls.map(|call| call.line()).collect()
 }
 
+/// Sessions that come, go on, pause and come back, for a day or two: some are dear for a while, and two or three go on side by side.
+pub fn sessions(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let (mut at, mut newest) = (TWO_O_CLOCK, 0);
+    let mut call = |n: u64| {
+        let pause = match random.below(40) {
+            0 => 1_000 * (1_200 + random.below(7_200)),
+            1..8 => 1_000 * random.below(400),
+            _ => 500 * random.below(60),
+        };
+        at += pause.cast_signed();
+        newest += u64::from(random.chance(0.04));
+        let back = if random.chance(0.05) { 12 } else { 3 };
+        let session = newest.saturating_sub(random.below(back));
+        // Each tenth of them is a dear one, and so is each of some hours.
+        let is_dear = session % 10 == seed % 10 || at / 7_200_000 % 5 == 0;
+        let output = 100 + random.below(if is_dear { 20_000 } else { 1_500 });
+        let late = u64::from(random.chance(0.05)) * random.below(90_000);
+        let call = Call {
+            at: at - late.cast_signed(),
+            id: format!("msg_{n}"),
+            session: Some(&format!("s-{session}")),
+            input: 10 + random.below(500),
+            output,
+            ..Call::default()
+        };
+        call.line()
+    };
+    (0..700).map(&mut call).collect()
+}
+
 /// The lines without their times.
 pub fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
