@@ -2,6 +2,7 @@
 //!
 //! Pure: choices of rules in, families out.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
@@ -69,69 +70,106 @@ pub(super) fn families(choices: &[Vec<Rule>]) -> Vec<Kin> {
     let varied: Vec<usize> = (0..first.len())
         .filter(|n| choices.iter().any(|rules| rules.get(*n) != first.get(*n)))
         .collect();
-    let is_regular = choices.iter().all(|rules| rules.len() == first.len());
-    let by = |place: usize, which: usize| {
-        let mut groups: HashMap<String, Vec<(Amount, usize)>> = HashMap::new();
-        for (choice, rules) in choices.iter().enumerate() {
-            let mut key = String::new();
-            let mut value = None;
-            for n in &varied {
-                let mut rule = rules[*n].clone();
-                if *n == place {
-                    value = take(&mut rule, which);
-                }
-                let _ = write!(key, "{rule:?}");
+    let mut families: Vec<Kin> = Vec::new();
+    let mut left: Vec<usize> = (0..choices.len()).collect();
+    if choices.iter().all(|rules| rules.len() == first.len()) {
+        let ids = ids(choices, &varied);
+        while let Some((place, groups)) = largest(&left, &ids) {
+            left.retain(|choice| !groups.iter().any(|group| group.contains(choice)));
+            for group in groups {
+                families.extend(of_one_rule(choices, varied[place], &group, families.len()));
             }
+        }
+    }
+    let n = families.len();
+    families.extend((n..).zip(left).map(|(clan, choice)| alone(choice, clan)));
+    families.sort_by_key(|kin| kin.choices.iter().min().copied());
+    families
+}
+
+/// For each choice which of the rules it has in these places, by number.
+fn ids(choices: &[Vec<Rule>], places: &[usize]) -> Vec<Vec<usize>> {
+    let mut known: Vec<HashMap<String, usize>> = vec![HashMap::new(); places.len()];
+    let of_choice = |rules: &Vec<Rule>| {
+        let in_places = places.iter().zip(&mut known);
+        let ids = in_places.map(|(place, known)| {
+            let next = known.len();
+            *known.entry(format!("{:?}", rules[*place])).or_insert(next)
+        });
+        ids.collect()
+    };
+    choices.iter().map(of_choice).collect()
+}
+
+/// The place in which most of these choices differ alone, and the largest groups of those that do. None if none are left that differ in
+/// one place.
+fn largest(left: &[usize], ids: &[Vec<usize>]) -> Option<(usize, Vec<Vec<usize>>)> {
+    let places = 0..ids.first().map_or(0, Vec::len);
+    let groups_of = |place: usize| {
+        let mut groups: HashMap<Vec<usize>, Vec<usize>> = HashMap::new();
+        for choice in left {
+            let mut others = ids[*choice].clone();
+            others.remove(place);
+            groups.entry(others).or_default().push(*choice);
+        }
+        let most = groups.values().map(Vec::len).max().unwrap_or(0);
+        groups.retain(|_, group| group.len() == most);
+        (most, place, groups)
+    };
+    let best = places
+        .map(groups_of)
+        .max_by_key(|(most, place, _)| (*most, Reverse(*place)));
+    let (_, place, groups) = best.filter(|(most, ..)| *most > 1)?;
+    Some((place, groups.into_values().collect()))
+}
+
+/// Families of choices that differ in this rule alone. Their clans are counted from here on.
+fn of_one_rule(
+    choices: &[Vec<Rule>],
+    place: usize,
+    group: &[usize],
+    clans_from: usize,
+) -> Vec<Kin> {
+    let by = |which: usize| {
+        let mut groups: HashMap<String, Vec<(Amount, usize)>> = HashMap::new();
+        for choice in group {
+            let mut rule = choices[*choice][place].clone();
+            let value = take(&mut rule, which);
+            let mut key = format!("{rule:?}");
             // Where there is no such number it has no kin.
             let value = value.unwrap_or_else(|| {
                 let _ = write!(key, "{choice}");
                 0
             });
-            groups.entry(key).or_default().push((value, choice));
+            groups.entry(key).or_default().push((value, *choice));
         }
         groups
     };
-    let places = varied
-        .iter()
-        .flat_map(|place| (0..NUMBERS).map(|which| (*place, which)));
-    let fewest = places
-        .filter(|_| is_regular)
-        .map(|(place, which)| (place, by(place, which)))
-        .min_by_key(|(_, groups)| groups.len());
-    let Some((place, groups)) = fewest else {
-        return (0..choices.len()).map(alone).collect();
-    };
-    let mut families: Vec<Kin> = Vec::new();
+    let fewest = (0..NUMBERS).map(by).min_by_key(HashMap::len);
     let mut clans: HashMap<String, usize> = HashMap::new();
-    for mut members in groups.into_values() {
+    let kin = |mut members: Vec<(Amount, usize)>| {
         members.sort_unstable();
-        let rules = &choices[members[0].1];
-        let mut rest = String::new();
-        for n in varied.iter().filter(|n| **n != place) {
-            let _ = write!(rest, "{:?}", rules[*n]);
-        }
-        let rule = &rules[place];
+        let rule = &choices[members[0].1][place];
         let looks_at = (rule.metric, &rule.by, &rule.filter, rule.min_prompt_tokens);
-        let _ = write!(rest, "{looks_at:?}{}", rule.enabled);
-        let next = clans.len();
-        families.push(Kin {
-            clan: *clans.entry(rest).or_insert(next),
+        let next = clans_from + clans.len();
+        let clan = clans.entry(format!("{looks_at:?}{}", rule.enabled));
+        Kin {
+            clan: *clan.or_insert(next),
             choices: members.iter().map(|(_, choice)| *choice).collect(),
             variants: members
                 .iter()
                 .map(|(_, choice)| Arc::new(choices[*choice][place].clone()))
                 .collect(),
-        });
-    }
-    families.sort_by_key(|kin| kin.choices.iter().min().copied());
-    families
+        }
+    };
+    fewest.unwrap_or_default().into_values().map(kin).collect()
 }
 
-fn alone(choice: usize) -> Kin {
+fn alone(choice: usize, clan: usize) -> Kin {
     Kin {
         choices: vec![choice],
         variants: Vec::new(),
-        clan: choice,
+        clan,
     }
 }
 
@@ -163,6 +201,21 @@ mod tests {
         assert_eq!(found, [&[1, 2, 0][..], &[4, 5, 3]]);
         assert_eq!(families[0].variants[0].limit, Limit::Above(UNIT));
         assert_eq!(families[0].clan, families[1].clan);
+    }
+
+    /// As `--suggest` tries them: each choice differs from what is in force in one rule, some of them in none.
+    #[test]
+    fn those_of_each_rule_are_kin_where_several_are_varied() {
+        let severity = crate::monitor::Severity::Warning;
+        let choice = |a, b| vec![rule(a, 60, severity), rule(b, 600, severity)];
+        let choices =
+            [(1, 5), (2, 5), (3, 5), (2, 4), (2, 5), (2, 6), (7, 8)].map(|(a, b)| choice(a, b));
+        let families = families(&choices);
+        let found: Vec<&[usize]> = families.iter().map(|kin| &kin.choices[..]).collect();
+        assert_eq!(found, [&[0, 1, 4, 2][..], &[3, 5], &[6]]);
+        let clans: std::collections::BTreeSet<usize> =
+            families.iter().map(|kin| kin.clan).collect();
+        assert_eq!(clans.len(), 3);
     }
 
     #[test]
