@@ -114,21 +114,26 @@ impl Teller {
     }
 
     /// The alert of a rule as it stands for this teller.
+    #[inline]
     pub(super) fn alert<'a>(&'a self, key: &'a Key, place: Place) -> &'a Alert {
         let Place { index, id, slot } = place;
-        let by_key = self.by_key.as_ref().filter(|own| own.is_at(index, slot));
-        match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
-            Some(own) => &own.alert,
-            None => by_key.map_or_else(|| &key.alerts[slot], |own| own.alert(id)),
+        if let Some(own) = self.own.as_ref().filter(|own| own.is_at(index, slot)) {
+            return &own.alert;
+        }
+        match self.by_key.as_ref().filter(|own| own.is_at(index, slot)) {
+            Some(own) => own.alert(id),
+            None => &key.alerts[slot],
         }
     }
 
     /// The rule in this place, as it is in force for this teller.
     pub(super) fn rule<'a>(&'a self, scope: &'a Scope, index: usize, slot: usize) -> &'a Arc<Rule> {
-        let by_key = self.by_key.as_ref().filter(|own| own.is_at(index, slot));
-        match self.own.as_ref().filter(|own| own.is_at(index, slot)) {
+        if let Some(own) = self.own.as_ref().filter(|own| own.is_at(index, slot)) {
+            return &own.rule;
+        }
+        match self.by_key.as_ref().filter(|own| own.is_at(index, slot)) {
             Some(own) => &own.rule,
-            None => by_key.map_or_else(|| &scope.rules[slot], |own| &own.rule),
+            None => &scope.rules[slot],
         }
     }
 
