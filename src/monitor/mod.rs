@@ -9,7 +9,8 @@
 //! [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (rules with the same keys),
 //! `key` (what one of these has seen), `held` (samples of an episode), `reading` (a rule's value against its limit), `quick` (the
 //! cheapest look at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it:
-//! `told` (of one episode), `voices` (who speaks), `own` and `own_by_key` (rules that each teller judges for itself), `spoken` (what these
+//! `told` (of one episode), `voices` (who speaks), `own_rule` (one that each teller judges for itself), `own` and `own_by_key` (its
+//! alerts), `spoken` (what these
 //! explain of others), `teller`, `notice` (what it says), `makeup` and `portion` (what has changed), `weight`, `names`, `day` and
 //! `failures` (whose it is). Both meet in [`evaluator`](Evaluator); `memory` is what it remembers across runs, `learning` what it does
 //! not know yet, `settings` has one for many settings of a rule.
@@ -41,6 +42,7 @@ mod names;
 mod notice;
 mod own;
 mod own_by_key;
+mod own_rule;
 mod portion;
 mod quick;
 mod reading;

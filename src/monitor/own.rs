@@ -6,36 +6,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::alert::{Alert, Phase};
-use super::baseline::{Amount, Baseline, Held};
+use super::baseline::{Amount, Held};
 use super::cache::CacheTracker;
-use super::held::{hold, keep, ripe};
 use super::key::Key;
 use super::metric::Metric;
 use super::miss::Miss;
-use super::quick::Quick;
-use super::reading::{limit_at_least, stays_quiet_as_learned};
+use super::own_rule::{Learned, OwnRule};
+use super::reading::limit_at_least;
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
 use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error, grow};
-use super::variants::Variants;
 use super::watch::{Evidence, Flow, NEVER, Watch};
 use crate::price::PicoUsd;
 
 /// The alert of such a rule.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
-    /// Where the rule has its place: which scope, and which of its rules.
-    pub(super) index: usize,
-    pub(super) slot: usize,
-    /// As it is in force.
-    pub(super) rule: Arc<Rule>,
-    /// The most sensitive of its variants.
-    asked: Arc<Rule>,
-    quick: Quick,
-    pub(super) variants: Option<Variants>,
+    pub(super) of: OwnRule,
     pub(super) alert: Alert,
-    baseline: Baseline,
     /// Samples of minutes in an episode, which enter the baseline after it.
     held: VecDeque<Held>,
     /// Its limit may have fallen, or its sum grown, since it was looked at.
@@ -44,8 +33,6 @@ pub(super) struct Own {
     pub(super) next: i64,
     /// The highest of the limits that its episode is held against.
     highest: Amount,
-    /// The last minute in which a response came while it fired, or in which it began to or ended.
-    pub(super) disturbed: i64,
     /// What had come when its episode was brought up to it last.
     seen: Flow,
     /// What its episode had paid again before the last miss.
@@ -72,42 +59,24 @@ fn only_rises(rule: &Rule) -> bool {
 impl Own {
     /// These rules, of which one is in force, in the place of one that has seen nothing.
     pub(super) fn new(index: usize, slot: usize, scope: &Scope, rules: Vec<Arc<Rule>>) -> Self {
-        // What it learns from goes with its windows.
-        let rule = rules.first().unwrap_or(&scope.rules[slot]);
         let mut own = Self {
-            index,
-            slot,
-            rule: Arc::clone(rule),
-            asked: Arc::clone(rule),
-            quick: Quick::default(),
-            variants: None,
+            of: OwnRule::new(index, slot, scope, rules),
             alert: Alert::default(),
-            baseline: rule.baseline(),
             held: VecDeque::new(),
-            has_changed: false,
+            has_changed: true,
             next: i64::MIN,
             highest: 0,
-            disturbed: i64::MIN,
             seen: Flow::default(),
             wasted: None,
         };
-        own.stand_for(scope, rules);
+        own.forget_next();
         own
     }
 
     /// From now on it stands for these rules, as if it always had.
     pub(super) fn stand_for(&mut self, scope: &Scope, rules: Vec<Arc<Rule>>) {
-        let variants = Variants::new(rules);
-        self.rule = Arc::clone(variants.in_force());
-        self.asked = Arc::clone(variants.most_sensitive());
-        self.quick = Quick::of(&self.asked, &scope.window_secs);
-        self.baseline.forget_limit();
-        if let Some(episode) = self.alert.episode.as_deref_mut()
-            && let Some(limit) = self.rule.limit_on(episode.basis)
-        {
-            episode.limit = limit;
-        }
-        self.variants = Some(variants);
+        self.of.stand_for(scope, rules);
+        self.of.hold_to(&mut self.alert);
         self.has_changed = true;
         self.forget_next();
     }
@@ -116,26 +85,14 @@ impl Own {
     pub(super) fn forget_next(&mut self) {
         self.next = i64::MIN;
         if let Some(episode) = self.alert.open() {
-            let least = self.variants.as_ref().and_then(Variants::least_sensitive);
-            let highest = least.and_then(|rule| rule.limit_on(episode.basis));
-            self.highest = highest.unwrap_or(episode.limit);
+            self.highest = self.of.highest(episode);
         }
-    }
-
-    pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
-        self.index == index && self.slot == slot
-    }
-
-    /// What is not on surely does not come to be at this moment.
-    fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
-        self.quick.stays_quiet(cache, key)
-            || stays_quiet_as_learned(cache, key, &self.asked, &self.quick, Some(&self.baseline))
     }
 
     /// It is below its limit, and nothing lifts it above but what comes: what leaves its window does not.
     fn is_below(&self) -> bool {
         let is_on = matches!(self.alert.phase, Phase::Firing | Phase::Pending { .. });
-        !is_on && self.rule.windows.len() == 1 && only_rises(&self.rule)
+        !is_on && self.of.rule.windows.len() == 1 && only_rises(&self.of.rule)
     }
 
     /// What is about to be over stays so: its sum is clear of all its limits.
@@ -143,8 +100,8 @@ impl Own {
         let Some(episode) = self.alert.open().filter(|_| self.is_below()) else {
             return false;
         };
-        let limit = self.asked.limit_on(episode.basis);
-        let (_, value) = key.value(&self.asked, Some(episode.step));
+        let limit = self.of.asked.limit_on(episode.basis);
+        let (_, value) = key.value(&self.of.asked, Some(episode.step));
         limit.is_some_and(|limit| value.is_some_and(|value| value.is_clear_below(limit)))
     }
 
@@ -152,13 +109,13 @@ impl Own {
     pub(super) fn stays(&mut self, cache: &CacheTracker, key: &Key, now: Time) -> bool {
         self.has_changed = false;
         let may_change = match self.alert.phase {
-            Phase::Inactive | Phase::Closed { .. } => !self.stays_quiet(cache, key),
+            Phase::Inactive | Phase::Closed { .. } => !self.of.stays_quiet(cache, key),
             Phase::Recovering { .. } => !self.stays_clear(key),
             Phase::Pending { since } => !self.stays_pending(key, now, since),
             Phase::Firing => true,
         };
         // Looked at between two ticks it moves on before the second that was worked out.
-        let moves_at = self.alert.next_change(&self.rule);
+        let moves_at = self.alert.next_change(&self.of.rule);
         let is_time = now.secs() >= self.next || moves_at.is_some_and(|at| at <= now);
         !may_change && (self.alert.is_quiet() || !is_time)
     }
@@ -168,14 +125,14 @@ impl Own {
         let seen = std::mem::replace(&mut self.seen, *flow);
         let came = flow.came_since(&seen);
         if let Some(came) = came.filter(|_| self.alert.phase == Phase::Firing) {
-            self.disturbed = self.disturbed.max(came.minute());
+            self.of.disturb(came);
         }
         let looked = flow.looked_since(&seen);
         let had_value = self.alert.had_value();
         let Some(episode) = self.alert.open_mut() else {
             return;
         };
-        if is_of_flow(&self.rule) {
+        if is_of_flow(&self.of.rule) {
             flow.accrue(&seen, episode);
         }
         // While nobody had to look it went on with its value.
@@ -199,7 +156,7 @@ impl Own {
         known: Option<PicoUsd>,
         again_at: Option<Time>,
     ) -> Watch {
-        let moves_at = self.alert.next_change(&self.rule);
+        let moves_at = self.alert.next_change(&self.of.rule);
         let until = match self.next {
             i64::MAX => Time(i64::MAX),
             next => Time::from_secs(next),
@@ -222,10 +179,10 @@ impl Own {
         if self.has_changed {
             return None;
         }
-        let only_rises = only_rises(&self.rule);
+        let only_rises = only_rises(&self.of.rule);
         if let Phase::Inactive | Phase::Closed { .. } = self.alert.phase {
-            let limit = limit_at_least(&self.asked, Some(&self.baseline));
-            let bounds = self.quick.within(limit, None)?;
+            let limit = limit_at_least(&self.of.asked, Some(&self.of.baseline));
+            let bounds = self.of.quick.within(limit, None)?;
             return Some(watch.within(bounds, Evidence::NONE, until, only_rises));
         }
         if self.may_end_otherwise() {
@@ -236,26 +193,26 @@ impl Own {
                 return None;
             }
             // Where the shortest window decides, no other does while it has a value.
-            let bound = self.quick.above(0, self.limit_for_all()?)?;
+            let bound = self.of.quick.above(0, self.limit_for_all()?)?;
             let evidence = self.evidence(0)?;
             return Some(watch.above(bound, evidence, NEVER, until));
         }
         // To an episode about the cache misses alone add, and each of them is looked at.
-        let is_of_misses = self.rule.metric.is_about_cache();
+        let is_of_misses = self.of.rule.metric.is_about_cache();
         let episode = self.alert.open();
         let episode = episode.filter(|e| is_of_misses || flow.is_in_step(e))?;
-        let evidence = if self.rule.metric.is_sum() {
+        let evidence = if self.of.rule.metric.is_sum() {
             Evidence::NONE
         } else {
             self.evidence(episode.step)?
         };
         if let Phase::Recovering { .. } = self.alert.phase {
-            let limit = self.asked.limit_on(episode.basis)?;
-            let bounds = self.quick.within(Some(limit), Some(episode.step))?;
+            let limit = self.of.asked.limit_on(episode.basis)?;
+            let bounds = self.of.quick.within(Some(limit), Some(episode.step))?;
             return Some(watch.within(bounds, evidence, until, only_rises));
         }
         let known = known?;
-        let bound = self.quick.unclear(episode.step, self.highest)?;
+        let bound = self.of.quick.unclear(episode.step, self.highest)?;
         let watch = if is_of_misses {
             watch.above(bound, evidence, NEVER, until).at_misses()
         } else {
@@ -271,18 +228,18 @@ impl Own {
     /// The highest of the limits that a new episode would be held against at any time of day, if that depends on nothing but what is
     /// usual.
     fn limit_for_all(&self) -> Option<Amount> {
-        let least = self.variants.as_ref().and_then(Variants::least_sensitive);
-        let rule = least.unwrap_or(&self.rule);
-        let limit = rule.limit_now(self.baseline.usual_at_most(), PicoUsd::ZERO);
+        let least = self.of.least_sensitive();
+        let rule = least.unwrap_or(&self.of.rule);
+        let limit = rule.limit_now(self.of.baseline.usual_at_most(), PicoUsd::ZERO);
         limit.filter(|_| rule.share_of_cost == 0)
     }
 
     /// What a window needs to have a value.
     fn evidence(&self, step: usize) -> Option<Evidence> {
         Some(Evidence {
-            window: self.quick.window(step)?,
-            requests: self.rule.min_requests,
-            cost: self.rule.min_cost,
+            window: self.of.quick.window(step)?,
+            requests: self.of.rule.min_requests,
+            cost: self.of.rule.min_cost,
         })
     }
 
@@ -302,21 +259,21 @@ impl Own {
     ) {
         self.wasted = self.alert.open().map(|episode| episode.exposed);
         if let Some(episode) = self.alert.open_mut() {
-            accrue(episode, &self.rule, record, at, miss, now);
+            accrue(episode, &self.of.rule, record, at, miss, now);
         }
     }
 
     /// The same for an error answer.
     pub(super) fn accrue_error(&mut self, at: Time, now: Time) {
         if let Some(episode) = self.alert.open_mut() {
-            accrue_error(episode, &self.rule, at, now);
+            accrue_error(episode, &self.of.rule, at, now);
         }
     }
 
     /// Adds what a response of that moment turned out to cost beyond what was known.
     pub(super) fn grow(&mut self, first: Time, cost: PicoUsd) {
         if let Some(episode) = self.alert.open_mut() {
-            grow(episode, &self.rule, first, cost);
+            grow(episode, &self.of.rule, first, cost);
         }
         self.has_changed = true;
     }
@@ -326,13 +283,13 @@ impl Own {
         let Some(episode) = self.alert.open().filter(|_| !self.may_end_otherwise()) else {
             return false;
         };
-        let (_, value) = key.value(&self.rule, Some(episode.step));
+        let (_, value) = key.value(&self.of.rule, Some(episode.step));
         value.is_some_and(|value| !value.is_clear_below(self.highest))
     }
 
     /// It waits, and is above all its limits.
     fn stays_pending(&self, key: &Key, now: Time, since: Time) -> bool {
-        let rule = &self.rule;
+        let rule = &self.of.rule;
         let may_change = self.may_end_otherwise() || self.may_be_ordinary();
         if may_change || now.millis_since(since) >= rule.hold_secs * 1000 {
             return false;
@@ -344,14 +301,14 @@ impl Own {
 
     /// Something else than its value and its limit decides whether it ends.
     fn may_end_otherwise(&self) -> bool {
-        let rule = &self.rule;
+        let rule = &self.of.rule;
         let is_of_share = rule.metric == Metric::CacheMiss;
         is_of_share || rule.min_waste > PicoUsd::ZERO || matches!(rule.limit, Limit::Below(_))
     }
 
     /// Which misses are ordinary decides whether it begins.
     fn may_be_ordinary(&self) -> bool {
-        self.rule.metric.is_about_cache()
+        self.of.rule.metric.is_about_cache()
     }
 
     /// It goes on as it is. What comes makes it clear no sooner than was worked out.
@@ -372,9 +329,9 @@ impl Own {
         let last_record = scope.keys[&id].last_record;
         let step = Step {
             now,
-            rule: &self.rule,
-            variants: self.variants.as_ref(),
-            usual: self.baseline.usual_at(last_record),
+            rule: &self.of.rule,
+            variants: self.of.variants.as_ref(),
+            usual: self.of.baseline.usual_at(last_record),
             is_told,
             may_begin: true,
             arrived,
@@ -382,13 +339,10 @@ impl Own {
         let stepped = step.take(cache, scope, id, &mut self.alert);
         // What comes while it fires is seen when it is brought up to that.
         if stepped.disturbs(false) {
-            self.disturbed = self.disturbed.max(now.minute());
+            self.of.disturb(now);
         }
         // Minutes of an episode enter the baseline once it can no longer reopen.
-        if self.alert.episode.is_none() && !self.held.is_empty() {
-            for sample in std::mem::take(&mut self.held) {
-                self.baseline.take(sample);
-            }
+        if self.alert.episode.is_none() && self.of.release(&mut self.held) {
             // It was asked with the limit before.
             self.has_changed = true;
             if let Some(key) = scope.keys.get_mut(&id) {
@@ -399,33 +353,22 @@ impl Own {
 
     /// Learns from the minute that a key was looked at for. False if its limit stays as it is.
     pub(super) fn sample(&mut self, key: &Key, minute: i64, now: Time) -> bool {
-        if !self.rule.limit.learns() {
+        if !self.of.rule.limit.learns() {
             return false;
         }
-        let Some(sample) = key.sample(&self.rule, minute) else {
+        let Some(sample) = key.sample(&self.of.rule, minute) else {
             return false;
         };
-        let episode = self.alert.episode.as_deref();
-        // It is of the whole stream.
-        if let Some(held) = hold(episode, &self.rule, minute, sample) {
-            keep(&mut self.held, held);
-            let mut has_learned = false;
-            for sample in ripe(&mut self.held, minute) {
-                self.baseline.take(sample);
-                has_learned = true;
-            }
-            let usual = self.baseline.usual();
-            let episode = self.alert.open_mut().filter(|_| has_learned);
-            let adapts = episode.is_some_and(|e| e.adapt(&self.rule, usual, now));
-            self.has_changed |= has_learned;
-            if adapts {
-                self.forget_next();
-            }
-            return adapts;
+        let Self {
+            of, alert, held, ..
+        } = self;
+        let learned = of.learn(alert, held, (minute, sample), now);
+        self.has_changed |= learned != Learned::Held;
+        let adapts = learned == Learned::Ripe { adapts: true };
+        if adapts {
+            self.forget_next();
         }
-        self.baseline.add(minute, sample);
-        self.has_changed = true;
-        true
+        adapts || learned == Learned::Now
     }
 
     /// The next second after now at which time alone moves it on, but for what leaves its windows.
@@ -433,7 +376,7 @@ impl Own {
         if self.alert.is_quiet() {
             return None;
         }
-        let changes = key.changes_of(&self.alert, &self.rule, None).into_iter();
+        let changes = key.changes_of(&self.alert, &self.of.rule, None).into_iter();
         changes.flatten().filter(|second| *second > now).min()
     }
 }

@@ -9,19 +9,17 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::Alert;
-use super::baseline::{Amount, Baseline, Held};
+use super::baseline::Held;
 use super::cache::CacheTracker;
-use super::held::{hold, keep, ripe};
 use super::key::Key;
-use super::quick::Quick;
-use super::reading::{stays_quiet_as_learned, takes_more};
+use super::own_rule::{Learned, OwnRule};
+use super::reading::takes_more;
 use super::record::Time;
 use super::rule::Rule;
 use super::scope::Scope;
 use super::state::{Arrival, Came};
 use super::step::{Step, accrue, grow};
 use super::teller::Place;
-use super::variants::Variants;
 use super::window::Window;
 use crate::price::PicoUsd;
 
@@ -34,24 +32,12 @@ pub(super) const UNKNOWN: i64 = i64::MIN;
 /// The alerts of such a rule.
 #[derive(Debug, Clone)]
 pub(super) struct OwnByKey {
-    /// Where the rule has its place: which scope, and which of its rules.
-    pub(super) index: usize,
-    pub(super) slot: usize,
-    /// As it is in force.
-    pub(super) rule: Arc<Rule>,
-    /// The most sensitive of its variants.
-    asked: Arc<Rule>,
-    quick: Quick,
-    pub(super) variants: Option<Variants>,
-    /// What is usual for all keys.
-    baseline: Baseline,
+    pub(super) of: OwnRule,
     keys: FxHashMap<u64, OfKey>,
     /// How many there may be before those that are gone are dropped.
     most: usize,
     /// The alert of any other key.
     none: Alert,
-    /// The last minute in which a response came for a key for which it fired, or in which it began to or ended.
-    pub(super) disturbed: i64,
 }
 
 /// The alert of a key that has, or had, something on.
@@ -94,45 +80,21 @@ pub(super) fn can_be_own_by_key(scope: &Scope, rules: &[Arc<Rule>]) -> bool {
 impl OwnByKey {
     /// These rules, of which one is in force, in the place of one that has seen nothing.
     pub(super) fn new(index: usize, slot: usize, scope: &Scope, rules: Vec<Arc<Rule>>) -> Self {
-        // What it learns from goes with its window.
-        let rule = rules.first().unwrap_or(&scope.rules[slot]);
-        let mut own = Self {
-            index,
-            slot,
-            rule: Arc::clone(rule),
-            asked: Arc::clone(rule),
-            quick: Quick::default(),
-            variants: None,
-            baseline: rule.baseline(),
+        Self {
+            of: OwnRule::new(index, slot, scope, rules),
             keys: FxHashMap::default(),
             most: FEW,
             none: Alert::default(),
-            disturbed: i64::MIN,
-        };
-        own.stand_for(scope, rules);
-        own
+        }
     }
 
     /// From now on it stands for these rules, as if it always had.
     pub(super) fn stand_for(&mut self, scope: &Scope, rules: Vec<Arc<Rule>>) {
-        let variants = Variants::new(rules);
-        self.rule = Arc::clone(variants.in_force());
-        self.asked = Arc::clone(variants.most_sensitive());
-        self.quick = Quick::of(&self.asked, &scope.window_secs);
-        self.baseline.forget_limit();
+        self.of.stand_for(scope, rules);
         for of_key in self.keys.values_mut() {
-            if let Some(episode) = of_key.alert.episode.as_deref_mut()
-                && let Some(limit) = self.rule.limit_on(episode.basis)
-            {
-                episode.limit = limit;
-            }
+            self.of.hold_to(&mut of_key.alert);
         }
-        self.variants = Some(variants);
         self.forget_next();
-    }
-
-    pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
-        self.index == index && self.slot == slot
     }
 
     /// The alert of a key.
@@ -187,19 +149,13 @@ impl OwnByKey {
     ) -> bool {
         match self.keys.get(&id) {
             Some(of_key) if !of_key.alert.is_quiet() => !has_come && of_key.next > until,
-            _ => !has_come || self.stays_quiet(cache, key),
+            _ => !has_come || self.of.stays_quiet(cache, key),
         }
-    }
-
-    #[inline]
-    fn stays_quiet(&self, cache: &CacheTracker, key: &Key) -> bool {
-        self.quick.stays_quiet(cache, key)
-            || stays_quiet_as_learned(cache, key, &self.asked, &self.quick, Some(&self.baseline))
     }
 
     /// It goes on as it is: something has come for a key for which it fires.
     pub(super) fn go_on(&mut self, id: u64, now: Time) {
-        self.disturbed = self.disturbed.max(now.minute());
+        self.of.disturb(now);
         if let Some(of_key) = self.keys.get_mut(&id) {
             of_key.alert.go_on(now);
         }
@@ -219,22 +175,20 @@ impl OwnByKey {
         let of_key = self.keys.entry(id).or_default();
         let step = Step {
             now,
-            rule: &self.rule,
-            variants: self.variants.as_ref(),
-            usual: self.baseline.usual_at(scope.keys[&id].last_record),
+            rule: &self.of.rule,
+            variants: self.of.variants.as_ref(),
+            usual: self.of.baseline.usual_at(scope.keys[&id].last_record),
             is_told,
-            may_begin: came.adds() || !takes_more(&self.rule, scope.pooled.is_some()),
+            may_begin: came.adds() || !takes_more(&self.of.rule, scope.pooled.is_some()),
             arrived: came.labels(),
         };
         let stepped = step.take(cache, scope, id, &mut of_key.alert);
         if stepped.disturbs(came.is_response()) {
-            self.disturbed = self.disturbed.max(now.minute());
+            self.of.disturb(now);
         }
         // Minutes of an episode enter the baseline once it can no longer reopen.
         if of_key.alert.episode.is_none() {
-            for sample in std::mem::take(&mut of_key.held) {
-                self.baseline.take(sample);
-            }
+            self.of.release(&mut of_key.held);
         }
         of_key.next = UNKNOWN;
     }
@@ -249,28 +203,12 @@ impl OwnByKey {
 
     /// Adds what has come in for a key to its episode.
     pub(super) fn accrue(&mut self, id: u64, arrival: &Arrival<'_>, now: Time) {
-        let Some(of_key) = self.keys.get_mut(&id) else {
-            return;
-        };
-        if let Some(episode) = of_key.alert.open_mut() {
-            for miss in arrival.late {
-                accrue(
-                    episode,
-                    &self.rule,
-                    arrival.record,
-                    miss.at,
-                    Some(miss),
-                    now,
-                );
-            }
-            accrue(
-                episode,
-                &self.rule,
-                arrival.record,
-                arrival.at,
-                arrival.miss,
-                now,
-            );
+        let of_key = self.keys.get_mut(&id);
+        if let Some(episode) = of_key.and_then(|of_key| of_key.alert.open_mut()) {
+            let Arrival {
+                record, at, miss, ..
+            } = *arrival;
+            accrue(episode, &self.of.rule, record, at, miss, now);
         }
     }
 
@@ -278,7 +216,7 @@ impl OwnByKey {
     pub(super) fn grow(&mut self, id: u64, first: Time, cost: PicoUsd) {
         if let Some(of_key) = self.keys.get_mut(&id) {
             if let Some(episode) = of_key.alert.open_mut() {
-                grow(episode, &self.rule, first, cost);
+                grow(episode, &self.of.rule, first, cost);
             }
             of_key.next = UNKNOWN;
         }
@@ -286,39 +224,21 @@ impl OwnByKey {
 
     /// Learns from the minute that a key was looked at for.
     pub(super) fn sample(&mut self, key: &Key, id: u64, minute: i64, now: Time) {
-        if !self.rule.limit.learns() {
+        if !self.of.rule.limit.learns() {
             return;
         }
-        let Some(sample) = key.sample(&self.rule, minute) else {
-            return;
-        };
-        let of_key = self.keys.get_mut(&id);
-        let episode = of_key
-            .as_ref()
-            .and_then(|of_key| of_key.alert.episode.as_deref());
-        let held = hold(episode, &self.rule, minute, sample);
-        let (Some(held), Some(of_key)) = (held, of_key) else {
-            self.baseline.add(minute, sample);
+        let Some(sample) = key.sample(&self.of.rule, minute) else {
             return;
         };
-        keep(&mut of_key.held, held);
-        let mut has_learned = false;
-        for sample in ripe(&mut of_key.held, minute) {
-            self.baseline.take(sample);
-            has_learned = true;
+        let Some(of_key) = self.keys.get_mut(&id) else {
+            self.of.baseline.add(minute, sample);
+            return;
+        };
+        let OfKey { alert, held, next } = of_key;
+        let learned = self.of.learn(alert, held, (minute, sample), now);
+        if learned == (Learned::Ripe { adapts: true }) {
+            *next = UNKNOWN;
         }
-        let episode = of_key.alert.open_mut().filter(|_| has_learned);
-        if episode.is_some_and(|e| e.adapt(&self.rule, self.baseline.usual(), now)) {
-            of_key.next = UNKNOWN;
-        }
-    }
-
-    /// The highest of the limits that the episode of a key is held against.
-    fn highest(&self, alert: &Alert) -> Option<(usize, Amount)> {
-        let episode = alert.open()?;
-        let least = self.variants.as_ref().and_then(Variants::least_sensitive);
-        let highest = least.and_then(|rule| rule.limit_on(episode.basis));
-        Some((episode.step, highest.unwrap_or(episode.limit)))
     }
 
     /// The next second after now at which time alone moves the alert of a key on. `is_settled`: there is nothing to tell of it, so that
@@ -334,15 +254,16 @@ impl OwnByKey {
         if alert.is_quiet() {
             return None;
         }
-        let clear = self.highest(alert).filter(|_| is_settled);
-        let leaves = match clear {
-            Some((step, limit)) => self.quick.clear_at(key, step, limit),
-            None => key
-                .window(self.rule.windows[0])
-                .and_then(Window::next_expiry),
+        let leaves = if let Some(episode) = alert.open().filter(|_| is_settled) {
+            let limit = self.of.highest(episode);
+            self.of.quick.clear_at(key, episode.step, limit)
+        } else {
+            let secs = self.of.rule.windows.first();
+            let window = secs.and_then(|secs| key.window(*secs));
+            window.and_then(Window::next_expiry)
         };
         let changes = key
-            .changes_of(alert, &self.rule, None)
+            .changes_of(alert, &self.of.rule, None)
             .into_iter()
             .flatten();
         changes.chain(leaves).filter(|second| *second > now).min()
@@ -351,9 +272,9 @@ impl OwnByKey {
     /// Where the alert of a key has its place.
     pub(super) fn place(&self, id: u64) -> Place {
         Place {
-            index: self.index,
+            index: self.of.index,
             id,
-            slot: self.slot,
+            slot: self.of.slot,
         }
     }
 }

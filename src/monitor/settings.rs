@@ -90,7 +90,8 @@ impl Evaluator {
 
     /// Which of the rules that a teller's own stands for have led to the same so far; none if it stands for itself alone.
     pub fn kept(&self, teller: usize) -> Option<Range<usize>> {
-        let own = self.tellers.get(teller).and_then(Teller::own_variants);
+        let own = self.tellers.get(teller).and_then(Teller::own_rule);
+        let own = own.and_then(|own| own.variants.as_ref());
         own.or(self.state.variants.as_ref()).map(Variants::kept)
     }
 

@@ -17,6 +17,7 @@ use super::metric::{Metric, Value};
 use super::notice::{is_beyond_usual, is_explaining};
 use super::own::Own;
 use super::own_by_key::OwnByKey;
+use super::own_rule::OwnRule;
 use super::reading::is_explained;
 use super::record::{Labels, Time};
 use super::rule::{Rule, Severity};
@@ -117,10 +118,10 @@ impl Teller {
     #[inline]
     pub(super) fn alert<'a>(&'a self, key: &'a Key, place: Place) -> &'a Alert {
         let Place { index, id, slot } = place;
-        if let Some(own) = self.own.as_ref().filter(|own| own.is_at(index, slot)) {
+        if let Some(own) = self.own.as_ref().filter(|own| own.of.is_at(index, slot)) {
             return &own.alert;
         }
-        match self.by_key.as_ref().filter(|own| own.is_at(index, slot)) {
+        match self.by_key.as_ref().filter(|own| own.of.is_at(index, slot)) {
             Some(own) => own.alert(id),
             None => &key.alerts[slot],
         }
@@ -128,31 +129,24 @@ impl Teller {
 
     /// The rule in this place, as it is in force for this teller.
     pub(super) fn rule<'a>(&'a self, scope: &'a Scope, index: usize, slot: usize) -> &'a Arc<Rule> {
-        if let Some(own) = self.own.as_ref().filter(|own| own.is_at(index, slot)) {
-            return &own.rule;
-        }
-        match self.by_key.as_ref().filter(|own| own.is_at(index, slot)) {
-            Some(own) => &own.rule,
-            None => &scope.rules[slot],
-        }
+        let own = self.own_rule().filter(|own| own.is_at(index, slot));
+        own.map_or_else(|| &scope.rules[slot], |own| &own.rule)
+    }
+
+    /// The rule that it judges itself.
+    pub(super) fn own_rule(&self) -> Option<&OwnRule> {
+        let own = self.own.as_ref().map(|own| &own.of);
+        own.or_else(|| self.by_key.as_ref().map(|own| &own.of))
     }
 
     fn variants<'a>(&'a self, state: &'a State) -> Option<&'a Variants> {
-        self.own_variants().or(state.variants.as_ref())
-    }
-
-    /// The variants of the rule that it judges itself.
-    pub(super) fn own_variants(&self) -> Option<&Variants> {
-        let own = self.own.as_ref().and_then(|own| own.variants.as_ref());
-        let by_key = self.by_key.as_ref().and_then(|own| own.variants.as_ref());
-        own.or(by_key)
+        let own = self.own_rule().and_then(|own| own.variants.as_ref());
+        own.or(state.variants.as_ref())
     }
 
     /// The last minute that was no ordinary one because of its own rule.
     fn disturbed(&self) -> i64 {
-        let own = self.own.as_ref().map(|own| own.disturbed);
-        let by_key = self.by_key.as_ref().map(|own| own.disturbed);
-        own.or(by_key).unwrap_or(i64::MIN)
+        self.own_rule().map_or(i64::MIN, |own| own.disturbed)
     }
 
     /// An alert that goes on as it is, whatever comes, and of which there is nothing to tell for now.
@@ -178,7 +172,7 @@ impl Teller {
     /// Its own rule was said to be over, and is not to be said to be back before its time.
     fn is_resting(&self, now: Time, place: Place, told: &Told) -> bool {
         let own = self.own.as_ref();
-        told.is_resting(now) && own.is_some_and(|own| own.is_at(place.index, place.slot))
+        told.is_resting(now) && own.is_some_and(|own| own.of.is_at(place.index, place.slot))
     }
 
     fn is_waiting(
@@ -219,12 +213,12 @@ impl Teller {
         id: u64,
     ) -> Option<i64> {
         let now = state.now.secs();
-        let own = self.own.as_ref().filter(|own| own.index == index);
+        let own = self.own.as_ref().filter(|own| own.of.index == index);
         if let Some(own) = own.filter(|own| own.next > now) {
             return (own.next < i64::MAX).then_some(own.next);
         }
         let mut next = self.next_change(state, index, scope, id);
-        let own = self.own.as_mut().filter(|own| own.index == index);
+        let own = self.own.as_mut().filter(|own| own.of.index == index);
         if let Some((own, key)) = own.zip(scope.keys.get(&id)) {
             next = next.into_iter().chain(own.next_change(key, now)).min();
             own.next = next.unwrap_or(i64::MAX);
@@ -238,11 +232,11 @@ impl Teller {
             return Watch::open(i64::MAX);
         };
         let place = Place {
-            index: own.index,
+            index: own.of.index,
             id,
-            slot: own.slot,
+            slot: own.of.slot,
         };
-        let (now, alert, rule) = (state.now, &own.alert, &own.rule);
+        let (now, alert, rule) = (state.now, &own.alert, &own.of.rule);
         let episode = alert.open();
         let told = episode.map(|episode| self.told(place, episode));
         // However much it grows, before that it is not told again for it.
@@ -547,7 +541,7 @@ impl Teller {
         }
         if let Some(own) = &mut self.by_key {
             for (index, id) in keys {
-                if index == own.index {
+                if index == own.of.index {
                     own.forget_next_of(id);
                 }
             }

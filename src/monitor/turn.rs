@@ -212,12 +212,12 @@ impl State {
             return None;
         }
         let place = Place {
-            index: own.index,
+            index: own.of.index,
             id,
-            slot: own.slot,
+            slot: own.of.slot,
         };
         let own = teller.own.as_ref()?;
-        let is_known = teller.is_known(self.now, place, &own.alert, &own.rule);
+        let is_known = teller.is_known(self.now, place, &own.alert, &own.of.rule);
         let goes_on = is_known && own.stays_on(key);
         let is_told = teller.is_told_open(place, &own.alert);
         let own = teller.own.as_mut()?;
@@ -277,7 +277,7 @@ impl State {
                 continue;
             }
             let (place, alert) = (own.place(id), own.alert(id));
-            let goes_on = came.is_plain() && teller.is_settled(now, place, alert, &own.rule);
+            let goes_on = came.is_plain() && teller.is_settled(now, place, alert, &own.of.rule);
             let is_told = teller.is_told_open(place, alert);
             let Some(own) = teller.by_key.as_deref_mut() else {
                 continue;
@@ -324,7 +324,7 @@ impl State {
             let mut next = teller.next_change(self, index, scope, id);
             if known.is_some() {
                 let is_settled =
-                    teller.is_settled(self.now, own.place(id), own.alert(id), &own.rule);
+                    teller.is_settled(self.now, own.place(id), own.alert(id), &own.of.rule);
                 let moves = own.next_change(key, id, is_settled, now);
                 let retry = key.retry.filter(|second| *second > now);
                 next = [next, moves, retry].into_iter().flatten().min();
