@@ -10,7 +10,7 @@ use std::sync::Arc;
 use claude_tokmon::monitor::{Notice, Time};
 use claude_tokmon::pipeline::Pipeline;
 use common::traffic::{
-    burning, by_turns, chancy, dense, leaky, lines_of, nightly, sessions, traffic, unsteady,
+    burning, by_turns, chancy, crowd, dense, leaky, lines_of, nightly, sessions, traffic, unsteady,
 };
 use common::{Call, Random, TWO_O_CLOCK, feed, pipeline, told};
 use proptest::prelude::*;
@@ -255,15 +255,16 @@ proptest! {
         keeps in proptest::sample::select(vec!["0s", "45s", "10m"]),
         window in 0_usize..5,
         by in proptest::sample::select(vec![r#"["session"]"#, r#"["session", "model"]"#, r#"["conversation"]"#]),
-        beside in any::<bool>(),
-        traffic_of in 0_usize..7,
+        beside in 0_usize..3,
+        traffic_of in 0_usize..8,
         grows in any::<bool>(),
     ) {
         let lines = match traffic_of {
             0 => by_turns(seed),
             1 => leaky(seed),
             2 => lines_of(&traffic(seed, 200)),
-            _ => sessions(seed),
+            3 | 4 => sessions(seed),
+            _ => crowd(seed),
         };
         // Some come again with more output than before.
         let with_more = |(n, line): (usize, String)| {
@@ -285,10 +286,12 @@ proptest! {
                 "session-cost.beyond_busy=0.5", "session-cost.floor=0.05", "session-long.times_usual=0.5", "session-long.floor=0.05",
                 &window, &by[0], &by[1],
             ];
-            if beside {
-                quick.extend(["cost-rate.above=0.05", "session-long.window=\"30m\"", "cache-waste.above=0.01", "cost-day.above=0.5"]);
-            } else {
-                quick.extend(["cost-rate.enabled=false", "cost-day.enabled=false"]);
+            let other = ["session-long.enabled=false", "session-cost.enabled=false"];
+            match beside {
+                0 => quick.extend(["cost-rate.above=0.05", "session-long.window=\"30m\"", "cache-waste.above=0.01", "cost-day.above=0.5"]),
+                1 => quick.extend(["cost-rate.enabled=false", "cost-day.enabled=false"]),
+                // No other rule keeps its keys.
+                _ => quick.push(other[usize::from(name == "session-long")]),
             }
             quick.extend(times.iter().map(String::as_str));
             quick.push(&set);

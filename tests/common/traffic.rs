@@ -329,6 +329,36 @@ pub fn sessions(seed: u64) -> Vec<String> {
     (0..700).map(&mut call).collect()
 }
 
+/// The same of two dozen sessions at once, which are dear together for a while: more than one wants to hear of. Some of what they spend
+/// comes in the same seconds.
+pub fn crowd(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let (mut at, mut is_dear, mut oldest) = (TWO_O_CLOCK, false, 0);
+    let mut call = |n: u64| {
+        if random.chance(0.02) {
+            is_dear = !is_dear;
+        }
+        at += match random.below(60) {
+            0 => 1_000 * random.below(3_000),
+            1..30 => 1_000 * random.below(2),
+            _ => 1_000 * random.below(30),
+        }
+        .cast_signed();
+        oldest += u64::from(random.chance(0.03));
+        let output = 200 + random.below(if is_dear { 9_000 } else { 900 });
+        let call = Call {
+            at,
+            id: format!("msg_{n}"),
+            session: Some(&format!("s-{}", oldest + random.below(24))),
+            input: 10 + random.below(200),
+            output,
+            ..Call::default()
+        };
+        call.line()
+    };
+    (0..900).map(&mut call).collect()
+}
+
 /// The lines without their times.
 pub fn lines_of(traffic: &[(i64, String)]) -> Vec<String> {
     traffic.iter().map(|(_, line)| line.clone()).collect()
