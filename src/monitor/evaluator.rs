@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use super::alert::Notice;
+use super::arrival::{Arrival, Came, Spoken};
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Calendar, Moment, Spending, Spent};
 use super::cache::CacheTracker;
@@ -21,7 +22,7 @@ use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::spread::Elsewhere;
-use super::state::{Arrival, Came, Pace, Spoken, State};
+use super::state::{Pace, State};
 use super::step::grow;
 use super::teller::{Place, Teller};
 use super::told::Reason;

@@ -8,7 +8,8 @@
 //! `stream` (what conversations have in common), `spread` (what they miss together), [`cache`](CacheTracker), [`metric`](Metric),
 //! [`rule`](Rule), `variants` (rules judged as one), [`alert`](Alert), [`totals`](Totals), `scope` (rules with the same keys),
 //! `key` (what one of these has seen), `held` (samples of an episode), `reading` (a rule's value against its limit), `quick` (the
-//! cheapest look at it), `step` (how an alert moves on), `state` (what all keys share). That is judging. What is told of it:
+//! cheapest look at it), `step` (how an alert moves on), `arrival` (why rules are read), `state` (what all keys share). That is
+//! judging. What is told of it:
 //! `told` (of one episode), `voices` (who speaks), `own_rule` (one that each teller judges for itself), `own` and `own_by_key` (its
 //! alerts), `spoken` (what these
 //! explain of others), `teller`, `notice` (what it says), `makeup` and `portion` (what has changed), `weight`, `names`, `day` and
@@ -16,6 +17,7 @@
 //! not know yet, `settings` has one for many settings of a rule.
 
 mod alert;
+mod arrival;
 mod baseline;
 mod blind;
 mod budget;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::Alert;
+use super::arrival::{Arrival, Came};
 use super::baseline::Held;
 use super::cache::CacheTracker;
 use super::key::Key;
@@ -17,7 +18,6 @@ use super::reading::takes_more;
 use super::record::Time;
 use super::rule::Rule;
 use super::scope::Scope;
-use super::state::{Arrival, Came};
 use super::step::{Step, accrue, grow};
 use super::teller::Place;
 use super::window::Window;

@@ -1,6 +1,6 @@
 //! A rule that a teller judges for itself: what it is held to, and what is usual for it.
 //!
-//! Knows of no alert. Whether it is about the whole stream or about each key is for those who keep these to know.
+//! Keeps no alert. Whether it is about the whole stream or about each key is for those who do to know.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::Arc;
 
 use super::alert::{Alert, Episode, Phase, Reading};
+use super::arrival::{Arrival, Arrived, Came, spoken_for};
 use super::baseline::Amount;
 use super::blind::Blind;
 use super::budget::Spending;
@@ -18,11 +18,9 @@ use super::dedupe::Dedupe;
 use super::held::{hold, keep, ripe};
 use super::key::{Key, SAMPLED_MINUTES, sampled_at};
 use super::metric::Metric;
-use super::miss::Miss;
-use super::portion::Portions;
 use super::reading::{find_due, stay_quiet, takes_more};
 use super::reconcile::{Change, Ledger};
-use super::record::{ErrorRecord, Labels, Time, UsageRecord};
+use super::record::{ErrorRecord, Time};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::step::{Step, accrue, accrue_error};
@@ -31,7 +29,7 @@ use super::totals::Totals;
 use super::turn::{accrue_by_key, accrue_to_own, has_on, speak_for_own};
 use super::variants::Variants;
 use super::voices::Voices;
-use super::watch::{Look, Looking, Watches};
+use super::watch::{Look, Watches};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -92,123 +90,6 @@ pub(super) struct Pace {
     pub(super) minutes: VecDeque<i64>,
     /// The last minute in which a response came for a key with an alert that fired, or one began or ended.
     pub(super) disturbed: i64,
-}
-
-/// Waste of a record that an alert has spoken for, passed on to the scopes that come after.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Spoken {
-    pub(super) run: PicoUsd,
-    pub(super) window: PicoUsd,
-}
-
-impl Spoken {
-    /// Alerts have spoken for so much after a miss, and for so much before it.
-    fn add(&mut self, told: &SpokenFor, before: &SpokenFor) {
-        if let Some(cost) = told.run {
-            self.run = cost - before.run.unwrap_or_default();
-        } else if let Some(cost) = told.window
-            && self.run == PicoUsd::ZERO
-        {
-            self.window = cost - before.window.unwrap_or_default();
-        }
-    }
-}
-
-/// What has just come in for a key.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrived<'a> {
-    labels: &'a Arc<Labels>,
-    /// No error.
-    is_response: bool,
-    /// A response that missed nothing, is not late, and leaves room below the limits of all means; no error.
-    is_plain: bool,
-    /// Which tellers have to look at the rule that they judge, if that is known.
-    looking: Option<Looking>,
-}
-
-/// Why the rules of a key are read.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Came<'a> {
-    /// Time has moved on.
-    Nothing,
-    /// The same, and minutes of it were sampled, which everybody would have looked for.
-    Sampled,
-    /// One that spoke for others has ended, which is for those to look at of whom nothing is known.
-    Released,
-    /// What a response cost turned out to be more.
-    More,
-    Arrived(Arrived<'a>),
-}
-
-impl<'a> Came<'a> {
-    /// A response of these labels.
-    pub(super) const fn of_response(
-        labels: &'a Arc<Labels>,
-        is_plain: bool,
-        looking: Option<Looking>,
-    ) -> Self {
-        Self::Arrived(Arrived {
-            labels,
-            is_response: true,
-            is_plain,
-            looking,
-        })
-    }
-
-    const fn arrived(self) -> Option<Arrived<'a>> {
-        match self {
-            Self::Arrived(arrived) => Some(arrived),
-            Self::Nothing | Self::Sampled | Self::Released | Self::More => None,
-        }
-    }
-
-    /// Of whom it came.
-    pub(super) fn labels(self) -> Option<&'a Arc<Labels>> {
-        self.arrived().map(|arrived| arrived.labels)
-    }
-
-    /// It is a response.
-    pub(super) fn is_response(self) -> bool {
-        self.arrived().is_some_and(|arrived| arrived.is_response)
-    }
-
-    /// It is a response that is plain.
-    pub(super) fn is_plain(self) -> bool {
-        self.arrived().is_some_and(|arrived| arrived.is_plain)
-    }
-
-    /// It adds to what responses come to.
-    pub(super) const fn adds(self) -> bool {
-        match self {
-            Self::Arrived(arrived) => arrived.is_response,
-            Self::More => true,
-            Self::Nothing | Self::Sampled | Self::Released => false,
-        }
-    }
-}
-
-/// A record on its way through the scopes.
-pub(super) struct Arrival<'a> {
-    pub(super) record: &'a UsageRecord,
-    /// Under which labels it comes.
-    pub(super) labels: &'a Arc<Labels>,
-    pub(super) at: Time,
-    /// A miss that could have been avoided.
-    pub(super) miss: Option<&'a Miss>,
-    /// Those before it that it shows to have been some.
-    pub(super) late: &'a [Miss],
-    /// What it adds to windows; what the cache could have served of it is for each key to say.
-    pub(super) sums: Sums,
-    /// What it costs for what its model does not tell.
-    pub(super) portions: Option<Portions<PicoUsd>>,
-    pub(super) spoken: Spoken,
-}
-
-impl Arrival<'_> {
-    /// It is a miss that could have been avoided, or shows that others were.
-    pub(super) const fn is_miss(&self) -> bool {
-        self.miss.is_some() || !self.late.is_empty()
-    }
 }
 
 impl Pace {
@@ -780,32 +661,6 @@ impl State {
         }
         stepped.moves
     }
-}
-
-/// Waste that the open alerts of a key have spoken for so far, by kind of rule.
-#[derive(Default)]
-struct SpokenFor {
-    run: Option<PicoUsd>,
-    window: Option<PicoUsd>,
-}
-
-fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
-    let mut spoken = SpokenFor::default();
-    if !scope.explains {
-        return spoken;
-    }
-    let Some(key) = scope.keys.get(&id) else {
-        return spoken;
-    };
-    for (alert, rule) in key.alerts.iter().zip(&scope.rules) {
-        let said = alert.open().map(|episode| episode.exposed);
-        match rule.metric {
-            Metric::MissRun => spoken.run = said,
-            Metric::CacheWaste => spoken.window = said,
-            _ => {}
-        }
-    }
-    spoken
 }
 
 #[cfg(test)]

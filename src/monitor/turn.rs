@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use super::arrival::{Arrival, Came};
 use super::key::Key;
 use super::metric::Metric;
 use super::own::{Own, is_of_flow};
 use super::own_by_key::UNKNOWN;
 use super::record::{Labels, Time};
 use super::scope::Scope;
-use super::state::{Arrival, Came, State};
+use super::state::State;
 use super::teller::{Place, Teller};
 use super::watch::{Look, Looking};
 use crate::price::PicoUsd;
