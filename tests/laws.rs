@@ -911,7 +911,7 @@ fn a_limit_that_others_lower_is_held_against_what_comes() {
         lines.insert(lines.len() - 1, call);
         lines
     };
-    // The limit falls after nine of them.
+    // In the tenth minute the limit falls.
     assert_eq!(told_at(&next(8)), None);
     assert_eq!(told_at(&next(11)), Some(11));
 }

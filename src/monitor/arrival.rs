@@ -56,6 +56,7 @@ pub(super) enum Came<'a> {
     Released,
     /// What a response cost turned out to be more.
     More,
+    /// A response or an error has come.
     Arrived(Arrived<'a>),
 }
 
@@ -137,6 +138,7 @@ pub(super) struct SpokenFor {
     window: Option<PicoUsd>,
 }
 
+/// How much they have spoken for.
 pub(super) fn spoken_for(scope: &Scope, id: u64) -> SpokenFor {
     let mut spoken = SpokenFor::default();
     if !scope.explains {

@@ -537,7 +537,7 @@ impl Evaluator {
                     grow(episode, rule, first, sums.cost);
                 }
             }
-            if scope.own_by_key {
+            if scope.is_own_by_key() {
                 for own in self.tellers.iter_mut().filter_map(|t| t.by_key.as_mut()) {
                     own.grow(id, first, sums.cost);
                 }
@@ -596,7 +596,7 @@ impl Evaluator {
             if scope.forgets
                 && let Some(key) = scope.keys.get(&id)
                 && scope.is_over(key, second)
-                && !(scope.own_by_key && has_on(&self.tellers, id))
+                && !(scope.is_own_by_key() && has_on(&self.tellers, id))
             {
                 scope.keys.remove(&id);
                 continue;
@@ -618,7 +618,7 @@ impl Evaluator {
             if scope.forgets
                 && let Some(key) = scope.keys.get(&id)
                 && scope.may_forget(key, now)
-                && !(scope.own_by_key && has_on(&self.tellers, id))
+                && !(scope.is_own_by_key() && has_on(&self.tellers, id))
             {
                 scope.keys.remove(&id);
             }

@@ -32,10 +32,8 @@ pub(super) struct Scope {
     pub(super) rules: Vec<Arc<Rule>>,
     /// The same rules as they are asked whether all is quiet: of variants the most sensitive.
     pub(super) asked: Asked,
-    /// The rule that tellers judge, each for itself; the alerts of keys are not those of this rule.
+    /// The rule that tellers judge, each for itself, if it is about the whole stream; the alerts of keys are not those of this rule.
     pub(super) own: Option<usize>,
-    /// Tellers judge one of the rules, each for itself, for each key.
-    pub(super) own_by_key: bool,
     /// Lengths of the windows of those that they judge.
     own_secs: BTreeSet<i64>,
     pub(super) keys: FxHashMap<u64, Key>,
@@ -135,7 +133,6 @@ impl Scope {
             rules: Vec::new(),
             asked: Asked::default(),
             own: None,
-            own_by_key: false,
             own_secs: BTreeSet::new(),
             keys: FxHashMap::default(),
             max_keys,
@@ -187,11 +184,7 @@ impl Scope {
 
     /// Leaves one of its rules to tellers, which judge these instead. It takes a scope that has no key yet.
     pub(super) fn leave(&mut self, slot: usize, rules: &[Arc<Rule>]) {
-        if self.by.is_empty() {
-            self.own = Some(slot);
-        } else {
-            self.own_by_key = true;
-        }
+        self.own = Some(slot).filter(|_| self.by.is_empty());
         self.asked.own = Some(slot);
         for rule in rules {
             self.add_windows(&rule.windows);
@@ -199,6 +192,11 @@ impl Scope {
             self.learns |= rule.limit.learns();
         }
         self.work_out();
+    }
+
+    /// Tellers judge one of its rules, each for itself, for each key.
+    pub(super) fn is_own_by_key(&self) -> bool {
+        self.own.is_none() && self.asked.own.is_some()
     }
 
     /// The next second after `now` at which anything leaves a window of a rule that tellers judge.
@@ -314,7 +312,7 @@ impl Scope {
     /// Adds the least recent tenth of the keys that have nothing on to the others. What was announced of one is announced again if
     /// it comes back behind so many others.
     fn make_room(&mut self, has_on: impl Fn(u64) -> bool) {
-        let (rules, own_by_key) = (&self.rules, self.own_by_key);
+        let (rules, own_by_key) = (&self.rules, self.is_own_by_key());
         let idle = |id: u64, key: &Key| {
             let mut alerts = key.alerts.iter().zip(rules);
             let is_idle = alerts.all(|(alert, rule)| {

@@ -54,7 +54,7 @@ impl Evaluator {
                 match (&mut teller.own, &mut teller.by_key) {
                     (Some(own), _) => own.stand_for(scope, rules),
                     (_, Some(own)) => own.stand_for(scope, rules),
-                    _ if scope.own_by_key => {
+                    _ if scope.is_own_by_key() => {
                         teller.by_key = Some(Box::new(OwnByKey::new(index, slot, scope, rules)));
                     }
                     _ => teller.own = Some(Own::new(index, slot, scope, rules)),
@@ -117,7 +117,8 @@ impl Evaluator {
             self.state.note_release(&teller.voices);
         }
         for (scope, of_other) in self.scopes.iter_mut().zip(&other.scopes) {
-            for (id, key) in of_other.keys.iter().filter(|_| scope.own_by_key) {
+            let is_by_key = scope.is_own_by_key();
+            for (id, key) in of_other.keys.iter().filter(|_| is_by_key) {
                 // What one of them has something on for the others may have forgotten.
                 scope.keys.entry(*id).or_insert_with(|| {
                     let mut key = key.clone();

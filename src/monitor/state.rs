@@ -271,7 +271,7 @@ impl State {
         let is_seen_to = has_room && scope.soon.sees_to(key, now);
         if is_quiet {
             match looking {
-                _ if scope.own_by_key => {
+                _ if scope.is_own_by_key() => {
                     self.turn_by_key(index, scope, arrival, (has_room, is_seen_to), tellers);
                 }
                 Some(looking) => {
@@ -366,7 +366,7 @@ impl State {
         self.evaluate(index, scope, id, came, tellers);
     }
 
-    /// Samples the minutes that are due, for the rules that learn.
+    /// Samples the minutes that are due, for the rules that learn. Gives why rules are to be read then.
     pub(super) fn sample(
         &mut self,
         scope: &mut Scope,
@@ -374,6 +374,7 @@ impl State {
         tellers: &mut [Teller],
     ) -> Came<'static> {
         let mut came = Came::Nothing;
+        let is_own_by_key = scope.is_own_by_key();
         let Some(key) = scope.keys.get_mut(&id) else {
             return came;
         };
@@ -417,7 +418,7 @@ impl State {
             if std::mem::take(&mut adapts) {
                 key.forget_rooms();
             }
-            if scope.own_by_key {
+            if is_own_by_key {
                 for own in tellers
                     .iter_mut()
                     .filter_map(|teller| teller.by_key.as_mut())
@@ -492,7 +493,7 @@ impl State {
         }
         self.due = due;
         let is_told_of = has_changed;
-        if scope.own_by_key {
+        if scope.is_own_by_key() {
             has_changed |= self.step_by_key(index, scope, id, came, is_told_of, tellers);
         } else if scope.own.is_some() {
             let looking = arrived.and_then(|arrived| arrived.looking);
@@ -544,7 +545,7 @@ impl State {
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, forgets, now, until_clear);
         let may_be_told = !key.is_at_rest();
-        let told = if scope.own_by_key {
+        let told = if scope.is_own_by_key() {
             self.next_by_key(index, scope, id, tellers)
         } else if scope.own.is_some() {
             self.next_of_own(index, scope, id, tellers)

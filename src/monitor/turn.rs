@@ -83,7 +83,7 @@ pub(super) fn accrue_by_key(
     now: Time,
     tellers: &mut [Teller],
 ) {
-    let tellers = tellers.iter_mut().filter(|_| scope.own_by_key);
+    let tellers = tellers.iter_mut().filter(|_| scope.is_own_by_key());
     for own in tellers.filter_map(|teller| teller.by_key.as_mut()) {
         own.accrue(id, arrival, now);
     }
