@@ -1,18 +1,18 @@
 //! The life of an alert: when it begins, goes on and ends.
 //!
-//! Judging is not telling: [`Alert::step`] moves the state, and [`Told`](super::told::Told) knows which of it is worth a notice. Time
+//! Judging is not telling: [`Alert::step`] moves the state, and [`Told`](super::tell::Told) knows which of it is worth a notice. Time
 //! comes in as an argument; values, windows and sinks are not known here.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::baseline::{Amount, Usual};
-use super::chance::Odds;
-use super::makeup::Changed;
-use super::miss::{Cause, Miss};
+use super::cache::Odds;
+use super::cache::{Cause, Miss};
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
-use super::told::Reason;
+use super::tell::Reason;
+use super::usual::{Amount, Usual};
+use super::who::Changed;
 use crate::price::PicoUsd;
 
 pub(super) const MINUTE_MS: i64 = 60_000;

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use super::cache::Miss;
 use super::metric::Metric;
-use super::miss::Miss;
-use super::portion::Portions;
 use super::record::{Labels, Time, UsageRecord};
 use super::scope::Scope;
-use super::watch::Looking;
+use super::settings::Looking;
+use super::who::Portions;
 use super::window::Sums;
 use crate::price::PicoUsd;
 

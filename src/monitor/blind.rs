@@ -11,7 +11,7 @@ use super::alert::{Alert, Episode, Notice, Phase, Reading};
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
 use super::step::episode_id;
-use super::told::{Reason, Told};
+use super::tell::{Reason, Told};
 use crate::price::PicoUsd;
 
 /// What cannot be seen.

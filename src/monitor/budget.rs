@@ -11,7 +11,7 @@ use super::alert::Notice;
 use super::record::{Labels, Time};
 use super::rule::{Label, Limit, Rule, Severity};
 use super::step::episode_id;
-use super::told::Reason;
+use super::tell::Reason;
 use super::window::Window;
 use crate::price::PicoUsd;
 

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use super::baseline::{Amount, Baseline, UNIT, Usual};
-use super::chance::Odds;
+use super::cache::Odds;
 use super::evaluator::Evaluator;
 use super::key::Key;
 use super::metric::{Metric, Value};
 use super::rule::{Label, Limit, Rule};
 use super::scope::Scope;
+use super::usual::{Amount, Baseline, UNIT, Usual};
 use crate::price::PicoUsd;
 
 /// How a rule stands.

@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 
 use super::alert::{ADAPT_MS, Episode};
-use super::baseline::{Amount, Held, Samples};
 use super::record::Time;
 use super::rule::Rule;
+use super::usual::{Amount, Held, Samples};
 
 /// No baseline remembers more minutes.
 const MINUTES_OF_A_WEEK: usize = 7 * 24 * 60;
@@ -66,9 +66,9 @@ pub(super) fn ripe(held: &mut VecDeque<Held>, minute: i64) -> impl Iterator<Item
 mod tests {
     use std::sync::Arc;
 
-    use super::super::baseline::Usual;
     use super::super::metric::Metric;
     use super::super::rule::Label;
+    use super::super::usual::Usual;
     use super::*;
 
     /// Minutes of an alert count as busy ones; of how much there is as they were, of what a response costs once that has lasted for a

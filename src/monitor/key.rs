@@ -7,23 +7,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::Alert;
-use super::baseline::{Amount, Baseline, Held};
 use super::cache::CacheTracker;
+use super::cache::LONG_TTL;
+use super::cache::Miss;
+use super::cache::Odds;
+use super::cache::is_of_several;
 use super::calm::Calm;
-use super::chance::Odds;
-use super::conversation::LONG_TTL;
-use super::failures::Failures;
-use super::makeup::Past;
 use super::metric::{Metric, Value};
-use super::miss::Miss;
-use super::names::Names;
-use super::portion::Portions;
 use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
 use super::scope::Asked;
-use super::spread::is_of_several;
-use super::weight::Weight;
+use super::usual::{Amount, Baseline, Held};
+use super::who::Failures;
+use super::who::Names;
+use super::who::Past;
+use super::who::Portions;
+use super::who::Weight;
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 
@@ -294,7 +294,7 @@ impl Key {
         let is_large = tokens.prompt() >= min_prompt;
         let uses_cache = || {
             self.last_read
-                .is_some_and(|read| at.millis_since(read) <= super::conversation::READ_MEMORY_MS)
+                .is_some_and(|read| at.millis_since(read) <= super::cache::READ_MEMORY_MS)
         };
         let is_eligible = is_large && uses_cache();
         let of_eligible = |tokens: u64| if is_eligible { signed(tokens) } else { 0 };

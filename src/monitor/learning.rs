@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::baseline::{Baseline, Samples, Usual};
 use super::evaluator::Evaluator;
 use super::rule::Rule;
+use super::usual::{Baseline, Samples, Usual};
 
 /// A rule that has not yet seen enough to speak.
 #[derive(Debug, Clone, PartialEq, Eq)]

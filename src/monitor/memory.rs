@@ -8,14 +8,14 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::Alert;
-use super::baseline::Baseline;
 use super::evaluator::Evaluator;
 use super::key::Key;
-use super::makeup::Past;
 use super::rule::Rule;
 use super::state::State;
-use super::teller::{Place, Teller};
-use super::told::Reason;
+use super::tell::Reason;
+use super::tell::{Place, Teller};
+use super::usual::Baseline;
+use super::who::Past;
 use super::window::Window;
 
 type Keys = FxHashMap<u64, Key>;

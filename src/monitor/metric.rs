@@ -2,7 +2,7 @@
 //!
 //! Values are exact fractions of whole numbers; they are compared with limits by cross-multiplication.
 
-use super::baseline::{Amount, UNIT};
+use super::usual::{Amount, UNIT};
 use super::window::{BUCKETS, Sums};
 
 /// A number that rules are about.

@@ -3,13 +3,13 @@
 //! Asked of each rule for each response, so it looks at as little as it can. It may be unsure, but never wrong: what it lets pass
 //! no reading would call a breach.
 
-use super::baseline::{Amount, UNIT};
 use super::cache::CacheTracker;
 use super::calm::Slack;
 use super::key::Key;
 use super::metric::Metric;
 use super::reading::{MIN_AFFECTED, least_limit};
 use super::rule::{Limit, Rule};
+use super::usual::{Amount, UNIT};
 use super::window::{BUCKETS, Sums, Window};
 
 /// What a rule surely needs before it can fire.

@@ -3,10 +3,9 @@
 //! Reads only. What follows from a reading is the alert's business.
 
 use super::alert::{Alert, Basis, Episode, Phase, Reading};
-use super::baseline::{Amount, Baseline, UNIT, Usual};
 use super::cache::CacheTracker;
+use super::cache::Odds;
 use super::calm::Slack;
-use super::chance::Odds;
 use super::key::Key;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
@@ -14,6 +13,7 @@ use super::record::Time;
 use super::rule::{Limit, Rule};
 use super::scope::Asked;
 use super::step::Step;
+use super::usual::{Amount, Baseline, UNIT, Usual};
 use super::variants::{Variants, decide};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
@@ -202,7 +202,7 @@ pub(super) fn limit_at_least(rule: &Rule, baseline: Option<&Baseline>) -> Option
 fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule) -> bool {
     match rule.metric {
         Metric::MissRun => {
-            let is_run = |run: &super::conversation::Run| run.length > 1;
+            let is_run = |run: &super::cache::Run| run.length > 1;
             matches!(rule.limit, Limit::ByChance { .. })
                 && !cache.run(key.labels.conversation).is_some_and(is_run)
         }

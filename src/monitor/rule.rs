@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use super::alert::Basis;
-use super::baseline::{Amount, Baseline, MIN_MINUTES, Samples, UNIT, Usual};
 use super::budget::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
+use super::usual::{Amount, Baseline, MIN_MINUTES, Samples, UNIT, Usual};
 use super::window::Sums;
 use crate::pattern::Pattern;
 use crate::price::PicoUsd;

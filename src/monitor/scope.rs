@@ -9,15 +9,15 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::alert::{Alert, Phase};
-use super::baseline::Baseline;
+use super::cache::is_of_several;
 use super::key::{Key, SAMPLE_DELAY_SECS, SAMPLED_MINUTES, sampled_at};
-use super::makeup::{Makeup, Past, is_of_makeup};
 use super::metric::Metric;
 use super::quick::Quick;
 use super::reading::{may_be_explained, never_comes_by_itself, waste_without_effect};
 use super::record::{Labels, Time};
 use super::rule::{Filter, Label, Limit, Rule};
-use super::spread::is_of_several;
+use super::usual::Baseline;
+use super::who::{Makeup, Past, is_of_makeup};
 use super::window::{BUCKETS, Window};
 use crate::price::PicoUsd;
 

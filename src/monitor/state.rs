@@ -9,7 +9,6 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use super::alert::{Alert, Episode, Phase, Reading};
 use super::arrival::{Arrival, Arrived, Came, spoken_for};
-use super::baseline::Amount;
 use super::blind::Blind;
 use super::budget::Spending;
 use super::cache::CacheTracker;
@@ -23,13 +22,14 @@ use super::reconcile::{Change, Ledger};
 use super::record::{ErrorRecord, Time};
 use super::rule::Rule;
 use super::scope::Scope;
+use super::settings::{Look, Watches};
+use super::settings::{accrue_by_key, accrue_to_own, has_on, speak_for_own};
 use super::step::{Step, accrue, accrue_error};
-use super::teller::{Place, Teller};
+use super::tell::Voices;
+use super::tell::{Place, Teller};
 use super::totals::Totals;
-use super::turn::{accrue_by_key, accrue_to_own, has_on, speak_for_own};
+use super::usual::Amount;
 use super::variants::Variants;
-use super::voices::Voices;
-use super::watch::{Look, Watches};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
@@ -666,7 +666,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::baseline::Baseline;
+    use super::super::usual::Baseline;
     use super::*;
 
     /// Of the minutes that are sampled together each counts with all that it cost, the first as the last.

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 
 use super::alert::{Alert, Episode, Phase, Reading};
-use super::baseline::Usual;
 use super::cache::CacheTracker;
+use super::cache::Miss;
 use super::key::Key;
 use super::metric::Metric;
-use super::miss::Miss;
 use super::reading::{Read, read};
 use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Label, Rule};
 use super::scope::Scope;
+use super::usual::Usual;
 use super::variants::Variants;
 use super::window::{Sums, signed};
 use crate::price::PicoUsd;

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cache::{Cause, Miss};
 use super::dedupe::Growth;
-use super::miss::{Cause, Miss};
-use super::portion::Portions;
 use super::reconcile::{Change, Residual};
 use super::record::{Caveats, ErrorRecord, Labels, Stamp, Time, Tokens, UsageRecord};
+use super::who::Portions;
 use crate::price::PicoUsd;
 
 /// Models and groups beyond this are added up as [`OTHER_GROUPS`].

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-use super::miss::Miss;
+use super::cache::Miss;
 use super::record::{Tokens, UsageRecord};
 use crate::price::PicoUsd;
 

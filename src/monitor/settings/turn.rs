@@ -5,20 +5,20 @@
 
 use std::sync::Arc;
 
-use super::arrival::{Arrival, Came};
-use super::key::Key;
-use super::metric::Metric;
 use super::own::{Own, is_of_flow};
 use super::own_by_key::UNKNOWN;
-use super::record::{Labels, Time};
-use super::scope::Scope;
-use super::state::State;
-use super::teller::{Place, Teller};
 use super::watch::{Look, Looking};
+use crate::monitor::arrival::{Arrival, Came};
+use crate::monitor::key::Key;
+use crate::monitor::metric::Metric;
+use crate::monitor::record::{Labels, Time};
+use crate::monitor::scope::Scope;
+use crate::monitor::state::State;
+use crate::monitor::tell::{Place, Teller};
 use crate::price::PicoUsd;
 
 /// Time alone changes nothing but for rules that tellers judge, at this second: it is for them only to look.
-pub(super) fn is_for_own(scope: &Scope, key: &Key, second: i64) -> bool {
+pub(in crate::monitor) fn is_for_own(scope: &Scope, key: &Key, second: i64) -> bool {
     scope.own.is_some()
         && second < key.others_until
         && key.retry != Some(second)
@@ -26,7 +26,7 @@ pub(super) fn is_for_own(scope: &Scope, key: &Key, second: i64) -> bool {
 }
 
 /// Adds what has come in to the episodes of rules that tellers judge, as far as these do not follow the stream.
-pub(super) fn accrue_to_own(
+pub(in crate::monitor) fn accrue_to_own(
     scope: &Scope,
     arrival: &Arrival<'_>,
     now: Time,
@@ -50,7 +50,7 @@ pub(super) fn accrue_to_own(
 
 /// Notes for each teller what its own rule, if that is about waste, has spoken for of a miss: what came to its episode by it, or all
 /// that led to one that begins with it.
-pub(super) fn speak_for_own(
+pub(in crate::monitor) fn speak_for_own(
     scope: &Scope,
     arrival: &Arrival<'_>,
     event: u64,
@@ -70,13 +70,13 @@ pub(super) fn speak_for_own(
 }
 
 /// A teller has something on for a key, by a rule that it judges for each.
-pub(super) fn has_on(tellers: &[Teller], id: u64) -> bool {
+pub(in crate::monitor) fn has_on(tellers: &[Teller], id: u64) -> bool {
     let mut own = tellers.iter().filter_map(|teller| teller.by_key.as_ref());
     own.any(|own| own.has_on(id))
 }
 
 /// Adds what has come in for a key to the episodes of rules that tellers judge for each.
-pub(super) fn accrue_by_key(
+pub(in crate::monitor) fn accrue_by_key(
     scope: &Scope,
     id: u64,
     arrival: &Arrival<'_>,
@@ -92,7 +92,7 @@ pub(super) fn accrue_by_key(
 impl State {
     /// A record has come that leaves all rules of its key quiet but those of the tellers that have to look. With `is_seen_to` the
     /// others are looked at before it could change anything for them by growing old.
-    pub(super) fn turn_to_own(
+    pub(in crate::monitor) fn turn_to_own(
         &mut self,
         index: usize,
         scope: &mut Scope,
@@ -124,7 +124,7 @@ impl State {
     }
 
     /// Time alone has changed nothing but for rules that tellers judge.
-    pub(super) fn tick_own(
+    pub(in crate::monitor) fn tick_own(
         &mut self,
         index: usize,
         scope: &mut Scope,
@@ -156,7 +156,7 @@ impl State {
     }
 
     /// Has tellers look, and with `tells` tell what is due. False if all is as it was, and nothing may be due.
-    pub(super) fn step_own(
+    pub(in crate::monitor) fn step_own(
         &mut self,
         scope: &mut Scope,
         id: u64,
@@ -181,7 +181,7 @@ impl State {
     }
 
     /// When one of them has to look if nothing comes. Works out the watches of those that have looked.
-    pub(super) fn next_of_own(
+    pub(in crate::monitor) fn next_of_own(
         &mut self,
         index: usize,
         scope: &Scope,
@@ -235,7 +235,7 @@ impl State {
 
     /// A record has come that leaves all rules of its key quiet but those that tellers judge for each key. `is_plain` and `is_seen_to`
     /// are as elsewhere.
-    pub(super) fn turn_by_key(
+    pub(in crate::monitor) fn turn_by_key(
         &mut self,
         index: usize,
         scope: &mut Scope,
@@ -253,7 +253,7 @@ impl State {
 
     /// Has tellers look at the rule that they judge for each key, and tell what is due, if all that is on for it is not told of
     /// afterwards in any case. False if all is as it was, and nothing may be due.
-    pub(super) fn step_by_key(
+    pub(in crate::monitor) fn step_by_key(
         &mut self,
         index: usize,
         scope: &mut Scope,
@@ -300,7 +300,7 @@ impl State {
     }
 
     /// When one of them has to look at a key if nothing comes.
-    pub(super) fn next_by_key(
+    pub(in crate::monitor) fn next_by_key(
         &self,
         index: usize,
         scope: &Scope,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::Share;
-use super::record::{ErrorRecord, Labels, NO_MODEL, Time};
 use super::weight::{add_to, shares};
+use crate::monitor::alert::Share;
+use crate::monitor::record::{ErrorRecord, Labels, NO_MODEL, Time};
 
 /// So many are kept.
 const KEPT: usize = 256;
@@ -23,11 +23,11 @@ struct Failure {
 
 /// The last errors.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Failures(VecDeque<Failure>);
+pub(in crate::monitor) struct Failures(VecDeque<Failure>);
 
 impl Failures {
     /// Takes one in.
-    pub(super) fn note(&mut self, at: Time, error: &ErrorRecord) {
+    pub(in crate::monitor) fn note(&mut self, at: Time, error: &ErrorRecord) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
@@ -39,7 +39,7 @@ impl Failures {
     }
 
     /// Models, sessions and projects of the last since a moment, by share of them, and kinds of those that name theirs.
-    pub(super) fn top(&self, since: Time) -> ([Vec<Share>; 3], Vec<Share>) {
+    pub(in crate::monitor) fn top(&self, since: Time) -> ([Vec<Share>; 3], Vec<Share>) {
         let mut names: [Vec<(Arc<str>, i128)>; 3] = Default::default();
         let mut kinds = Vec::new();
         for failure in self.0.iter().filter(|failure| failure.at >= since) {
@@ -56,7 +56,7 @@ impl Failures {
     }
 
     /// The clock was wrong by so much.
-    pub(super) fn shift(&mut self, ms: i64) {
+    pub(in crate::monitor) fn shift(&mut self, ms: i64) {
         for failure in &mut self.0 {
             failure.at.shift(ms);
         }
@@ -65,8 +65,8 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Stamp;
     use super::*;
+    use crate::monitor::record::Stamp;
 
     #[test]
     fn who_had_most_of_the_last_errors_is_told_and_of_which_kind() {

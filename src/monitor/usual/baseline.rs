@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use super::hours::Hours;
-use super::record::Time;
+use crate::monitor::record::Time;
 
 /// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
 pub type Amount = i128;
@@ -166,17 +166,17 @@ impl Histogram {
 
 /// The sample of a minute in an episode, which is kept until that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(in crate::monitor) struct Held {
     /// Minutes since the epoch.
-    pub(super) minute: i64,
+    pub(in crate::monitor) minute: i64,
     /// As it counts: cut, so that it cannot become its own excuse.
-    pub(super) counted: Amount,
+    pub(in crate::monitor) counted: Amount,
     /// As it was, if it may be that of an ordinary day; else as it counts.
-    pub(super) seen: Amount,
+    pub(in crate::monitor) seen: Amount,
     /// As it was.
-    pub(super) shown: Amount,
+    pub(in crate::monitor) shown: Amount,
     /// From this minute on it came to be: where days are the samples, what they showed from then on counts for no more.
-    pub(super) led_from: i64,
+    pub(in crate::monitor) led_from: i64,
 }
 
 /// The samples of six hours.
@@ -240,7 +240,7 @@ impl Counted {
 
 /// What a baseline holds for a sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Samples {
+pub(in crate::monitor) enum Samples {
     /// Each minute.
     #[default]
     Minutes,
@@ -275,7 +275,7 @@ pub struct Baseline {
 
 impl Baseline {
     /// One that has seen nothing. What comes at the same time of each day may be ordinary for it.
-    pub(super) fn new(samples_are: Samples, goes_with_the_hours: bool) -> Self {
+    pub(in crate::monitor) fn new(samples_are: Samples, goes_with_the_hours: bool) -> Self {
         Self {
             samples_are,
             hours: goes_with_the_hours.then(Hours::default),
@@ -295,7 +295,7 @@ impl Baseline {
     }
 
     /// Adds one that was held back.
-    pub(super) fn take(&mut self, sample: Held) {
+    pub(in crate::monitor) fn take(&mut self, sample: Held) {
         let Held {
             minute,
             counted,
@@ -451,7 +451,7 @@ impl Baseline {
     }
 
     /// The earliest moment that a sample may be of.
-    pub(super) fn begins(&self) -> Option<Time> {
+    pub(in crate::monitor) fn begins(&self) -> Option<Time> {
         let first = self.blocks.front()?;
         Some(Time::from_secs(first.index * BLOCK_MINUTES * 60))
     }
@@ -467,12 +467,12 @@ impl Baseline {
     }
 
     /// What is usual for the time of day that a moment has: busy is what the same half-hours of other days showed, if that is more.
-    pub(super) fn usual_at(&self, moment: Time) -> Usual {
+    pub(in crate::monitor) fn usual_at(&self, moment: Time) -> Usual {
         self.usual_with(|hours| hours.ordinary_at(moment.minute()))
     }
 
     /// The same for whichever time of day has the most.
-    pub(super) fn usual_at_most(&self) -> Usual {
+    pub(in crate::monitor) fn usual_at_most(&self) -> Usual {
         self.usual_with(Hours::most)
     }
 
@@ -486,7 +486,10 @@ impl Baseline {
     }
 
     /// The limit of its rule that follows from what is usual at any time of day, worked out by the first who asks.
-    pub(super) fn limit(&self, of: impl FnOnce(Usual) -> Option<Amount>) -> Option<Amount> {
+    pub(in crate::monitor) fn limit(
+        &self,
+        of: impl FnOnce(Usual) -> Option<Amount>,
+    ) -> Option<Amount> {
         if let Worked::Out(limit) = self.limit.get() {
             return limit;
         }
@@ -496,7 +499,7 @@ impl Baseline {
     }
 
     /// Its rule is another one from now on.
-    pub(super) fn forget_limit(&self) {
+    pub(in crate::monitor) fn forget_limit(&self) {
         self.limit.set(Worked::NotYet);
     }
 

@@ -3,18 +3,18 @@
 //! What a teller's rule needs before anything may change is worked out once, and kept small: thousands are asked for each response.
 //! What has come meanwhile is summed up once for all of them, and an episode is brought up to it when somebody asks.
 
-use super::alert::Episode;
-use super::key::Key;
-use super::quick::{Bound, Bounds};
-use super::record::Time;
+use crate::monitor::alert::Episode;
+use crate::monitor::key::Key;
+use crate::monitor::quick::{Bound, Bounds};
+use crate::monitor::record::Time;
 use crate::price::PicoUsd;
 
 /// No stream costs as much.
-pub(super) const NEVER: PicoUsd = PicoUsd(i128::MAX);
+pub(in crate::monitor) const NEVER: PicoUsd = PicoUsd(i128::MAX);
 
 /// What has come for the stream as a whole.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Flow {
+pub(in crate::monitor) struct Flow {
     cost: PicoUsd,
     requests: i64,
     /// How often a minute has come that is later than all before.
@@ -44,7 +44,7 @@ impl Default for Flow {
 
 impl Flow {
     /// Adds a response.
-    pub(super) fn add(&mut self, at: Time, cost: PicoUsd, now: Time) {
+    pub(in crate::monitor) fn add(&mut self, at: Time, cost: PicoUsd, now: Time) {
         self.cost += cost;
         self.requests += 1;
         if at.minute() > self.last_minute {
@@ -143,7 +143,7 @@ impl Evidence {
 
 /// Whether a teller has to look at its rule.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watch {
+pub(in crate::monitor) struct Watch {
     gate: Gate,
     /// From then on it has to look in any case.
     until: Time,
@@ -157,7 +157,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// It has to look whatever comes or leaves, and at this second.
-    pub(super) const fn open(next: i64) -> Self {
+    pub(in crate::monitor) const fn open(next: i64) -> Self {
         Self {
             gate: Gate::Open,
             until: Time(i64::MIN),
@@ -307,8 +307,8 @@ impl Common {
 
 /// The watches of all tellers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Watches {
-    pub(super) flow: Flow,
+pub(in crate::monitor) struct Watches {
+    pub(in crate::monitor) flow: Flow,
     all: Vec<Watch>,
     blocks: Vec<Block>,
     /// Those that are to be worked out anew.
@@ -318,7 +318,7 @@ pub(super) struct Watches {
 
 /// Those who have to look at this moment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Looking {
+pub(in crate::monitor) struct Looking {
     /// Those of the stale from here on.
     from: usize,
     to: usize,
@@ -333,7 +333,7 @@ impl Looking {
 
 /// Why it is asked who has to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(in crate::monitor) enum Look {
     /// Time has moved on, and nothing has come.
     Tick,
     /// Something has come.
@@ -344,7 +344,7 @@ pub(super) enum Look {
 
 impl Look {
     /// A response has come.
-    pub(super) const fn after(is_miss: bool) -> Self {
+    pub(in crate::monitor) const fn after(is_miss: bool) -> Self {
         if is_miss { Self::Miss } else { Self::Plain }
     }
 }
@@ -361,7 +361,7 @@ struct Next {
 
 impl Watches {
     /// Nothing is known of so many tellers.
-    pub(super) fn forget(&mut self, tellers: usize) {
+    pub(in crate::monitor) fn forget(&mut self, tellers: usize) {
         self.all.clear();
         self.all.resize(tellers, Watch::open(i64::MAX));
         self.blocks.clear();
@@ -373,14 +373,14 @@ impl Watches {
     }
 
     /// Nothing is known of a teller any more.
-    pub(super) fn open(&mut self, teller: usize) {
+    pub(in crate::monitor) fn open(&mut self, teller: usize) {
         self.all[teller].gate = Gate::Open;
         self.blocks[teller / TOGETHER] = Block::Unknown;
         self.stale.push(teller);
     }
 
     /// Notes that somebody looks, and opens the watches of those who have to.
-    pub(super) fn look(&mut self, now: Time, key: &Key, look: Look) -> Looking {
+    pub(in crate::monitor) fn look(&mut self, now: Time, key: &Key, look: Look) -> Looking {
         let first = self.stale.len();
         self.flow.look(now);
         let is_miss = look == Look::Miss;

@@ -5,32 +5,32 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::alert::{Alert, Phase};
-use super::baseline::{Amount, Held};
-use super::cache::CacheTracker;
-use super::key::Key;
-use super::metric::Metric;
-use super::miss::Miss;
 use super::own_rule::{Learned, OwnRule};
-use super::reading::limit_at_least;
-use super::record::{Labels, Time, UsageRecord};
-use super::rule::{Limit, Rule};
-use super::scope::Scope;
-use super::step::{Step, accrue, accrue_error, grow};
 use super::watch::{Evidence, Flow, NEVER, Watch};
+use crate::monitor::alert::{Alert, Phase};
+use crate::monitor::cache::CacheTracker;
+use crate::monitor::cache::Miss;
+use crate::monitor::key::Key;
+use crate::monitor::metric::Metric;
+use crate::monitor::reading::limit_at_least;
+use crate::monitor::record::{Labels, Time, UsageRecord};
+use crate::monitor::rule::{Limit, Rule};
+use crate::monitor::scope::Scope;
+use crate::monitor::step::{Step, accrue, accrue_error, grow};
+use crate::monitor::usual::{Amount, Held};
 use crate::price::PicoUsd;
 
 /// The alert of such a rule.
 #[derive(Debug, Clone)]
-pub(super) struct Own {
-    pub(super) of: OwnRule,
-    pub(super) alert: Alert,
+pub(in crate::monitor) struct Own {
+    pub(in crate::monitor) of: OwnRule,
+    pub(in crate::monitor) alert: Alert,
     /// Samples of minutes in an episode, which enter the baseline after it.
     held: VecDeque<Held>,
     /// Its limit may have fallen, or its sum grown, since it was looked at.
     has_changed: bool,
     /// Until this second time alone changes nothing for its key, but for what leaves its windows.
-    pub(super) next: i64,
+    pub(in crate::monitor) next: i64,
     /// The highest of the limits that its episode is held against.
     highest: Amount,
     /// What had come when its episode was brought up to it last.
@@ -82,7 +82,7 @@ impl Own {
     }
 
     /// What was worked out ahead no longer holds.
-    pub(super) fn forget_next(&mut self) {
+    pub(in crate::monitor) fn forget_next(&mut self) {
         self.next = i64::MIN;
         if let Some(episode) = self.alert.open() {
             self.highest = self.of.highest(episode);
@@ -121,7 +121,7 @@ impl Own {
     }
 
     /// Brings its episode up to what has come.
-    pub(super) fn settle(&mut self, flow: &Flow) {
+    pub(in crate::monitor) fn settle(&mut self, flow: &Flow) {
         let seen = std::mem::replace(&mut self.seen, *flow);
         let came = flow.came_since(&seen);
         if let Some(came) = came.filter(|_| self.alert.phase == Phase::Firing) {
@@ -148,7 +148,7 @@ impl Own {
 
     /// Whether it has to look, and when, as long as it is as it is. `known`: it fires, and there is nothing to tell of it until it
     /// has cost so much more.
-    pub(super) fn watch(
+    pub(in crate::monitor) fn watch(
         &self,
         now: Time,
         key: &Key,
@@ -264,14 +264,14 @@ impl Own {
     }
 
     /// The same for an error answer.
-    pub(super) fn accrue_error(&mut self, at: Time, now: Time) {
+    pub(in crate::monitor) fn accrue_error(&mut self, at: Time, now: Time) {
         if let Some(episode) = self.alert.open_mut() {
             accrue_error(episode, &self.of.rule, at, now);
         }
     }
 
     /// Adds what a response of that moment turned out to cost beyond what was known.
-    pub(super) fn grow(&mut self, first: Time, cost: PicoUsd) {
+    pub(in crate::monitor) fn grow(&mut self, first: Time, cost: PicoUsd) {
         if let Some(episode) = self.alert.open_mut() {
             grow(episode, &self.of.rule, first, cost);
         }
@@ -352,7 +352,7 @@ impl Own {
     }
 
     /// Learns from the minute that a key was looked at for. False if its limit stays as it is.
-    pub(super) fn sample(&mut self, key: &Key, minute: i64, now: Time) -> bool {
+    pub(in crate::monitor) fn sample(&mut self, key: &Key, minute: i64, now: Time) -> bool {
         if !self.of.rule.limit.learns() {
             return false;
         }
@@ -372,7 +372,7 @@ impl Own {
     }
 
     /// The next second after now at which time alone moves it on, but for what leaves its windows.
-    pub(super) fn next_change(&self, key: &Key, now: i64) -> Option<i64> {
+    pub(in crate::monitor) fn next_change(&self, key: &Key, now: i64) -> Option<i64> {
         if self.alert.is_quiet() {
             return None;
         }

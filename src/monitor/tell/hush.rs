@@ -23,7 +23,7 @@ struct Hushed {
 
 /// All that keep quiet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Hush {
+pub(in crate::monitor) struct Hush {
     episodes: BTreeMap<(usize, u64, usize), Hushed>,
     /// Some alert that may explain others speaks.
     explaining: bool,
@@ -67,12 +67,12 @@ impl Hush {
     }
 
     /// Forgets all that keep quiet: they are to be looked at anew.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::monitor) fn clear(&mut self) {
         self.episodes.clear();
     }
 
     /// Others have begun or ceased to speak.
-    pub(super) fn follow(&mut self, voices: &Voices) {
+    pub(in crate::monitor) fn follow(&mut self, voices: &Voices) {
         let explaining = std::mem::replace(&mut self.explaining, voices.any_explaining());
         if explaining != self.explaining {
             let hushed = self.episodes.values().filter(|hushed| hushed.by_cache);
@@ -100,11 +100,11 @@ impl Hush {
 
 #[cfg(test)]
 mod tests {
-    use super::super::metric::Metric;
-    use super::super::record::Time;
-    use super::super::rule::Rule;
     use super::super::told::Reason;
     use super::*;
+    use crate::monitor::metric::Metric;
+    use crate::monitor::record::Time;
+    use crate::monitor::rule::Rule;
     use crate::price::PicoUsd;
 
     const PLACE: Place = Place {

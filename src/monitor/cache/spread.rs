@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::cache::CacheTracker;
+use super::CacheTracker;
 use super::conversation::{Conversation, Run};
 use super::miss::Miss;
-use super::record::{Labels, Time, UsageRecord};
+use crate::monitor::record::{Labels, Time, UsageRecord};
 use crate::price::PicoUsd;
 
 /// Stands for a session, and for an agent, where several are meant.
 pub const SEVERAL: &str = "*";
 
 /// These stand for several sessions.
-pub(super) fn is_of_several(labels: &Labels) -> bool {
+pub(in crate::monitor) fn is_of_several(labels: &Labels) -> bool {
     labels.session.as_deref() == Some(SEVERAL)
 }
 
@@ -36,11 +36,11 @@ pub(super) struct Spread {
 
 /// Under which labels a request belongs to a run of misses.
 #[derive(Debug, Clone)]
-pub(super) struct Elsewhere {
+pub(in crate::monitor) struct Elsewhere {
     /// Those of its stream.
-    pub(super) labels: Arc<Labels>,
+    pub(in crate::monitor) labels: Arc<Labels>,
     /// It belongs to its own conversation as well.
-    pub(super) also_own: bool,
+    pub(in crate::monitor) also_own: bool,
 }
 
 impl CacheTracker {

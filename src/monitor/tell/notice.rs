@@ -5,22 +5,22 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::alert::{Episode, Notice};
-use super::baseline::UNIT;
-use super::key::Key;
-use super::makeup::{Changed, Makeup};
-use super::metric::{Metric, Value};
-use super::names::Top;
-use super::portion::Portions;
-use super::record::Time;
-use super::rule::{DAY_SECS, Rule};
-use super::scope::Scope;
-use super::state::State;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::voices::is_about_spending;
-use super::weight::{Measure, add_to, shares};
-use super::window::Window;
+use crate::monitor::alert::{Episode, Notice};
+use crate::monitor::key::Key;
+use crate::monitor::metric::{Metric, Value};
+use crate::monitor::record::Time;
+use crate::monitor::rule::{DAY_SECS, Rule};
+use crate::monitor::scope::Scope;
+use crate::monitor::state::State;
+use crate::monitor::usual::UNIT;
+use crate::monitor::who::Portions;
+use crate::monitor::who::Top;
+use crate::monitor::who::{Changed, Makeup};
+use crate::monitor::who::{Measure, add_to, shares};
+use crate::monitor::window::Window;
 use crate::price::PicoUsd;
 
 /// In how many seconds it was learned what is usual, if not for long.
@@ -37,7 +37,7 @@ fn learned_secs(state: &State, scope: &Scope, place: Place, episode: &Episode) -
 
 impl Teller {
     /// The notice of an alert as it stands.
-    pub(super) fn notice(
+    pub(in crate::monitor) fn notice(
         &self,
         state: &State,
         scope: &Scope,

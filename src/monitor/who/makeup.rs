@@ -10,14 +10,14 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::Share;
-use super::dedupe::Growth;
-use super::metric::Metric;
 use super::names::Top;
 use super::portion::Portions;
-use super::record::{Labels, Time, UsageRecord};
 use super::weight::{add_to, shares, shares_of_most};
-use super::window::Sums;
+use crate::monitor::alert::Share;
+use crate::monitor::dedupe::Growth;
+use crate::monitor::metric::Metric;
+use crate::monitor::record::{Labels, Time, UsageRecord};
+use crate::monitor::window::Sums;
 use crate::price::PicoUsd;
 
 /// Responses are added up in blocks of so many minutes.
@@ -125,13 +125,13 @@ pub struct Changed {
 }
 
 /// What is told of it is what responses are made of.
-pub(super) const fn is_of_makeup(metric: Metric) -> bool {
+pub(in crate::monitor) const fn is_of_makeup(metric: Metric) -> bool {
     metric.is_volume() || metric.is_mean()
 }
 
 impl Makeup {
     /// What a window holds, and who cost what in it.
-    pub(super) fn of_window(sums: &Sums, secs: i64, top: &Top) -> Self {
+    pub(in crate::monitor) fn of_window(sums: &Sums, secs: i64, top: &Top) -> Self {
         let [models, _, projects] = &top.names;
         let project = |(name, percent): &Share| ProjectShare {
             name: Arc::clone(name),
@@ -218,7 +218,7 @@ fn projects_of<'a>(streams: impl Iterator<Item = &'a StreamCost> + Clone) -> Vec
 
 /// The responses of a day, or of the last days that had any where a day has few: nights and weekends have none of many.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Past {
+pub(in crate::monitor) struct Past {
     blocks: VecDeque<Block>,
     /// Those that come now.
     now: Block,
@@ -239,7 +239,7 @@ impl Default for Past {
 impl Past {
     /// Adds a response, which may be the first of its key in its minute. What comes late counts as of now.
     #[inline]
-    pub(super) fn add(
+    pub(in crate::monitor) fn add(
         &mut self,
         at: Time,
         is_new_minute: bool,
@@ -264,7 +264,7 @@ impl Past {
     }
 
     /// Adds what a copy has more than the response that was added.
-    pub(super) fn grow(&mut self, first: Time, growth: &Growth) {
+    pub(in crate::monitor) fn grow(&mut self, first: Time, growth: &Growth) {
         let index = first.minute().div_euclid(BLOCK_MINUTES);
         let mut blocks = self.blocks.iter_mut().chain([&mut self.now]).rev();
         if let Some(block) = blocks.find(|block| block.index <= index) {
@@ -294,7 +294,7 @@ impl Past {
     }
 
     /// What was in the day before a moment, if enough of it is known; further back, as far as it needs, if there was too little.
-    pub(super) fn before(&self, moment: Time) -> Option<Makeup> {
+    pub(in crate::monitor) fn before(&self, moment: Time) -> Option<Makeup> {
         let end = moment.minute().div_euclid(BLOCK_MINUTES);
         let mut all = Makeup::default();
         let mut streams: FxHashMap<u64, StreamCost> = FxHashMap::default();
@@ -347,7 +347,7 @@ impl Past {
     }
 
     /// The clock was wrong by so many seconds.
-    pub(super) fn shift(&mut self, secs: i64) {
+    pub(in crate::monitor) fn shift(&mut self, secs: i64) {
         for block in self.blocks.iter_mut().chain([&mut self.now]) {
             block.index += secs.div_euclid(60 * BLOCK_MINUTES);
         }
@@ -362,8 +362,8 @@ fn is_enough(makeup: &Makeup) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::portion::Portion;
-    use super::super::record::{Labels, Tokens};
     use super::*;
+    use crate::monitor::record::{Labels, Tokens};
     use crate::price::Premium;
 
     const MINUTE: i64 = 60;

@@ -5,33 +5,33 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::alert::{Alert, Episode};
-use super::baseline::{Amount, Baseline, Held};
-use super::cache::CacheTracker;
-use super::held::{hold, keep, ripe};
-use super::key::Key;
-use super::quick::Quick;
-use super::reading::stays_quiet_as_learned;
-use super::record::Time;
-use super::rule::Rule;
-use super::scope::Scope;
-use super::variants::Variants;
+use crate::monitor::alert::{Alert, Episode};
+use crate::monitor::cache::CacheTracker;
+use crate::monitor::held::{hold, keep, ripe};
+use crate::monitor::key::Key;
+use crate::monitor::quick::Quick;
+use crate::monitor::reading::stays_quiet_as_learned;
+use crate::monitor::record::Time;
+use crate::monitor::rule::Rule;
+use crate::monitor::scope::Scope;
+use crate::monitor::usual::{Amount, Baseline, Held};
+use crate::monitor::variants::Variants;
 
 /// A rule in its place, for one teller.
 #[derive(Debug, Clone)]
-pub(super) struct OwnRule {
+pub(in crate::monitor) struct OwnRule {
     /// Where it has its place: in which scope, and as which of its rules.
-    pub(super) index: usize,
-    pub(super) slot: usize,
+    pub(in crate::monitor) index: usize,
+    pub(in crate::monitor) slot: usize,
     /// As it is in force.
-    pub(super) rule: Arc<Rule>,
+    pub(in crate::monitor) rule: Arc<Rule>,
     /// The most sensitive of its variants.
     pub(super) asked: Arc<Rule>,
     pub(super) quick: Quick,
-    pub(super) variants: Option<Variants>,
+    pub(in crate::monitor) variants: Option<Variants>,
     pub(super) baseline: Baseline,
     /// The last minute in which a response came while it fired, or in which it began to or ended.
-    pub(super) disturbed: i64,
+    pub(in crate::monitor) disturbed: i64,
 }
 
 /// What became of the sample of a minute.
@@ -83,7 +83,7 @@ impl OwnRule {
         }
     }
 
-    pub(super) fn is_at(&self, index: usize, slot: usize) -> bool {
+    pub(in crate::monitor) fn is_at(&self, index: usize, slot: usize) -> bool {
         self.index == index && self.slot == slot
     }
 

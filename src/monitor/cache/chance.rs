@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Time;
-use super::window::Window;
+use crate::monitor::record::Time;
+use crate::monitor::window::Window;
 
 /// Outcomes remembered of a stream without conversation ids, how many of them it takes to judge it, and how many hundredths of
 /// them must be hits. Ten users interleaved, each pausing over five minutes now and then, hit 92 times in a hundred and would

@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::Alert;
-use super::arrival::{Arrival, Came};
-use super::baseline::Held;
-use super::cache::CacheTracker;
-use super::key::Key;
 use super::own_rule::{Learned, OwnRule};
-use super::reading::takes_more;
-use super::record::Time;
-use super::rule::Rule;
-use super::scope::Scope;
-use super::step::{Step, accrue, grow};
-use super::teller::Place;
-use super::window::Window;
+use crate::monitor::alert::Alert;
+use crate::monitor::arrival::{Arrival, Came};
+use crate::monitor::cache::CacheTracker;
+use crate::monitor::key::Key;
+use crate::monitor::reading::takes_more;
+use crate::monitor::record::Time;
+use crate::monitor::rule::Rule;
+use crate::monitor::scope::Scope;
+use crate::monitor::step::{Step, accrue, grow};
+use crate::monitor::tell::Place;
+use crate::monitor::usual::Held;
+use crate::monitor::window::Window;
 use crate::price::PicoUsd;
 
 /// So many keys may be known before it is asked which of them are still there.
@@ -31,8 +31,8 @@ pub(super) const UNKNOWN: i64 = i64::MIN;
 
 /// The alerts of such a rule.
 #[derive(Debug, Clone)]
-pub(super) struct OwnByKey {
-    pub(super) of: OwnRule,
+pub(in crate::monitor) struct OwnByKey {
+    pub(in crate::monitor) of: OwnRule,
     keys: FxHashMap<u64, OfKey>,
     /// How many there may be before those that are gone are dropped.
     most: usize,
@@ -98,7 +98,7 @@ impl OwnByKey {
     }
 
     /// The alert of a key.
-    pub(super) fn alert(&self, id: u64) -> &Alert {
+    pub(in crate::monitor) fn alert(&self, id: u64) -> &Alert {
         self.keys
             .get(&id)
             .map_or(&self.none, |of_key| &of_key.alert)
@@ -112,14 +112,14 @@ impl OwnByKey {
     }
 
     /// What was worked out ahead no longer holds.
-    pub(super) fn forget_next(&mut self) {
+    pub(in crate::monitor) fn forget_next(&mut self) {
         for of_key in self.keys.values_mut() {
             of_key.next = UNKNOWN;
         }
     }
 
     /// The same for one key.
-    pub(super) fn forget_next_of(&mut self, id: u64) {
+    pub(in crate::monitor) fn forget_next_of(&mut self, id: u64) {
         if let Some(of_key) = self.keys.get_mut(&id) {
             of_key.next = UNKNOWN;
         }
@@ -213,7 +213,7 @@ impl OwnByKey {
     }
 
     /// Adds what a response of that moment turned out to cost beyond what was known.
-    pub(super) fn grow(&mut self, id: u64, first: Time, cost: PicoUsd) {
+    pub(in crate::monitor) fn grow(&mut self, id: u64, first: Time, cost: PicoUsd) {
         if let Some(of_key) = self.keys.get_mut(&id) {
             if let Some(episode) = of_key.alert.open_mut() {
                 grow(episode, &self.of.rule, first, cost);
@@ -223,7 +223,7 @@ impl OwnByKey {
     }
 
     /// Learns from the minute that a key was looked at for.
-    pub(super) fn sample(&mut self, key: &Key, id: u64, minute: i64, now: Time) {
+    pub(in crate::monitor) fn sample(&mut self, key: &Key, id: u64, minute: i64, now: Time) {
         if !self.of.rule.limit.learns() {
             return;
         }

@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::chance::{Chance, History, REMEMBERED};
 use super::miss::{Cause, Miss, Outcome, api_cause, miss};
-use super::record::{Time, Tokens, UsageRecord};
 use super::stream::Stream;
+use crate::monitor::record::{Time, Tokens, UsageRecord};
 use crate::price::PicoUsd;
 
 /// A conversation that has not read the cache for this long is taken for one that does not use it.
-pub(super) const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
+pub(in crate::monitor) const READ_MEMORY_MS: i64 = 7 * 24 * 3_600_000;
 
 /// Time to live of the two kinds of cache entries, in seconds.
 pub(super) const SHORT_TTL: i64 = 300;
-pub(super) const LONG_TTL: i64 = 3600;
+pub(in crate::monitor) const LONG_TTL: i64 = 3600;
 
 /// For so long after one-hour writes became five-minute writes, gaps under an hour count as waste.
 const TTL_CHANGE_MS: i64 = 24 * 3_600_000;

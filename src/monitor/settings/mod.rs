@@ -4,18 +4,32 @@
 //! evaluator has as many tellers as its settings have led to different things; where it is not, those that part need an evaluator
 //! each.
 
+mod own;
+mod own_by_key;
+mod own_rule;
+mod spoken;
+mod turn;
+mod watch;
+
+pub(super) use own::Own;
+pub(super) use own_by_key::OwnByKey;
+pub(super) use own_rule::OwnRule;
+pub(super) use spoken::SpokenByOwn;
+pub(super) use turn::{accrue_by_key, accrue_to_own, has_on, is_for_own, speak_for_own};
+pub(super) use watch::{Flow, Look, Looking, NEVER, Watch, Watches};
+
 use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::alert::Notice;
 use super::evaluator::Evaluator;
-use super::own::{Own, can_be_own};
-use super::own_by_key::{OwnByKey, can_be_own_by_key};
 use super::reading::limit_of;
 use super::rule::Rule;
-use super::teller::Teller;
+use super::tell::Teller;
 use super::variants::Variants;
+use own::can_be_own;
+use own_by_key::can_be_own_by_key;
 
 impl Evaluator {
     /// Lets a rule stand for others that differ in one number alone, the most sensitive first. From now on

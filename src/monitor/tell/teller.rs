@@ -9,67 +9,67 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Episode, Notice, Phase};
-use super::baseline::{Amount, Baseline, Samples};
 use super::hush::Hush;
-use super::key::Key;
-use super::metric::{Metric, Value};
 use super::notice::{is_beyond_usual, is_explaining};
-use super::own::Own;
-use super::own_by_key::OwnByKey;
-use super::own_rule::OwnRule;
-use super::reading::is_explained;
-use super::record::{Labels, Time};
-use super::rule::{Rule, Severity};
-use super::scope::Scope;
-use super::spoken::SpokenByOwn;
-use super::spread::is_of_several;
-use super::state::State;
 use super::told::{Reason, Told, UNTOLD};
-use super::variants::{Variants, decide};
 use super::voices::{Voices, Weight, Withheld, is_about_spending};
-use super::watch::{Flow, NEVER, Watch};
+use crate::monitor::alert::{Alert, Episode, Notice, Phase};
+use crate::monitor::cache::is_of_several;
+use crate::monitor::key::Key;
+use crate::monitor::metric::{Metric, Value};
+use crate::monitor::reading::is_explained;
+use crate::monitor::record::{Labels, Time};
+use crate::monitor::rule::{Rule, Severity};
+use crate::monitor::scope::Scope;
+use crate::monitor::settings::Own;
+use crate::monitor::settings::OwnByKey;
+use crate::monitor::settings::OwnRule;
+use crate::monitor::settings::SpokenByOwn;
+use crate::monitor::settings::{Flow, NEVER, Watch};
+use crate::monitor::state::State;
+use crate::monitor::usual::{Amount, Baseline, Samples};
+use crate::monitor::variants::{Variants, decide};
 use crate::price::PicoUsd;
 
 /// Tells what is due.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Teller {
+pub(in crate::monitor) struct Teller {
     /// What was told of alerts that are not over for good: of the rule in this place of a scope for this key.
     told: FxHashMap<(usize, u64, usize), Told>,
     /// Keys of scopes with a notice that is withheld because others speak.
     withheld: BTreeSet<(usize, u64)>,
-    pub(super) voices: Voices,
-    pub(super) hush: Hush,
+    pub(in crate::monitor) voices: Voices,
+    pub(in crate::monitor) hush: Hush,
     /// What a minute of the whole stream costs while nothing is on.
-    pub(super) ordinary: Baseline,
+    pub(in crate::monitor) ordinary: Baseline,
     #[serde(skip)]
-    pub(super) notices: Vec<Notice>,
+    pub(in crate::monitor) notices: Vec<Notice>,
     /// At which event the last of them came, and how many were there before it.
     #[serde(skip)]
     last: (u64, usize),
     /// What ended in a silence in which it was watched before.
     #[serde(skip)]
-    pub(super) ended_unheard: Vec<Notice>,
+    pub(in crate::monitor) ended_unheard: Vec<Notice>,
     /// The rule that it judges itself.
     #[serde(skip)]
-    pub(super) own: Option<Own>,
+    pub(in crate::monitor) own: Option<Own>,
     /// The same of one that it judges for each key.
     #[serde(skip)]
-    pub(super) by_key: Option<Box<OwnByKey>>,
+    pub(in crate::monitor) by_key: Option<Box<OwnByKey>>,
     /// What the rule that it judges itself has spoken for of others.
     #[serde(skip)]
-    pub(super) spoken: SpokenByOwn,
+    pub(in crate::monitor) spoken: SpokenByOwn,
 }
 
 /// An alert of a key, with its rule.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(in crate::monitor) struct Place {
     /// Which scope.
-    pub(super) index: usize,
+    pub(in crate::monitor) index: usize,
     /// Which key.
-    pub(super) id: u64,
+    pub(in crate::monitor) id: u64,
     /// Which of the rules.
-    pub(super) slot: usize,
+    pub(in crate::monitor) slot: usize,
 }
 
 impl From<Place> for (usize, u64, usize) {
@@ -97,26 +97,26 @@ impl Teller {
     }
 
     /// The alert is on and was told so.
-    pub(super) fn is_told_open(&self, place: Place, alert: &Alert) -> bool {
+    pub(in crate::monitor) fn is_told_open(&self, place: Place, alert: &Alert) -> bool {
         let told = |episode| self.told(place, episode).is_open();
         alert.open().is_some_and(told)
     }
 
     /// An episode is over for good.
-    pub(super) fn forget(&mut self, place: Place) {
+    pub(in crate::monitor) fn forget(&mut self, place: Place) {
         self.told.remove(&place.into());
         self.hush.end(place);
     }
 
     /// Its own rule has an episode.
-    pub(super) fn is_within_own(&self) -> bool {
+    pub(in crate::monitor) fn is_within_own(&self) -> bool {
         let own = self.own.as_ref();
         own.is_some_and(|own| own.alert.episode.is_some())
     }
 
     /// The alert of a rule as it stands for this teller.
     #[inline]
-    pub(super) fn alert<'a>(&'a self, key: &'a Key, place: Place) -> &'a Alert {
+    pub(in crate::monitor) fn alert<'a>(&'a self, key: &'a Key, place: Place) -> &'a Alert {
         let Place { index, id, slot } = place;
         if let Some(own) = self.own.as_ref().filter(|own| own.of.is_at(index, slot)) {
             return &own.alert;
@@ -134,7 +134,7 @@ impl Teller {
     }
 
     /// The rule that it judges itself.
-    pub(super) fn own_rule(&self) -> Option<&OwnRule> {
+    pub(in crate::monitor) fn own_rule(&self) -> Option<&OwnRule> {
         let own = self.own.as_ref().map(|own| &own.of);
         own.or_else(|| self.by_key.as_ref().map(|own| &own.of))
     }
@@ -150,7 +150,13 @@ impl Teller {
     }
 
     /// An alert that goes on as it is, whatever comes, and of which there is nothing to tell for now.
-    pub(super) fn is_settled(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
+    pub(in crate::monitor) fn is_settled(
+        &self,
+        now: Time,
+        place: Place,
+        alert: &Alert,
+        rule: &Rule,
+    ) -> bool {
         if rule.metric.is_announcement() {
             let told = |episode| self.told(place, episode).is_open();
             return alert.phase == Phase::Firing && alert.episode.as_deref().is_some_and(told);
@@ -159,7 +165,13 @@ impl Teller {
     }
 
     /// An alert that fires, and of which there is nothing to tell for now.
-    pub(super) fn is_known(&self, now: Time, place: Place, alert: &Alert, rule: &Rule) -> bool {
+    pub(in crate::monitor) fn is_known(
+        &self,
+        now: Time,
+        place: Place,
+        alert: &Alert,
+        rule: &Rule,
+    ) -> bool {
         let Some(episode) = alert.episode.as_deref() else {
             return false;
         };
@@ -205,7 +217,7 @@ impl Teller {
 
     /// The next second after now at which time alone may make something due for a key. Of that of its own rule it is known until
     /// then.
-    pub(super) fn look_ahead(
+    pub(in crate::monitor) fn look_ahead(
         &mut self,
         state: &State,
         index: usize,
@@ -227,7 +239,7 @@ impl Teller {
     }
 
     /// Whether it has to look at its own rule, once it is known [when it does](Self::look_ahead) if nothing comes.
-    pub(super) fn watch(&self, state: &State, scope: &Scope, id: u64) -> Watch {
+    pub(in crate::monitor) fn watch(&self, state: &State, scope: &Scope, id: u64) -> Watch {
         let (Some(own), Some(key)) = (&self.own, scope.keys.get(&id)) else {
             return Watch::open(i64::MAX);
         };
@@ -257,14 +269,14 @@ impl Teller {
     }
 
     /// Brings the episode of its own rule up to what has come.
-    pub(super) fn settle(&mut self, flow: &Flow) {
+    pub(in crate::monitor) fn settle(&mut self, flow: &Flow) {
         if let Some(own) = &mut self.own {
             own.settle(flow);
         }
     }
 
     /// The next second after now at which time alone may make something due for a key.
-    pub(super) fn next_change(
+    pub(in crate::monitor) fn next_change(
         &self,
         state: &State,
         index: usize,
@@ -307,7 +319,7 @@ impl Teller {
 
     /// Gives the notices that are due for a key. `instead` replaces the reason of a first notice. False if nothing was due or waits to
     /// be told.
-    pub(super) fn tell(
+    pub(in crate::monitor) fn tell(
         &mut self,
         state: &mut State,
         index: usize,
@@ -449,7 +461,12 @@ impl Teller {
     }
 
     /// An episode has ended while nothing may be told. It is told afterwards: that what was told is over, or what nobody heard of.
-    pub(super) fn note_unheard(&mut self, state: &mut State, scope: &Scope, place: Place) {
+    pub(in crate::monitor) fn note_unheard(
+        &mut self,
+        state: &mut State,
+        scope: &Scope,
+        place: Place,
+    ) {
         let key = &scope.keys[&place.id];
         let alert = self.alert(key, place);
         let Some(episode) = alert.episode.as_deref() else {
@@ -485,7 +502,7 @@ impl Teller {
     }
 
     /// Gives what ended in a silence that is over. What has begun again since is told as that.
-    pub(super) fn tell_unheard(&mut self, state: &mut State) {
+    pub(in crate::monitor) fn tell_unheard(&mut self, state: &mut State) {
         for notice in std::mem::take(&mut self.ended_unheard) {
             let again = self.notices.iter().any(|n| n.episode == notice.episode);
             if notice.missed && again {
@@ -499,7 +516,13 @@ impl Teller {
     }
 
     /// Another run has told this episode, which is on.
-    pub(super) fn note_told(&mut self, now: Time, place: Place, rule: &Rule, episode: &Episode) {
+    pub(in crate::monitor) fn note_told(
+        &mut self,
+        now: Time,
+        place: Place,
+        rule: &Rule,
+        episode: &Episode,
+    ) {
         let told = self.told_mut(place, episode.id, rule);
         told.note(Reason::StillFiring, now, episode.exposed);
         let exposed = episode.exposed;
@@ -509,7 +532,7 @@ impl Teller {
     }
 
     /// These notices reached nobody.
-    pub(super) fn note_not_told(&mut self, notices: &[(u64, Reason)]) {
+    pub(in crate::monitor) fn note_not_told(&mut self, notices: &[(u64, Reason)]) {
         for told in self.told.values_mut() {
             // The last of them first, so that what is left is as it was before the first.
             let episode = told.episode;
@@ -525,7 +548,7 @@ impl Teller {
     }
 
     /// What was worked out ahead no longer holds.
-    pub(super) fn forget_next(&mut self) {
+    pub(in crate::monitor) fn forget_next(&mut self) {
         if let Some(own) = &mut self.own {
             own.forget_next();
         }
@@ -535,7 +558,10 @@ impl Teller {
     }
 
     /// The same for some keys of scopes.
-    pub(super) fn forget_next_of(&mut self, keys: impl IntoIterator<Item = (usize, u64)>) {
+    pub(in crate::monitor) fn forget_next_of(
+        &mut self,
+        keys: impl IntoIterator<Item = (usize, u64)>,
+    ) {
         if let Some(own) = &mut self.own {
             own.forget_next();
         }
@@ -549,7 +575,7 @@ impl Teller {
     }
 
     /// A minute of the whole stream in which nothing shared was on. False if its own rule was.
-    pub(super) fn sample(&mut self, minute: i64, cost: i128, flow: &Flow) -> bool {
+    pub(in crate::monitor) fn sample(&mut self, minute: i64, cost: i128, flow: &Flow) -> bool {
         self.settle(flow);
         let is_ordinary = minute > self.disturbed();
         if is_ordinary {
@@ -559,13 +585,13 @@ impl Teller {
     }
 
     /// Those with a notice that was withheld, to be looked at.
-    pub(super) fn release(&mut self) -> BTreeSet<(usize, u64)> {
+    pub(in crate::monitor) fn release(&mut self) -> BTreeSet<(usize, u64)> {
         self.voices.note_look();
         std::mem::take(&mut self.withheld)
     }
 
     /// The clock was wrong by so much.
-    pub(super) fn shift(&mut self, ms: i64) {
+    pub(in crate::monitor) fn shift(&mut self, ms: i64) {
         for told in self.told.values_mut() {
             told.shift(ms);
         }
@@ -573,7 +599,7 @@ impl Teller {
     }
 
     /// What it has said, and spoken for, belongs to no event that is still to come, by whoever counts these.
-    pub(super) fn end_event(&mut self) {
+    pub(in crate::monitor) fn end_event(&mut self) {
         self.last.0 = 0;
         self.spoken.end_event();
     }

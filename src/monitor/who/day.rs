@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 use super::names::STRETCH_SECS;
-use super::record::Labels;
 use super::weight::{Weight, Weights, keep_most, weigh};
+use crate::monitor::record::Labels;
 
 /// Where a window has a day, the stretches of two hours are kept together, and so many of those with the one that is on: what is told
 /// is that of 22 to 24 hours.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::window::BUCKETS;
+use crate::monitor::window::BUCKETS;
 use crate::price::PicoUsd;
 
 /// So many keys may have something before it is asked of which all is long ago.
@@ -14,7 +14,7 @@ const FEW: usize = 64;
 
 /// Waste that was spoken for, by scope and key.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SpokenByOwn {
+pub(in crate::monitor) struct SpokenByOwn {
     known: FxHashMap<(usize, u64), OfKey>,
     /// How many keys there may be before those of long ago are dropped.
     most: usize,
@@ -46,12 +46,19 @@ impl SpokenByOwn {
     }
 
     /// Of the records to come nothing is spoken for yet.
-    pub(super) fn end_event(&mut self) {
+    pub(in crate::monitor) fn end_event(&mut self) {
         self.last.1 = PicoUsd::ZERO;
     }
 
     /// The record of this event, which is of this second, falls under a key with windows of so many seconds at most.
-    pub(super) fn add(&mut self, event: u64, key: (usize, u64), longest: i64, at: i64, now: i64) {
+    pub(in crate::monitor) fn add(
+        &mut self,
+        event: u64,
+        key: (usize, u64),
+        longest: i64,
+        at: i64,
+        now: i64,
+    ) {
         let (of, waste) = self.last;
         if of != event || waste == PicoUsd::ZERO {
             return;
@@ -76,7 +83,7 @@ impl SpokenByOwn {
     }
 
     /// What was spoken for in the window of this length of a key, as it is at this second.
-    pub(super) fn in_window(&self, key: (usize, u64), secs: i64, now: i64) -> PicoUsd {
+    pub(in crate::monitor) fn in_window(&self, key: (usize, u64), secs: i64, now: i64) -> PicoUsd {
         let bucket = (secs / BUCKETS).max(1);
         let first = (now.div_euclid(bucket) - (BUCKETS - 1)) * bucket;
         let all = self.known.get(&key).map(|of_key| of_key.all.iter().rev());
@@ -88,8 +95,8 @@ impl SpokenByOwn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::window::Window;
     use super::*;
+    use crate::monitor::window::Window;
     use proptest::prelude::*;
 
     proptest! {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::alert::Share;
 use super::day::Day;
 use super::portion::Portions;
-use super::record::{Labels, Time};
-use super::rule::DAY_SECS;
 use super::weight::{Measure, Weight, Weights, add_all, shares, weigh};
+use crate::monitor::alert::Share;
+use crate::monitor::record::{Labels, Time};
+use crate::monitor::rule::DAY_SECS;
 use crate::price::PicoUsd;
 
 /// So many labels are told apart before they are weighed.
@@ -34,7 +34,7 @@ type Latest = (Arc<Labels>, i64, Weight);
 
 /// Who costs what, over the present and the last stretch of a few minutes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Names {
+pub(in crate::monitor) struct Names {
     /// Labels are told apart by times of so many seconds.
     grain: i64,
     /// The present one.
@@ -80,18 +80,18 @@ impl<T: Copy + Default> LastTwo<T> {
 }
 
 /// Who costs what, and what for.
-pub(super) struct Top {
+pub(in crate::monitor) struct Top {
     /// Models, sessions and projects with the largest shares of the cost.
-    pub(super) names: [Vec<Share>; 3],
+    pub(in crate::monitor) names: [Vec<Share>; 3],
     /// The same by what was asked for.
-    pub(super) by_measure: [Vec<Share>; 3],
+    pub(in crate::monitor) by_measure: [Vec<Share>; 3],
     /// Shares of portions.
-    pub(super) portions: Portions<u8>,
+    pub(in crate::monitor) portions: Portions<u8>,
 }
 
 impl Names {
     /// For windows of which the shortest and the longest have so many seconds.
-    pub(super) fn new(shortest: i64, longest: i64) -> Self {
+    pub(in crate::monitor) fn new(shortest: i64, longest: i64) -> Self {
         let grain = if shortest <= 2 * MINUTE_SECS {
             MINUTE_SECS
         } else {
@@ -113,7 +113,7 @@ impl Names {
     }
 
     /// Adds what a response came to.
-    pub(super) fn add(&mut self, at: Time, labels: &Arc<Labels>, weight: &Weight) {
+    pub(in crate::monitor) fn add(&mut self, at: Time, labels: &Arc<Labels>, weight: &Weight) {
         // What comes late counts as of now.
         let epoch = if self.knows_minutes() {
             self.epoch.max(at.minute())
@@ -139,7 +139,7 @@ impl Names {
     }
 
     /// Adds what a cost that was added is for.
-    pub(super) fn add_portions(&mut self, portions: &Portions<PicoUsd>) {
+    pub(in crate::monitor) fn add_portions(&mut self, portions: &Portions<PicoUsd>) {
         self.portions.at(self.stretch(self.epoch))[0].add(portions);
         if self.knows_minutes() {
             self.of_minutes.at(self.epoch)[0].add(portions);
@@ -203,7 +203,7 @@ impl Names {
     }
 
     /// The clock was wrong by so much.
-    pub(super) fn shift(&mut self, secs: i64) {
+    pub(in crate::monitor) fn shift(&mut self, secs: i64) {
         let stretches = secs.div_euclid(STRETCH_SECS);
         let epochs = stretches * (STRETCH_SECS / self.grain);
         self.epoch += epochs;
@@ -220,7 +220,7 @@ impl Names {
     }
 
     /// Those with the largest shares of about so many seconds.
-    pub(super) fn top(&self, secs: i64, measure: Measure) -> Top {
+    pub(in crate::monitor) fn top(&self, secs: i64, measure: Measure) -> Top {
         if self.knows_minutes() && secs <= 2 * MINUTE_SECS {
             return self.top_of_minutes(measure);
         }

@@ -10,8 +10,8 @@ use super::chance::{History, REMEMBERED};
 use super::conversation::{LONG_TTL, Run, SHORT_TTL};
 use super::firsts::{First, Firsts, Given};
 use super::miss::{Cause, Outcome};
-use super::record::{Time, Tokens, UsageRecord};
 use super::spread::Spread;
+use crate::monitor::record::{Time, Tokens, UsageRecord};
 
 /// What requests of one model, project and kind of agent have in common, whatever their conversation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -5,10 +5,10 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::alert::{Alert, Episode, MINUTE_MS, Phase, REOPEN_MS};
-use super::makeup::Makeup;
-use super::record::{Labels, Time};
-use super::rule::Rule;
+use crate::monitor::alert::{Alert, Episode, MINUTE_MS, Phase, REOPEN_MS};
+use crate::monitor::record::{Labels, Time};
+use crate::monitor::rule::Rule;
+use crate::monitor::who::Makeup;
 use crate::price::PicoUsd;
 
 /// Pauses between repeats: each is counted from the notice before. The last one goes on for ever: what has been on for a day is told
@@ -60,7 +60,7 @@ impl Reason {
 
 /// What has been told of an episode.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(in crate::monitor) struct Told {
     /// Which one.
     pub(super) episode: u64,
     /// Who was seen when it was told last.
@@ -111,12 +111,12 @@ impl Told {
     }
 
     /// The last notice left it open.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::monitor) fn is_open(&self) -> bool {
         self.at.is_some() && !self.over
     }
 
     /// Remembers a notice.
-    pub(super) fn note(&mut self, reason: Reason, now: Time, exposed: PicoUsd) {
+    pub(in crate::monitor) fn note(&mut self, reason: Reason, now: Time, exposed: PicoUsd) {
         match reason {
             Reason::First | Reason::StillFiring => self.repeats = 0,
             Reason::Repeat | Reason::Escalated => self.repeats += 1,
@@ -150,14 +150,19 @@ impl Told {
     }
 
     /// The clock was wrong by so much.
-    pub(super) fn shift(&mut self, ms: i64) {
+    pub(in crate::monitor) fn shift(&mut self, ms: i64) {
         for time in self.at.iter_mut().chain(&mut self.reopened_at) {
             time.shift(ms);
         }
     }
 
     /// The reason to tell something now, if there is one. `exposed` is what the episode has cost so far.
-    pub(super) fn due(&self, alert: &Alert, now: Time, exposed: PicoUsd) -> Option<Reason> {
+    pub(in crate::monitor) fn due(
+        &self,
+        alert: &Alert,
+        now: Time,
+        exposed: PicoUsd,
+    ) -> Option<Reason> {
         let episode = alert.episode.as_deref()?;
         match (alert.phase, self.at) {
             (Phase::Firing, told_at) if !alert.is_over() && (told_at.is_none() || self.over) => {
@@ -255,8 +260,8 @@ fn has_news_since(episode: &Episode, told_at: Time) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::alert::Reading;
     use super::*;
+    use crate::monitor::alert::Reading;
 
     /// What has grown fourfold is told again, but not within five minutes: until then nothing that comes makes it worth a look.
     #[test]

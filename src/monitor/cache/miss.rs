@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Labels, Time, UsageRecord};
+use crate::monitor::record::{Labels, Time, UsageRecord};
 use crate::price::PicoUsd;
 
 /// Why the cache did not give what it could have.

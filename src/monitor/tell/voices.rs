@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::Metric;
 use super::notice::is_explaining;
-use super::record::Time;
-use super::rule::{Label, Rule, Severity};
 use super::told::Reason;
+use crate::monitor::metric::Metric;
+use crate::monitor::record::Time;
+use crate::monitor::rule::{Label, Rule, Severity};
 use crate::price::PicoUsd;
 
 /// So many episodes of one rule are told at once.
@@ -54,7 +54,7 @@ const BETWEEN_REPEATS_MS: i64 = 10 * 60_000;
 
 /// All that are speaking.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Voices {
+pub(in crate::monitor) struct Voices {
     speaking: Vec<Voice>,
     /// When notices about money were given, in the last quarter of an hour.
     recent: VecDeque<Time>,
@@ -81,7 +81,7 @@ struct Ended {
 
 /// How much there is to an episode.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Weight {
+pub(in crate::monitor) struct Weight {
     /// It is critical, and several times over its limit.
     pub(super) is_grave: bool,
     /// It stands for several conversations.
@@ -293,7 +293,7 @@ impl Voices {
     }
 
     /// Nobody heard a notice of this episode: it speaks for none, and counts as none.
-    pub(super) fn unhear(&mut self, episode: u64) {
+    pub(in crate::monitor) fn unhear(&mut self, episode: u64) {
         let Some(at) = self.speaking.iter().position(|v| v.episode == episode) else {
             return;
         };
@@ -321,7 +321,7 @@ impl Voices {
     }
 
     /// The first tick at which what was withheld is to be looked at, because one that spoke has ended.
-    pub(super) fn released_at(&self) -> Option<i64> {
+    pub(in crate::monitor) fn released_at(&self) -> Option<i64> {
         self.released.map(Time::first_tick)
     }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::alert::Share;
-use super::metric::Metric;
-use super::record::Labels;
-use super::window::Sums;
+use crate::monitor::alert::Share;
+use crate::monitor::metric::Metric;
+use crate::monitor::record::Labels;
+use crate::monitor::window::Sums;
 
 /// The most names that are weighed at once.
 const MAX_NAMES: usize = 256;
@@ -20,7 +20,7 @@ const OTHERS: &str = "";
 
 /// What shares are shares of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Measure {
+pub(in crate::monitor) enum Measure {
     /// Dollars.
     Cost,
     /// Fresh tokens.
@@ -31,7 +31,7 @@ pub(super) enum Measure {
 
 impl Measure {
     /// What a rule that reads this off its windows is about.
-    pub(super) const fn of(metric: Metric) -> Self {
+    pub(in crate::monitor) const fn of(metric: Metric) -> Self {
         match metric {
             Metric::Tokens
             | Metric::PromptTokens
@@ -46,7 +46,7 @@ impl Measure {
 
 /// What responses came to.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(super) struct Weight {
+pub(in crate::monitor) struct Weight {
     pub(super) cost: i128,
     pub(super) tokens: i64,
     pub(super) requests: i64,
@@ -55,7 +55,7 @@ pub(super) struct Weight {
 impl Weight {
     /// What a response, or what it has grown by, adds to a window.
     #[inline]
-    pub(super) fn of(sums: &Sums) -> Self {
+    pub(in crate::monitor) fn of(sums: &Sums) -> Self {
         Self {
             cost: sums.cost.0,
             tokens: sums.fresh,
@@ -119,7 +119,7 @@ pub(super) fn keep_most(weights: &mut FxHashMap<Arc<str>, Weight>) {
 }
 
 /// Adds to the weight of a name, where there are few.
-pub(super) fn add_to(weights: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, more: i128) {
+pub(in crate::monitor) fn add_to(weights: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, more: i128) {
     match weights.iter_mut().find(|(known, _)| known == name) {
         Some((_, weight)) => *weight += more,
         None => weights.push((Arc::clone(name), more)),
@@ -127,7 +127,7 @@ pub(super) fn add_to(weights: &mut Vec<(Arc<str>, i128)>, name: &Arc<str>, more:
 }
 
 /// The three largest of some weights, in per cent of all.
-pub(super) fn shares(weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
+pub(in crate::monitor) fn shares(weights: Vec<(Arc<str>, i128)>) -> Vec<Share> {
     let mut shares = shares_of_most(weights, 4);
     shares.retain(|(name, _)| &**name != OTHERS);
     shares.truncate(3);

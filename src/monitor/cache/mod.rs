@@ -3,17 +3,29 @@
 //! Holds each against its conversation, or, where it begins one, against what others of its kind began with. Knows nothing of rules
 //! or windows.
 
-use serde::{Deserialize, Serialize};
+mod chance;
+mod conversation;
+mod firsts;
+mod miss;
+mod spread;
+mod stream;
+
+pub use chance::Odds;
+pub use conversation::Run;
+pub(super) use conversation::{LONG_TTL, READ_MEMORY_MS};
+pub use miss::{Cause, Miss, Outcome};
+pub use spread::SEVERAL;
+pub(super) use spread::{Elsewhere, is_of_several};
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
-use super::chance::{Chance, Odds};
-use super::conversation::{Conversation, Run};
-use super::firsts::First;
-use super::miss::{Cause, Miss, Outcome, miss};
 use super::record::{Labels, Time, UsageRecord};
-use super::spread::Elsewhere;
-use super::stream::Stream;
+use chance::Chance;
+use conversation::Conversation;
+use firsts::First;
+use miss::miss;
+use stream::Stream;
 
 /// Conversations followed at once; the least recent are forgotten.
 const MAX_CONVERSATIONS: usize = 10_000;
@@ -35,15 +47,15 @@ const MAX_STREAMS: usize = 10_000;
 pub struct CacheTracker {
     /// Prompts smaller than this are not judged.
     min_prompt_tokens: u64,
-    pub(super) conversations: FxHashMap<u64, Conversation>,
+    conversations: FxHashMap<u64, Conversation>,
     sessions: FxHashMap<u64, Session>,
-    pub(super) streams: FxHashMap<u64, Stream>,
+    streams: FxHashMap<u64, Stream>,
     chance: Chance,
     /// Runs that may have spread, so far.
-    pub(super) spreads: u64,
+    spreads: u64,
     /// The last request is to be looked at under these labels too, or instead of its own.
     #[serde(skip)]
-    pub(super) elsewhere: Option<Elsewhere>,
+    elsewhere: Option<Elsewhere>,
     /// Misses that the last request shows to have been some.
     #[serde(skip)]
     late: Vec<Miss>,
@@ -299,7 +311,7 @@ fn session_key(labels: &Labels) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::record::Stamp;
-    use super::super::spread::stream_conversation;
+    use super::spread::stream_conversation;
     use super::*;
     use crate::monitor::{Labels, Tokens};
     use std::sync::Arc;

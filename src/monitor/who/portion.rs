@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dedupe::Growth;
-use super::record::{Tokens, UsageRecord};
+use crate::monitor::dedupe::Growth;
+use crate::monitor::record::{Tokens, UsageRecord};
 use crate::price::{PicoUsd, Premium};
 
 /// Something that a part of the cost is for.
@@ -70,7 +70,7 @@ impl<T: Copy> Portions<T> {
 impl Portions<PicoUsd> {
     /// What a response costs for each; none for most responses, which are of no portion.
     #[inline]
-    pub(super) fn of_record(record: &UsageRecord) -> Option<Self> {
+    pub(in crate::monitor) fn of_record(record: &UsageRecord) -> Option<Self> {
         let Premium { fast, long_prompt } = record.premium;
         let tokens = &record.tokens;
         let is_any = fast
@@ -107,7 +107,7 @@ impl Portions<PicoUsd> {
     }
 
     /// What a copy has more, which is output.
-    pub(super) fn of_growth(growth: &Growth) -> Option<Self> {
+    pub(in crate::monitor) fn of_growth(growth: &Growth) -> Option<Self> {
         let cost = growth.cost?;
         let whole = |is_it| if is_it { cost } else { PicoUsd::ZERO };
         let Premium { fast, long_prompt } = growth.premium;
@@ -124,7 +124,7 @@ impl Portions<PicoUsd> {
     }
 
     /// Adds others to these.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(in crate::monitor) fn add(&mut self, other: &Self) {
         for (sum, more) in self.0.iter_mut().zip(other.0) {
             *sum += more;
         }
@@ -140,8 +140,8 @@ impl Portions<PicoUsd> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::record::{ExtraUsage, Labels};
     use super::*;
+    use crate::monitor::record::{ExtraUsage, Labels};
     use crate::price::{Rates, Ratio};
 
     /// A thousand tokens of input for 1,000, a search for 500, and 200 beside it.

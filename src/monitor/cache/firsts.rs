@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chance::History;
 use super::miss::{Cause, Miss, api_cause, miss};
-use super::record::{Time, UsageRecord};
+use crate::monitor::record::{Time, UsageRecord};
 
 /// Conversations begin with a prompt that they share, as far as the last so many show.
 const FIRSTS: usize = 16;
@@ -306,8 +306,8 @@ pub(super) enum First {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Tokens;
     use super::*;
+    use crate::monitor::record::Tokens;
 
     /// Conversations that begin every half minute, with so much that is not cached, read and written, and how each fared.
     fn judged(begin: impl Iterator<Item = [u64; 3]>) -> Vec<First> {
