@@ -1,21 +1,16 @@
-//! What is usual: a log-histogram of the minutes that had traffic, over the trailing seven days, and what busy hours were before.
+//! What is usual of the minutes that had traffic over the trailing seven days, and what busy hours were before.
 //!
-//! Knows whole numbers only. Each sample falls into a bin 2 % wide; bins are kept in blocks of six hours that are dropped
-//! whole, so adding is constant work and two histograms can be merged.
+//! Samples are kept in a histogram for each six hours, which is dropped whole, and in one of them all.
 
-use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
+
+use super::Amount;
+use super::histogram::{Histogram, beyond, bin_of, value_of};
 use super::hours::Hours;
 use crate::monitor::record::Time;
-
-/// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
-pub type Amount = i128;
-
-/// One whole unit.
-pub const UNIT: Amount = 1_000_000_000_000;
 
 const BLOCK_MINUTES: i64 = 6 * 60;
 const BLOCKS_OF_A_DAY: i64 = 4;
@@ -33,66 +28,6 @@ const MIN_FOR_PERCENTILE: u64 = 300;
 
 /// A learned rule needs this many minutes with traffic before it speaks.
 pub const MIN_MINUTES: u64 = 60;
-
-/// Lower bounds of the bins: each is at least 2 % above the one before it (γ = 1.02), up to 10²⁷.
-static BOUNDS: LazyLock<Vec<Amount>> = LazyLock::new(|| {
-    let mut bounds = vec![0];
-    let mut bound: Amount = 1;
-    while bound < UNIT * 1_000_000_000_000_000 {
-        bounds.push(bound);
-        bound = (bound * 102 / 100).max(bound + 1);
-    }
-    bounds
-});
-
-/// Leading bits of a value by which it is looked for: numbers that have these in common share few bins.
-const LEADING_BITS: u32 = 6;
-
-/// For each length of a number and its leading bits the first bin that one of them may fall into.
-static FIRST_BINS: LazyLock<Vec<u16>> = LazyLock::new(|| {
-    let lengths =
-        (0..=Amount::BITS).flat_map(|length| (0..1 << LEADING_BITS).map(move |top| (length, top)));
-    let least = |(length, top): (u32, Amount)| match length.checked_sub(LEADING_BITS) {
-        Some(rest) => top
-            .checked_shl(rest)
-            .filter(|least| *least >= 0)
-            .unwrap_or(Amount::MAX),
-        None => top >> (LEADING_BITS - length),
-    };
-    lengths.map(|place| narrow(search(least(place)))).collect()
-});
-
-/// The bin of a value, found by halving.
-fn search(value: Amount) -> usize {
-    BOUNDS
-        .partition_point(|bound| *bound <= value)
-        .saturating_sub(1)
-}
-
-/// The bin of a value, which is not below zero.
-fn bin_of(value: Amount) -> u16 {
-    let length = Amount::BITS - value.leading_zeros();
-    let top = match length.checked_sub(LEADING_BITS) {
-        Some(rest) => value >> rest,
-        None => value << (LEADING_BITS - length),
-    };
-    let place = (length << LEADING_BITS) as usize + usize::try_from(top).unwrap_or(0);
-    let first = FIRST_BINS.get(place).copied();
-    let first = first.unwrap_or_else(|| narrow(search(value)));
-    let above = BOUNDS.iter().skip(usize::from(first) + 1);
-    let others = above.take_while(|bound| **bound <= value).count();
-    first + narrow(others)
-}
-
-/// There are far fewer bins.
-fn narrow(bin: usize) -> u16 {
-    u16::try_from(bin).unwrap_or(u16::MAX)
-}
-
-/// The value a bin stands for: its lower bound, which is at most 2 % below any sample in it.
-fn value_of(bin: u16) -> Amount {
-    BOUNDS[usize::from(bin).min(BOUNDS.len() - 1)]
-}
 
 /// Median and 99th percentile of the minutes that had traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -124,43 +59,6 @@ impl Usual {
         } else {
             sample.min(self.busy)
         }
-    }
-}
-
-/// How many samples fell into which bins, by bin; those without any are left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Histogram(Vec<(u16, u32)>);
-
-impl Histogram {
-    fn add(&mut self, bin: u16) {
-        match self.0.binary_search_by_key(&bin, |(bin, _)| *bin) {
-            Ok(at) => self.0[at].1 += 1,
-            Err(at) => self.0.insert(at, (bin, 1)),
-        }
-    }
-
-    /// Keeps the largest sample alone.
-    fn rise_to(&mut self, sample: Amount) {
-        let is_below = |(bin, _): &(u16, u32)| sample < value_of(*bin);
-        if !self.0.last().is_some_and(is_below) {
-            self.0.clear();
-            self.0.push((bin_of(sample.max(0)), 1));
-        }
-    }
-
-    /// Takes off what another one has, which is all in this one.
-    fn subtract(&mut self, other: &Self) {
-        let mut others = other.0.iter().peekable();
-        self.0.retain_mut(|(bin, n)| {
-            while let Some((_, less)) = others.next_if(|(other, _)| other <= bin) {
-                *n -= less;
-            }
-            *n > 0
-        });
-    }
-
-    fn samples(&self) -> u64 {
-        self.0.iter().map(|(_, n)| u64::from(*n)).sum()
     }
 }
 
@@ -368,8 +266,7 @@ impl Baseline {
         let from = from.div_euclid(BLOCK_MINUTES);
         let blocks = self.blocks.iter_mut().rev();
         for block in blocks.take_while(|block| block.index >= from) {
-            let is_above = |(bin, _): &(u16, u32)| value_of(*bin) > most;
-            if block.bins.0.last().is_some_and(is_above) {
+            if block.bins.largest().is_some_and(|largest| largest > most) {
                 block.seen.get_or_insert_with(|| block.bins.clone());
                 block.bins = Histogram::default();
                 block.bins.rise_to(most);
@@ -511,11 +408,12 @@ impl Baseline {
         if self.is_by_days() {
             return self.summarize_days();
         }
-        let usual = self.of_rank(self.samples.div_ceil(2));
+        let usual = self.merged.of_rank(self.samples.div_ceil(2), self.samples);
         let busy = if self.minutes < MIN_FOR_PERCENTILE {
-            self.merged.0.last().map_or(0, |(bin, _)| value_of(*bin))
+            self.merged.largest().unwrap_or(0)
         } else {
-            self.of_rank(self.samples - self.minutes / 100)
+            self.merged
+                .of_rank(self.samples - self.minutes / 100, self.samples)
         };
         let of_days = self.of_ordinary_days().max(self.of_former_days());
         let busy = busy.max(of_days);
@@ -562,7 +460,7 @@ impl Baseline {
     fn of_day(&self, day: &[&Block], bins_of: impl Fn(&Block) -> &Histogram) -> Amount {
         let minutes: u64 = day.iter().map(|block| block.minutes).sum();
         let others = if self.is_by_days() { 0 } else { minutes / 20 };
-        beyond(day, others, bins_of)
+        beyond(day.iter().map(|block| bins_of(block)), others)
     }
 
     /// What busy hours showed on the third of the days before this one, the busiest first, whether an alert was on or not. Traffic
@@ -591,17 +489,6 @@ impl Baseline {
         let blocks = self.blocks.iter();
         blocks.filter(|block| Some(block.day()) != today).collect()
     }
-
-    /// The sample that so many are not above.
-    fn of_rank(&self, rank: u64) -> Amount {
-        let rank = rank.max(1);
-        match self.samples.checked_sub(rank) {
-            None => 0,
-            // From the nearer end: what is busy lies close to the largest.
-            Some(above) if above < rank => behind(self.merged.0.iter().rev(), above),
-            Some(_) => behind(self.merged.0.iter(), rank - 1),
-        }
-    }
 }
 
 /// The third largest, or the least of fewer.
@@ -611,47 +498,11 @@ fn third(mut amounts: Vec<Amount>) -> Amount {
     amounts.last().copied().unwrap_or(0)
 }
 
-/// The sample of these blocks that comes after so many larger ones.
-fn beyond(blocks: &[&Block], others: u64, bins_of: impl Fn(&Block) -> &Histogram) -> Amount {
-    let bins = blocks.iter().flat_map(|block| &bins_of(block).0);
-    let mut bins: Vec<(u16, u32)> = bins.copied().collect();
-    bins.sort_unstable();
-    behind(bins.iter().rev(), others)
-}
-
-/// The sample that comes after so many.
-fn behind<'a>(bins: impl Iterator<Item = &'a (u16, u32)>, mut others: u64) -> Amount {
-    for (bin, n) in bins {
-        match others.checked_sub(u64::from(*n)) {
-            Some(left) => others = left,
-            None => return value_of(*bin),
-        }
-    }
-    0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::UNIT;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_bin_is_at_most_two_percent_wide() {
-        for value in [
-            60,
-            1_000,
-            123_456_789,
-            UNIT,
-            17 * UNIT + 5,
-            UNIT * 9_999_999,
-        ] {
-            let low = value_of(bin_of(value));
-            assert!(
-                low <= value && value * 100 <= low * 102 + 100,
-                "{value} fell to {low}"
-            );
-        }
-    }
 
     /// Keys that share a baseline are sampled for several minutes at a time, one key after another.
     #[test]
@@ -697,13 +548,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_bin_is_found_where_halving_finds_it(value in 0..=Amount::MAX, shift in 0_u32..127, near in 0_usize..2_000) {
-            for value in [value, value >> shift, BOUNDS[near], BOUNDS[near + 1] - 1] {
-                prop_assert_eq!(usize::from(bin_of(value)), search(value));
-            }
-        }
-
         /// What is kept from one question to the next is what would be found anew, whatever comes in whichever order.
         #[test]
         fn what_was_worked_out_still_holds(
@@ -734,26 +578,11 @@ mod tests {
                 baseline.add(minute, sample);
             }
             let mut whole = std::collections::BTreeMap::new();
-            for (bin, n) in baseline.blocks.iter().flat_map(|block| &block.bins.0) {
+            for (bin, n) in baseline.blocks.iter().flat_map(|block| block.bins.each()) {
                 *whole.entry(*bin).or_insert(0) += n;
             }
-            prop_assert_eq!(&baseline.merged.0, &whole.into_iter().collect::<Vec<_>>());
+            prop_assert!(baseline.merged.each().copied().eq(whole));
             prop_assert_eq!(baseline.merged.samples(), baseline.samples);
-        }
-
-        #[test]
-        fn a_rank_is_that_of_the_sorted_samples(
-            mut samples in prop::collection::vec(0_i128..3_000, 1..80),
-        ) {
-            let mut baseline = Baseline::default();
-            for (minute, sample) in (0..).zip(&samples) {
-                baseline.add(minute, *sample);
-            }
-            samples.sort_unstable();
-            for (rank, sample) in (1..).zip(&samples) {
-                prop_assert_eq!(baseline.of_rank(rank), value_of(bin_of(*sample)));
-            }
-            prop_assert_eq!(baseline.of_rank(1000), 0);
         }
     }
 

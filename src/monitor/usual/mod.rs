@@ -3,7 +3,14 @@
 //! Whole numbers and minutes in, whole numbers out. Knows no rule and no alert: whoever asks says what counts.
 
 mod baseline;
+mod histogram;
 mod hours;
 
-pub use baseline::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
+pub use baseline::{Baseline, MIN_MINUTES, Usual};
 pub(super) use baseline::{Held, Samples};
+
+/// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
+pub type Amount = i128;
+
+/// One whole unit.
+pub const UNIT: Amount = 1_000_000_000_000;
