@@ -6,8 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::cache::Odds;
-use super::cache::{Cause, Miss};
+use super::cache::{Cause, Miss, Odds};
 use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
 use super::tell::Reason;

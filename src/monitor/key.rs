@@ -7,11 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::alert::Alert;
-use super::cache::CacheTracker;
-use super::cache::LONG_TTL;
-use super::cache::Miss;
-use super::cache::Odds;
-use super::cache::is_of_several;
+use super::cache::{CacheTracker, LONG_TTL, Miss, Odds, is_of_several};
 use super::calm::Calm;
 use super::metric::{Metric, Value};
 use super::reading::{limit_at_least, may_come_by_itself, takes_more_than_plain};
@@ -19,11 +15,7 @@ use super::record::{Labels, Time, UsageRecord};
 use super::rule::{Limit, Rule};
 use super::scope::Asked;
 use super::usual::{Amount, Baseline, Held};
-use super::who::Failures;
-use super::who::Names;
-use super::who::Past;
-use super::who::Portions;
-use super::who::Weight;
+use super::who::{Failures, Names, Past, Portions, Weight};
 use super::window::{Sums, Window, signed};
 use crate::price::PicoUsd;
 

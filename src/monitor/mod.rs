@@ -18,7 +18,7 @@
 //! | `blind`, `budget` | what no window shows: nothing seen, a calendar's dollars |
 //! | `tell/` | which alerts are told, when, and what the [`Notice`] says |
 //! | `settings/` | many settings of a rule in one evaluator, for the laboratory: a plain run has one |
-//! | [`evaluator`](Evaluator) | where all meet; `memory` (across runs), `learning` and `explain` (how it stands) |
+//! | [`evaluator`](Evaluator) | where all meet; `tick` (as time passes), `memory` (across runs), `learning` and `explain` (how it stands) |
 //!
 //! A room shows in its `mod.rs` what others may use of it.
 
@@ -46,6 +46,7 @@ mod settings;
 mod state;
 mod step;
 mod tell;
+mod tick;
 mod totals;
 mod usual;
 mod variants;

@@ -3,8 +3,7 @@
 //! Reads only. What follows from a reading is the alert's business.
 
 use super::alert::{Alert, Basis, Episode, Phase, Reading};
-use super::cache::CacheTracker;
-use super::cache::Odds;
+use super::cache::{CacheTracker, Odds};
 use super::calm::Slack;
 use super::key::Key;
 use super::metric::{Metric, Value};

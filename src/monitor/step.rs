@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use super::alert::{Alert, Episode, Phase, Reading};
-use super::cache::CacheTracker;
-use super::cache::Miss;
+use super::cache::{CacheTracker, Miss};
 use super::key::Key;
 use super::metric::Metric;
 use super::reading::{Read, read};

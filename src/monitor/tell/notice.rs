@@ -16,10 +16,7 @@ use crate::monitor::rule::{DAY_SECS, Rule};
 use crate::monitor::scope::Scope;
 use crate::monitor::state::State;
 use crate::monitor::usual::UNIT;
-use crate::monitor::who::Portions;
-use crate::monitor::who::Top;
-use crate::monitor::who::{Changed, Makeup};
-use crate::monitor::who::{Measure, add_to, shares};
+use crate::monitor::who::{Changed, Makeup, Measure, Portions, Top, add_to, shares};
 use crate::monitor::window::Window;
 use crate::price::PicoUsd;
 
