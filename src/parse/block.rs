@@ -190,13 +190,16 @@ mod tests {
     /// What this processor has, and what others have instead.
     fn levels() -> Vec<Level> {
         let best = Level::new();
-        let mut levels = vec![best, Level::baseline()];
+        let levels = [best, Level::baseline()].into_iter();
         #[cfg(target_arch = "x86_64")]
-        {
-            levels.extend(best.as_avx2().map(Simd::level));
-            levels.extend(best.as_sse4_2().map(Simd::level));
-        }
-        levels
+        let levels = {
+            let narrower = [
+                best.as_avx2().map(Simd::level),
+                best.as_sse4_2().map(Simd::level),
+            ];
+            levels.chain(narrower.into_iter().flatten())
+        };
+        levels.collect()
     }
 
     /// Where the string ends that the text is within, byte by byte. `None` if it does not, or has a fault up to its end.
