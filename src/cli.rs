@@ -247,7 +247,7 @@ pub struct OutputArgs {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
     pub color: ColorArg,
 
-    /// Zone of the times that are shown: local, UTC, +02:00, Europe/Berlin [default: local]
+    /// Zone of the times that are shown, of budgets and of the hours of the day: local, UTC, +02:00, Europe/Berlin [default: local]
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
 

@@ -5,7 +5,7 @@
 use jiff::ToSpan;
 use jiff::civil::{Date, Time as OfDay};
 
-use crate::monitor::{Calendar, Period, Stretch, Time};
+use crate::monitor::{Calendar, ClockChange, Period, Stretch, Time};
 use crate::parse::Zone;
 
 impl Calendar for Zone {
@@ -50,6 +50,14 @@ impl Calendar for Zone {
     fn minute(&self, at: Time) -> String {
         self.wall_clock(at).strftime("%H:%M").to_string()
     }
+
+    fn clock_change(&self, at: Time) -> Option<ClockChange> {
+        let (since, forward) = self.last_change(at)?;
+        Some(ClockChange {
+            at: since.minute(),
+            forward,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +66,31 @@ mod tests {
 
     fn at(text: &str) -> Time {
         crate::parse::rfc3339(text).expect("a time")
+    }
+
+    #[test]
+    fn clocks_are_changed_where_people_live() {
+        let change = |zone: &str, moment: &str| {
+            let zone: Zone = zone.parse().expect("a zone");
+            let change = zone.clock_change(at(moment));
+            change.map(|change| (Time::from_secs(change.at * 60), change.forward))
+        };
+        let berlin = |moment: &str| change("Europe/Berlin", moment);
+        let spring = Some((at("2026-03-29T01:00:00Z"), 60));
+        let autumn = Some((at("2026-10-25T01:00:00Z"), -60));
+        assert_eq!(berlin("2026-03-29T01:00:00Z"), spring);
+        assert_eq!(berlin("2026-10-25T00:59:59Z"), spring);
+        assert_eq!(berlin("2026-10-25T01:00:00Z"), autumn);
+        assert_eq!(berlin("2027-01-01T00:00:00Z"), autumn);
+        assert_eq!(
+            change("Australia/Lord_Howe", "2026-11-01T00:00:00Z"),
+            Some((at("2026-10-03T15:30:00Z"), 30))
+        );
+        assert_eq!(change("UTC", "2026-11-01T00:00:00Z"), None);
+        assert_eq!(change("+05:30", "2026-11-01T00:00:00Z"), None);
+        // Its clocks were changed for good, in 1945.
+        let kolkata = change("Asia/Kolkata", "2026-11-01T00:00:00Z");
+        assert!(kolkata.is_some_and(|(since, _)| since < at("1970-01-01T00:00:00Z")));
     }
 
     fn hours(period: Period, moment: &str) -> (i64, String) {

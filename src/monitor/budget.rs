@@ -12,6 +12,7 @@ use super::record::{Labels, Time};
 use super::rule::{Label, Limit, Rule, Severity};
 use super::step::episode_id;
 use super::tell::Reason;
+use super::usual::ClockChange;
 use super::window::Window;
 use crate::price::PicoUsd;
 
@@ -67,6 +68,9 @@ pub trait Calendar: std::fmt::Debug + Send + Sync {
 
     /// `14:20`.
     fn minute(&self, at: Time) -> String;
+
+    /// When the clocks were put forward or back last, up to this moment.
+    fn clock_change(&self, at: Time) -> Option<ClockChange>;
 }
 
 /// The calendar of UTC as far as hours and days go; its months are days too. For tests, and where no budget is set.
@@ -87,6 +91,10 @@ impl Calendar for PlainDays {
     fn minute(&self, at: Time) -> String {
         let minute = at.minute().rem_euclid(1440);
         format!("{:02}:{:02}", minute / 60, minute % 60)
+    }
+
+    fn clock_change(&self, _: Time) -> Option<ClockChange> {
+        None
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Evaluator {
     pub(super) scopes: Vec<Scope>,
     blind_rule: Option<Arc<Rule>>,
     pub(super) budgets: Vec<Budget>,
-    calendar: Arc<dyn Calendar>,
+    pub(super) calendar: Arc<dyn Calendar>,
     pub(super) state: State,
     /// One, unless several settings of a rule share all the rest.
     pub(super) tellers: Vec<Teller>,
@@ -125,6 +125,7 @@ impl Evaluator {
                 watches: Watches::default(),
                 is_brief: false,
                 last_change: None,
+                clocks: None,
                 event: 0,
             },
             budgets,

@@ -26,7 +26,7 @@ use super::settings::{Look, Watches, accrue_by_key, accrue_to_own, has_on, speak
 use super::step::{Step, accrue, accrue_error};
 use super::tell::{Place, Teller, Voices};
 use super::totals::Totals;
-use super::usual::Amount;
+use super::usual::{Amount, ClockChange};
 use super::variants::Variants;
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
@@ -74,6 +74,9 @@ pub(super) struct State {
     /// What the last event changed of what runs have reported.
     #[serde(skip)]
     pub(super) last_change: Option<Change>,
+    /// In which half-hour it was asked last whether clocks were changed, and the answer.
+    #[serde(skip)]
+    pub(super) clocks: Option<(i64, Option<ClockChange>)>,
     /// How many records have come and how often time has moved on. Notices of one such event belong together; when those of another
     /// are taken is not for this to depend on.
     #[serde(skip)]

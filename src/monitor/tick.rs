@@ -1,4 +1,4 @@
-//! What time alone does: ticks that are due, what is withheld no longer, and a clock that is put right.
+//! What time alone does: ticks that are due, what is withheld no longer, clocks that are changed, and one that is put right.
 //!
 //! Reads no clock: to which moment time has come is for whoever calls to say.
 
@@ -13,6 +13,8 @@ use super::metric::Metric;
 use super::record::{Labels, Time};
 use super::rule::Rule;
 use super::settings::{has_on, is_for_own};
+use super::tell::Teller;
+use super::usual::ClockChange;
 
 impl Evaluator {
     /// Runs all ticks up to a moment. Time never goes back.
@@ -74,10 +76,7 @@ impl Evaluator {
         if self.state.now.0 > i64::MIN / 2 {
             self.state.now = self.state.now.max(whole);
         }
-        let state = &mut self.state;
-        let (now, pace) = (state.now, &mut state.pace);
-        pace.sample(now, &mut self.tellers, &mut state.watches);
-        self.end_periods();
+        self.pass();
     }
 
     /// Time comes to a second.
@@ -87,9 +86,38 @@ impl Evaluator {
             state.event += 1;
             state.now = second;
         }
+        self.pass();
+    }
+
+    /// What is due now whatever comes: minutes are over, and periods; clocks are changed.
+    fn pass(&mut self) {
+        let state = &mut self.state;
         let (now, pace) = (state.now, &mut state.pace);
         pace.sample(now, &mut self.tellers, &mut state.watches);
         self.end_periods();
+        let half_hour = now.secs().div_euclid(1_800);
+        let asked = self.state.clocks;
+        if asked.is_some_and(|(asked, _)| asked == half_hour) {
+            return;
+        }
+        let change = self.calendar.clock_change(now);
+        self.state.clocks = Some((half_hour, change));
+        if asked.is_none_or(|(_, known)| known != change) {
+            self.change_clocks(change);
+        }
+    }
+
+    /// What goes with the hours of the day may come at another time from now on.
+    #[cold]
+    fn change_clocks(&mut self, change: Option<ClockChange>) {
+        let of_scopes = self.scopes.iter_mut().flat_map(|scope| {
+            let of_keys = scope.keys.values_mut().map(|key| &mut key.baselines);
+            of_keys.chain(&mut scope.pooled).flatten()
+        });
+        let own = self.tellers.iter_mut().filter_map(Teller::own_rule_mut);
+        for baseline in of_scopes.chain(own.map(|own| &mut own.baseline)) {
+            baseline.change_clocks(change);
+        }
     }
 
     /// One of those that spoke for others has ended: looks at all that was withheld, for whichever teller, in one order.

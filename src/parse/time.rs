@@ -66,6 +66,23 @@ impl Zone {
         self.with(|zone| zone.to_datetime(moment))
     }
 
+    /// When the clocks of this zone were put forward last, up to a moment, and by how many minutes: less than zero if back.
+    pub fn last_change(self, until: Time) -> Option<(Time, i64)> {
+        // Those that come before it are asked for.
+        let until = Timestamp::from_millisecond(until.0 + 1).ok()?;
+        let minutes = |offset: Offset| i64::from(offset.seconds()) / 60;
+        self.with(|zone| {
+            let mut changes = zone.preceding(until).map(|change| {
+                let at = change.timestamp().as_millisecond();
+                let before = Timestamp::from_millisecond(at - 1).unwrap_or_default();
+                let forward = minutes(change.offset()) - minutes(zone.to_offset(before));
+                (Time(at), forward)
+            });
+            // Some change only what the time is called.
+            changes.find(|(_, forward)| *forward != 0)
+        })
+    }
+
     /// The moment at which a wall clock of this zone shows `wall`. Of two such moments (the night the clocks go back) the
     /// one nearest to `near`; if there is none, as many minutes after the gap as `wall` lies in it.
     pub fn moment(self, wall: DateTime, near: Time) -> Time {

@@ -29,7 +29,7 @@ pub(in crate::monitor) struct OwnRule {
     pub(super) asked: Arc<Rule>,
     pub(super) quick: Quick,
     pub(in crate::monitor) variants: Option<Variants>,
-    pub(super) baseline: Baseline,
+    pub(in crate::monitor) baseline: Baseline,
     /// The last minute in which a response came while it fired, or in which it began to or ended.
     pub(in crate::monitor) disturbed: i64,
 }

@@ -135,6 +135,12 @@ impl Teller {
         own.or_else(|| self.by_key.as_ref().map(|own| &own.of))
     }
 
+    /// The same, to change.
+    pub(in crate::monitor) fn own_rule_mut(&mut self) -> Option<&mut OwnRule> {
+        let own = self.own.as_mut().map(|own| &mut own.of);
+        own.or_else(|| self.by_key.as_mut().map(|own| &mut own.of))
+    }
+
     fn variants<'a>(&'a self, state: &'a State) -> Option<&'a Variants> {
         let own = self.own_rule().and_then(|own| own.variants.as_ref());
         own.or(state.variants.as_ref())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Amount;
 use super::histogram::{Histogram, beyond, bin_of, value_of};
-use super::hours::Hours;
+use super::hours::{ClockChange, Hours};
 use crate::monitor::record::Time;
 
 const BLOCK_MINUTES: i64 = 6 * 60;
@@ -361,6 +361,13 @@ impl Baseline {
             self.now.set(Some(usual));
             usual
         })
+    }
+
+    /// Clocks were changed: what comes by them comes at another time of the day.
+    pub(in crate::monitor) fn change_clocks(&mut self, change: Option<ClockChange>) {
+        if let Some(hours) = &mut self.hours {
+            hours.change_clocks(change);
+        }
     }
 
     /// What is usual for the time of day that a moment has: busy is what the same half-hours of other days showed, if that is more.

@@ -27,6 +27,27 @@ const WEEKS: i64 = 4;
 /// of it in a window.
 const BUSIEST_SLOTS: usize = 6;
 
+/// Clocks that were put forward, or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockChange {
+    /// The first minute since the epoch by the new time.
+    pub at: i64,
+    /// By so many minutes they were put forward; less than zero if back.
+    pub forward: i64,
+}
+
+impl ClockChange {
+    /// The half-hour before the change in which the clocks showed what they would have shown without it in this one; or this one,
+    /// if it came after the change.
+    const fn by_the_clock(self, slot: i64) -> i64 {
+        if slot < self.at.div_euclid(SLOT_MINUTES) {
+            slot + self.forward.div_euclid(SLOT_MINUTES)
+        } else {
+            slot
+        }
+    }
+}
+
 /// Of so many days the one, the busiest first, that shows what is ordinary.
 fn rank_of(days: usize) -> usize {
     (days * ORDINARY_DAYS).div_ceil(DAYS_OF_A_WEEK)
@@ -41,6 +62,8 @@ pub(super) struct Hours {
     former: VecDeque<(i64, u16)>,
     /// The first half-hour that was ever watched.
     first: Option<i64>,
+    /// The last one. What goes by the clocks came at another time before it, what goes by UTC at the same.
+    clocks: Option<ClockChange>,
     /// Once somebody has asked since the last half-hour began.
     #[serde(skip)]
     peaks: Cell<Option<Peaks>>,
@@ -102,6 +125,12 @@ impl Hours {
         }
     }
 
+    /// Clocks were changed.
+    pub(super) fn change_clocks(&mut self, change: Option<ClockChange>) {
+        self.clocks = change;
+        self.forget_worked_out();
+    }
+
     fn forget_worked_out(&self) {
         self.peaks.set(None);
         self.ordinary.set(None);
@@ -120,8 +149,8 @@ impl Hours {
     }
 
     /// What two of the last weeks showed at this time of this weekday.
-    fn weekly_at(&self, now: i64) -> Option<u16> {
-        let weeks = (1..=WEEKS).map(|week| now - week * SLOTS_OF_A_WEEK);
+    fn weekly_at(&self, now: i64, by: impl Fn(i64) -> i64) -> Option<u16> {
+        let weeks = (1..=WEEKS).map(|week| by(now - week * SLOTS_OF_A_WEEK));
         let about = |slot| most_about(&self.slots, slot).max(most_about(&self.former, slot));
         let mut shown: Vec<u16> = weeks.filter_map(about).collect();
         shown.sort_unstable_by(|a, b| b.cmp(a));
@@ -142,10 +171,23 @@ impl Hours {
     }
 
     fn find_ordinary(&self, now: i64) -> Option<u16> {
+        let ordinary = self.ordinary_by(now, |slot| slot);
+        let is_before = |change: &ClockChange| {
+            let since = now - change.at.div_euclid(SLOT_MINUTES);
+            (0..=WEEKS * SLOTS_OF_A_WEEK + 1).contains(&since)
+        };
+        let change = self.clocks.filter(is_before);
+        let by_clocks =
+            change.and_then(|change| self.ordinary_by(now, |slot| change.by_the_clock(slot)));
+        ordinary.max(by_clocks)
+    }
+
+    /// The same, where what was before may have come at another half-hour.
+    fn ordinary_by(&self, now: i64, by: impl Fn(i64) -> i64) -> Option<u16> {
         let first = self.first?;
         let slots = (1..)
             .take(DAYS_OF_A_WEEK)
-            .map(|day| now - day * SLOTS_OF_A_DAY);
+            .map(|day| by(now - day * SLOTS_OF_A_DAY));
         let mut shown: Vec<Option<u16>> = slots
             .filter(|slot| *slot >= first)
             .map(|slot| most_about(&self.slots, slot))
@@ -153,7 +195,7 @@ impl Hours {
         shown.sort_unstable_by(|a, b| b.cmp(a));
         let rank = rank_of(shown.len()).checked_sub(1)?;
         let daily = shown.get(rank).copied().flatten();
-        daily.max(self.weekly_at(now))
+        daily.max(self.weekly_at(now, by))
     }
 
     /// The most that may be ordinary at any time of day.
@@ -227,6 +269,62 @@ mod tests {
     use proptest::prelude::*;
 
     const DAY: i64 = 24 * 60;
+
+    /// What goes by the clocks comes an hour earlier or later by UTC once these are changed, and what goes by UTC does not.
+    #[test]
+    fn what_goes_by_the_clocks_is_known_when_they_are_changed() {
+        let at = |forward: i64, minute: i64| {
+            let mut hours = nights(&[90; 10]);
+            let change = ClockChange {
+                at: 10 * DAY + 60,
+                forward,
+            };
+            hours.change_clocks(Some(change));
+            hours.ordinary_at(10 * DAY + minute)
+        };
+        // Three in the morning is 180 minutes after midnight, half an hour more or less.
+        for (forward, minute, ordinary) in [
+            (60, 90, 90),
+            (60, 120, 90),
+            (60, 180, 90),
+            (60, 239, 90),
+            (60, 89, 5),
+            (60, 240, 5),
+            (-60, 180, 90),
+            (-60, 299, 90),
+            (-60, 149, 5),
+            (-60, 300, 5),
+            (30, 120, 90),
+            (0, 120, 5),
+        ] {
+            assert_eq!(at(forward, minute), Some(ordinary), "{forward} {minute}");
+        }
+        // Before the change nothing is otherwise.
+        assert_eq!(at(120, 59), Some(5));
+        assert_eq!(at(120, 60), Some(90));
+    }
+
+    /// Two of the last four Mondays make a third ordinary, those before the change among them.
+    #[test]
+    fn a_change_of_clocks_matters_for_as_long_as_weeks_are_looked_back() {
+        let mut hours = Hours::default();
+        for day in 0..60 {
+            for minute in 0..DAY {
+                let is_job = day % 7 == 0 && (180..190).contains(&minute);
+                hours.note(day * DAY + minute, if is_job { 90 } else { 5 });
+            }
+            hours.change_clocks(Some(ClockChange {
+                at: 24 * DAY,
+                forward: 60,
+            }));
+            let next = day + 1;
+            if next % 7 != 0 || next < 21 {
+                continue;
+            }
+            let expected = if (28..=42).contains(&next) { 90 } else { 5 };
+            assert_eq!(hours.ordinary_at(next * DAY + 90), Some(expected), "{next}");
+        }
+    }
 
     /// Days that show so much at three in the morning, for ten minutes, and little for the rest.
     fn nights(of: &[u16]) -> Hours {
