@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::reason;
 
 /// Version of the shape of the file.
-const VERSION: u32 = 21;
+const VERSION: u32 = 22;
 
 const MAGIC: &str = "claude-tokmon";
 
