@@ -522,12 +522,13 @@ impl Evaluator {
             if !state.is_brief {
                 key.note_whom(first, &growth.labels, &sums, portions.as_ref());
             }
-            let past = if scope.pooled.is_some() {
-                &mut scope.past
-            } else {
-                &mut key.past
+            let past = match scope.pooled {
+                Some(_) => Some(&mut scope.past),
+                None => key.past.as_deref_mut(),
             };
-            past.grow(first, growth);
+            if let Some(past) = past {
+                past.grow(first, growth);
+            }
             for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {
                 if let Some(episode) = alert.open_mut() {
                     grow(episode, rule, first, sums.cost);

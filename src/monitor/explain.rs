@@ -61,7 +61,7 @@ impl Evaluator {
             let rules = scope.rules.iter().enumerate();
             let plain = rules.filter(|(_, rule)| rule.filter.patterns.is_empty());
             plain.filter_map(|(slot, rule)| {
-                let key = scope.keys.values().next();
+                let key = scope.keys.values().next().map(Box::as_ref);
                 let (step, _) = key.map_or((0, None), |key| key.value(rule, None));
                 let window_secs = rule.windows.get(step).copied()?;
                 let baseline = key.and_then(|key| key.baselines.get(slot));
@@ -97,7 +97,7 @@ impl Evaluator {
                 let largest = scope
                     .keys
                     .values()
-                    .map(|key| (read(key), key))
+                    .map(|key| (read(key), &**key))
                     .max_by_key(|((_, value), key)| (*value, key.last_record));
                 let pooled = scope.pooled.as_ref().and_then(|pooled| pooled.get(slot));
                 let own = largest.and_then(|(_, key)| key.baselines.get(slot));

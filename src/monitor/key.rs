@@ -88,7 +88,7 @@ pub(super) struct Key {
     pub(super) names: Names,
     pub(super) failures: Failures,
     /// What its responses were made of, if a rule asks for that and it lasts long enough.
-    pub(super) past: Past,
+    pub(super) past: Option<Box<Past>>,
     /// Minutes with traffic that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
     /// When it is to be looked at again: a notice that was withheld may be due, or a limit has fallen.
@@ -144,7 +144,7 @@ impl Key {
             odds: None,
             misses: VecDeque::new(),
             failures: Failures::default(),
-            past: Past::default(),
+            past: None,
             minutes: VecDeque::new(),
             retry: None,
             rooms: Vec::new(),
@@ -197,7 +197,9 @@ impl Key {
         }
         self.names.shift(secs);
         self.failures.shift(ms);
-        self.past.shift(secs);
+        if let Some(past) = &mut self.past {
+            past.shift(secs);
+        }
         self.forget_rooms();
         self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {

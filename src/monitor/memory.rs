@@ -17,7 +17,7 @@ use super::usual::Baseline;
 use super::who::Past;
 use super::window::Window;
 
-type Keys = FxHashMap<u64, Key>;
+type Keys = FxHashMap<u64, Box<Key>>;
 type Pooled = Option<Vec<Baseline>>;
 
 /// What an evaluator remembers, without its rules.

@@ -36,7 +36,8 @@ pub(super) struct Scope {
     pub(super) own: Option<usize>,
     /// Lengths of the windows of those that they judge.
     own_secs: BTreeSet<i64>,
-    pub(super) keys: FxHashMap<u64, Key>,
+    /// Each by itself: many come and go, and a table of them has far more room than it holds.
+    pub(super) keys: FxHashMap<u64, Box<Key>>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
     pub(super) other: Vec<Window>,
@@ -262,8 +263,11 @@ impl Scope {
     /// What the responses of a key, or of its like, were made of before a moment, if the rule is about that and enough is known.
     pub(super) fn before(&self, id: u64, rule: &Rule, moment: Time) -> Option<Makeup> {
         let key = self.keys.get(&id).filter(|_| is_of_makeup(rule.metric))?;
-        let past = self.pooled.as_ref().map_or(&key.past, |_| &self.past);
-        past.before(moment)
+        let past = match self.pooled {
+            Some(_) => Some(&self.past),
+            None => key.past.as_deref(),
+        };
+        past?.before(moment)
     }
 
     /// The key that a record falls under.
@@ -306,11 +310,11 @@ impl Scope {
         let own = self.rules.iter().filter(|_| self.pooled.is_none());
         let own = own.map(|rule| rule.baseline());
         let key = Key::new(labels, windows, self.rules.len(), own.collect(), at);
-        self.keys.insert(id, key);
+        self.keys.insert(id, Box::new(key));
     }
 
-    /// Adds the least recent tenth of the keys that have nothing on to the others. What was announced of one is announced again if
-    /// it comes back behind so many others.
+    /// Adds the least recent tenth of the keys to the others, but for those that have something on. What was announced of one is
+    /// announced again if it comes back behind so many others.
     fn make_room(&mut self, has_on: impl Fn(u64) -> bool) {
         let (rules, own_by_key) = (&self.rules, self.is_own_by_key());
         let idle = |id: u64, key: &Key| {
@@ -320,25 +324,25 @@ impl Scope {
             });
             is_idle && !(own_by_key && has_on(id))
         };
-        let mut times: Vec<Time> = self
-            .keys
-            .iter()
-            .filter(|(id, key)| idle(**id, key))
-            .map(|(_, key)| key.last_record)
-            .collect();
-        if times.is_empty() {
+        let times = self.keys.values().map(|key| key.last_record);
+        let Some(mut cut) = tenth(times.collect()) else {
             return;
+        };
+        let mut old = self.keys.iter().filter(|(_, key)| key.last_record <= cut);
+        if !old.any(|(id, key)| idle(*id, key)) {
+            let idle = self.keys.iter().filter(|(id, key)| idle(**id, key));
+            match tenth(idle.map(|(_, key)| key.last_record).collect()) {
+                Some(of_idle) => cut = of_idle,
+                None => return,
+            }
         }
-        let tenth = times.len() / 10;
-        let (_, cut, _) = times.select_nth_unstable(tenth);
-        let cut = *cut;
         if self.other.is_empty() {
             let windows = self.window_secs.iter();
             self.other = windows.map(|secs| Window::new(*secs, 0)).collect();
         }
         for (_, key) in self
             .keys
-            .extract_if(|id, key| idle(*id, key) && key.last_record <= cut)
+            .extract_if(|id, key| key.last_record <= cut && idle(*id, key))
         {
             for (other, window) in self.other.iter_mut().zip(&key.windows) {
                 other.absorb(window);
@@ -399,6 +403,12 @@ fn conversation_labels(labels: &Labels) -> Vec<(Label, String)> {
         parts.push((Label::Project, project.to_string()));
     }
     parts
+}
+
+/// The time that a tenth of these are not later than.
+fn tenth(mut times: Vec<Time>) -> Option<Time> {
+    let nth = times.len() / 10;
+    (!times.is_empty()).then(|| *times.select_nth_unstable(nth).1)
 }
 
 #[cfg(test)]
@@ -465,5 +475,39 @@ mod tests {
             scope.keys.get_mut(&id).unwrap().alerts[0].phase = Phase::Firing;
             assert!(scope.keys.len() <= 100 && scope.keys.contains_key(&id));
         }
+    }
+
+    /// Of a hundred the oldest tenth makes room, unless something is on; where all of that is on, the oldest others do.
+    #[test]
+    fn what_is_on_stays_and_the_oldest_others_make_room() {
+        let rule = Arc::new(Rule {
+            metric: Metric::Cost,
+            by: vec![Label::Session],
+            ..Rule::blank()
+        });
+        let left = |on: std::ops::Range<i64>| {
+            let mut scope = Scope::new(&rule, 100);
+            scope.add_rule(Arc::clone(&rule));
+            let mut ids = Vec::new();
+            for n in 0..=100 {
+                let labels = Labels {
+                    session: Some(format!("s{n}").into()),
+                    ..Labels::default()
+                };
+                let labels = Arc::new(labels.with_hashes());
+                let id = scope.key_of(&labels);
+                scope.open_key(id, &labels, Time::from_secs(n), |_| false);
+                if on.contains(&n) {
+                    scope.keys.get_mut(&id).unwrap().alerts[0].phase = Phase::Firing;
+                }
+                ids.push(id);
+            }
+            let gone = |n: &i64| !scope.keys.contains_key(&ids[usize::try_from(*n).unwrap()]);
+            (0..=100).filter(gone).collect::<Vec<_>>()
+        };
+        assert_eq!(left(0..0), (0..=10).collect::<Vec<_>>());
+        assert_eq!(left(3..8), [0, 1, 2, 8, 9, 10]);
+        assert_eq!(left(0..20), (20..=28).collect::<Vec<_>>());
+        assert_eq!(left(0..100), [] as [i64; 0]);
     }
 }

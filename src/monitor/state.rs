@@ -232,7 +232,7 @@ impl State {
             let is_new_minute = last.is_none_or(|last| last < at.minute());
             let past = match scope.pooled {
                 Some(_) => &mut scope.past,
-                None => &mut key.past,
+                None => key.past.get_or_insert_default(),
             };
             past.add(*at, is_new_minute, record, portions.as_ref());
         }
@@ -515,8 +515,8 @@ impl State {
             }
         }
         let goes_on = goes_on && !has_changed;
-        let is_seen_to = |key: &Key| scope.soon.sees_to(key, self.now.secs());
-        if goes_on && scope.keys.get(&id).is_some_and(is_seen_to) {
+        let key = scope.keys.get(&id).filter(|_| goes_on);
+        if key.is_some_and(|key| scope.soon.sees_to(key, self.now.secs())) {
             return;
         }
         self.schedule(index, scope, id, tellers);

@@ -37,7 +37,7 @@ impl Evaluator {
             }
             self.state.timers.pop();
             let scope = &mut self.scopes[index];
-            let due = |key: &&mut Key| key.scheduled == Some(second);
+            let due = |key: &&mut Box<Key>| key.scheduled == Some(second);
             let Some(key) = scope.keys.get_mut(&id).filter(due) else {
                 continue;
             };

@@ -158,11 +158,11 @@ impl Teller {
             return 0;
         }
         let others = scope.keys.iter().filter(|(other, _)| **other != place.id);
-        let is_untold = |(id, key): &(&u64, &Key)| {
+        let untold = others.filter(|(id, key)| {
             let (place, alert) = (Place { id: **id, ..place }, &key.alerts[place.slot]);
             alert.open().is_some() && !self.is_told_open(place, alert)
-        };
-        others.filter(is_untold).count()
+        });
+        untold.count()
     }
 }
 

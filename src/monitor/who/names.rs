@@ -37,25 +37,40 @@ type Latest = (Arc<Labels>, i64, Weight);
 pub(in crate::monitor) struct Names {
     /// Labels are told apart by times of so many seconds.
     grain: i64,
+    /// A window has a day.
+    keeps_day: bool,
     /// The present one.
     epoch: i64,
-    /// The stretch that the weights are of.
-    weighed: i64,
+    /// What labels cost that is not in the weights yet: the same few come again and again, and they are asked for only when
+    /// something is told.
+    latest: Vec<Latest>,
+    /// All that the last two minutes cost, if minutes are told apart.
+    minutes: LastTwo<PicoUsd>,
+    /// What has been weighed, if anything was: most keys are sessions that are soon over.
+    weighed: Option<Box<Weighed>>,
+    /// What costs were for, if any was for something.
+    portions: Option<Box<PortionsOfLast>>,
+}
+
+/// What labels came to, added up by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Weighed {
+    /// The stretch that this is of.
+    stretch: i64,
     now: Weights,
     before: Weights,
     /// What lies before those, if a window has a day.
     day: Option<Day>,
-    /// What labels cost that is not in the weights yet: the same few come again and again, and they are asked for only when
-    /// something is told.
-    latest: Vec<Latest>,
-    /// What costs were for.
-    portions: LastTwo<Portions<PicoUsd>>,
-    /// The same of the last two minutes, if minutes are told apart.
-    of_minutes: LastTwo<Portions<PicoUsd>>,
-    /// All that these cost.
-    minutes: LastTwo<PicoUsd>,
-    /// What is in the weights already, as far as it is of these.
+    /// What is in the weights already, as far as it is of the last two minutes.
     recent: VecDeque<Latest>,
+}
+
+/// What costs were for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct PortionsOfLast {
+    stretches: LastTwo<Portions<PicoUsd>>,
+    /// If minutes are told apart.
+    minutes: LastTwo<Portions<PicoUsd>>,
 }
 
 /// Sums of the present stretch or minute, and of the one before it.
@@ -99,16 +114,12 @@ impl Names {
         };
         Self {
             grain,
+            keeps_day: longest >= DAY_SECS,
             epoch: 0,
-            weighed: 0,
-            now: Weights::default(),
-            before: Weights::default(),
-            day: (longest >= DAY_SECS).then(Day::default),
             latest: Vec::new(),
-            portions: LastTwo::default(),
-            of_minutes: LastTwo::default(),
             minutes: LastTwo::default(),
-            recent: VecDeque::new(),
+            weighed: None,
+            portions: None,
         }
     }
 
@@ -140,9 +151,12 @@ impl Names {
 
     /// Adds what a cost that was added is for.
     pub(in crate::monitor) fn add_portions(&mut self, portions: &Portions<PicoUsd>) {
-        self.portions.at(self.stretch(self.epoch))[0].add(portions);
-        if self.knows_minutes() {
-            self.of_minutes.at(self.epoch)[0].add(portions);
+        let (stretch, minute) = (self.stretch(self.epoch), self.epoch);
+        let knows_minutes = self.knows_minutes();
+        let of_last = self.portions.get_or_insert_default();
+        of_last.stretches.at(stretch)[0].add(portions);
+        if knows_minutes {
+            of_last.minutes.at(minute)[0].add(portions);
         }
     }
 
@@ -161,45 +175,26 @@ impl Names {
 
     /// Puts what is not in the weights yet into them, as far as it is not too old.
     fn settle(&mut self) {
-        let present = self.stretch(self.epoch);
-        let last = self.weighed;
-        match present - last {
-            0 => {}
-            1 => {
-                lay_by(&mut self.day, last - 1, &mut self.before);
-                std::mem::swap(&mut self.before, &mut self.now);
-            }
-            _ => {
-                lay_by(&mut self.day, last - 1, &mut self.before);
-                lay_by(&mut self.day, last, &mut self.now);
-            }
-        }
-        self.weighed = present;
+        let (present, minute) = (self.stretch(self.epoch), self.epoch);
         let latest = std::mem::take(&mut self.latest);
+        let keeps_day = self.keeps_day;
+        let mut weighed = self.weighed.take().unwrap_or_else(|| {
+            Box::new(Weighed {
+                day: keeps_day.then(Day::default),
+                ..Weighed::default()
+            })
+        });
+        weighed.move_to(present);
         for (labels, epoch, weight) in &latest {
-            let stretch = self.stretch(*epoch);
-            match present - stretch {
-                0 => weigh(&mut self.now, labels, weight),
-                1 => weigh(&mut self.before, labels, weight),
-                _ => {
-                    if let Some(day) = &mut self.day {
-                        day.add(stretch, labels, weight);
-                    }
-                }
-            }
+            weighed.add(labels, self.stretch(*epoch), weight);
         }
-        if let Some(day) = &mut self.day {
+        if let Some(day) = &mut weighed.day {
             day.forget_before(present);
         }
         if self.knows_minutes() {
-            self.recent.extend(latest);
-            let oldest = self.epoch - 1;
-            while let Some((_, minute, _)) = self.recent.front()
-                && (*minute < oldest || self.recent.len() > RECENT_LABELS)
-            {
-                self.recent.pop_front();
-            }
+            weighed.remember(latest, minute - 1);
         }
+        self.weighed = Some(weighed);
     }
 
     /// The clock was wrong by so much.
@@ -207,14 +202,20 @@ impl Names {
         let stretches = secs.div_euclid(STRETCH_SECS);
         let epochs = stretches * (STRETCH_SECS / self.grain);
         self.epoch += epochs;
-        self.weighed += stretches;
-        if let Some(day) = &mut self.day {
-            day.shift(stretches);
-        }
-        self.portions.of += stretches;
-        self.of_minutes.of += epochs;
         self.minutes.of += epochs;
-        for (_, epoch, _) in self.latest.iter_mut().chain(&mut self.recent) {
+        if let Some(portions) = &mut self.portions {
+            portions.stretches.of += stretches;
+            portions.minutes.of += epochs;
+        }
+        let mut recent = None;
+        if let Some(weighed) = &mut self.weighed {
+            weighed.stretch += stretches;
+            if let Some(day) = &mut weighed.day {
+                day.shift(stretches);
+            }
+            recent = Some(&mut weighed.recent);
+        }
+        for (_, epoch, _) in self.latest.iter_mut().chain(recent.into_iter().flatten()) {
             *epoch += epochs;
         }
     }
@@ -226,31 +227,82 @@ impl Names {
         }
         let mut settled = self.clone();
         settled.settle();
-        let Self {
-            now, before, day, ..
-        } = settled;
+        let weighed = settled.weighed.unwrap_or_default();
+        let Weighed {
+            stretch,
+            now,
+            before,
+            day,
+            ..
+        } = *weighed;
         let whole = [&now, &before].map(|[models, ..]| models.values().map(|w| w.cost).sum());
-        let [mut portions, last] = *settled.portions.at(self.stretch(self.epoch));
+        let mut of_last = settled.portions.unwrap_or_default();
+        let [mut portions, last] = *of_last.stretches.at(stretch);
         portions.add(&last);
         let mut all = before;
         add_all(&mut all, &now);
         let day = day.filter(|_| secs >= DAY_SECS).unwrap_or_default();
-        day.until(settled.weighed)
-            .for_each(|more| add_all(&mut all, more));
+        day.until(stretch).for_each(|more| add_all(&mut all, more));
         let portions = portions.shares(PicoUsd(whole.iter().sum()));
         Top::of(&all, measure, portions)
     }
 
     fn top_of_minutes(&self, measure: Measure) -> Top {
         let mut weights = Weights::default();
-        let all = self.recent.iter().chain(&self.latest);
-        for (labels, _, weight) in all.filter(|(_, minute, _)| *minute >= self.epoch - 1) {
+        let recent = self.weighed.iter().flat_map(|weighed| &weighed.recent);
+        for (labels, _, weight) in recent
+            .chain(&self.latest)
+            .filter(|(_, minute, _)| *minute >= self.epoch - 1)
+        {
             weigh(&mut weights, labels, weight);
         }
-        let [mut portions, last] = *self.of_minutes.clone().at(self.epoch);
+        let mut of_last = self.portions.clone().unwrap_or_default();
+        let [mut portions, last] = *of_last.minutes.at(self.epoch);
         portions.add(&last);
         let whole = self.minutes.clone().at(self.epoch).iter().copied().sum();
         Top::of(&weights, measure, portions.shares(whole))
+    }
+}
+
+impl Weighed {
+    /// A later stretch has come.
+    fn move_to(&mut self, present: i64) {
+        let last = self.stretch;
+        match present - last {
+            0 => {}
+            1 => {
+                lay_by(&mut self.day, last - 1, &mut self.before);
+                std::mem::swap(&mut self.before, &mut self.now);
+            }
+            _ => {
+                lay_by(&mut self.day, last - 1, &mut self.before);
+                lay_by(&mut self.day, last, &mut self.now);
+            }
+        }
+        self.stretch = present;
+    }
+
+    /// Adds what labels came to in a stretch.
+    fn add(&mut self, labels: &Labels, stretch: i64, weight: &Weight) {
+        match self.stretch - stretch {
+            0 => weigh(&mut self.now, labels, weight),
+            1 => weigh(&mut self.before, labels, weight),
+            _ => {
+                if let Some(day) = &mut self.day {
+                    day.add(stretch, labels, weight);
+                }
+            }
+        }
+    }
+
+    /// Keeps what is of this minute or later.
+    fn remember(&mut self, latest: Vec<Latest>, oldest: i64) {
+        self.recent.extend(latest);
+        while let Some((_, minute, _)) = self.recent.front()
+            && (*minute < oldest || self.recent.len() > RECENT_LABELS)
+        {
+            self.recent.pop_front();
+        }
     }
 }
 
