@@ -175,7 +175,7 @@ impl Names {
 
     /// Puts what is not in the weights yet into them, as far as it is not too old.
     fn settle(&mut self) {
-        let (present, minute) = (self.stretch(self.epoch), self.epoch);
+        let present = self.stretch(self.epoch);
         let latest = std::mem::take(&mut self.latest);
         let keeps_day = self.keeps_day;
         let mut weighed = self.weighed.take().unwrap_or_else(|| {
@@ -192,7 +192,7 @@ impl Names {
             day.forget_before(present);
         }
         if self.knows_minutes() {
-            weighed.remember(latest, minute - 1);
+            weighed.remember(latest, self.epoch - 1);
         }
         self.weighed = Some(weighed);
     }
@@ -250,10 +250,8 @@ impl Names {
     fn top_of_minutes(&self, measure: Measure) -> Top {
         let mut weights = Weights::default();
         let recent = self.weighed.iter().flat_map(|weighed| &weighed.recent);
-        for (labels, _, weight) in recent
-            .chain(&self.latest)
-            .filter(|(_, minute, _)| *minute >= self.epoch - 1)
-        {
+        let all = recent.chain(&self.latest);
+        for (labels, _, weight) in all.filter(|(_, minute, _)| *minute >= self.epoch - 1) {
             weigh(&mut weights, labels, weight);
         }
         let mut of_last = self.portions.clone().unwrap_or_default();
