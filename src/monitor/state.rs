@@ -74,9 +74,9 @@ pub(super) struct State {
     /// What the last event changed of what runs have reported.
     #[serde(skip)]
     pub(super) last_change: Option<Change>,
-    /// In which half-hour it was asked last whether clocks were changed, and the answer.
+    /// When clocks were changed last, and from when on that is to be asked again; none if it was not asked yet.
     #[serde(skip)]
-    pub(super) clocks: Option<(i64, Option<ClockChange>)>,
+    pub(super) clocks: Option<(Option<ClockChange>, Time)>,
     /// How many records have come and how often time has moved on. Notices of one such event belong together; when those of another
     /// are taken is not for this to depend on.
     #[serde(skip)]
@@ -160,6 +160,7 @@ impl State {
     pub(super) fn shift(&mut self, ms: i64) {
         let secs = ms / 1000;
         self.now.shift(ms);
+        self.clocks = None;
         self.cache.shift(ms);
         self.blind.shift(ms);
         self.pace.window.shift(secs);

@@ -14,7 +14,6 @@ use super::record::{Labels, Time};
 use super::rule::Rule;
 use super::settings::{has_on, is_for_own};
 use super::tell::Teller;
-use super::usual::ClockChange;
 
 impl Evaluator {
     /// Runs all ticks up to a moment. Time never goes back.
@@ -95,21 +94,20 @@ impl Evaluator {
         let (now, pace) = (state.now, &mut state.pace);
         pace.sample(now, &mut self.tellers, &mut state.watches);
         self.end_periods();
-        let half_hour = now.secs().div_euclid(1_800);
-        let asked = self.state.clocks;
-        if asked.is_some_and(|(asked, _)| asked == half_hour) {
-            return;
-        }
-        let change = self.calendar.clock_change(now);
-        self.state.clocks = Some((half_hour, change));
-        if asked.is_none_or(|(_, known)| known != change) {
-            self.change_clocks(change);
+        if self.state.clocks.is_none_or(|(_, until)| now >= until) {
+            self.ask_for_clocks(now);
         }
     }
 
-    /// What goes with the hours of the day may come at another time from now on.
+    /// Clocks are changed on the half-hour, if they are. What goes with the hours of the day may come at another time from then on.
     #[cold]
-    fn change_clocks(&mut self, change: Option<ClockChange>) {
+    fn ask_for_clocks(&mut self, now: Time) {
+        let change = self.calendar.clock_change(now);
+        let until = Time::from_secs((now.secs().div_euclid(1_800) + 1) * 1_800);
+        let known = self.state.clocks.replace((change, until));
+        if known.is_some_and(|(known, _)| known == change) {
+            return;
+        }
         let of_scopes = self.scopes.iter_mut().flat_map(|scope| {
             let of_keys = scope.keys.values_mut().map(|key| &mut key.baselines);
             of_keys.chain(&mut scope.pooled).flatten()
