@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # How long a replay takes, beside other programs on the same file, and tail of what comes through a pipe: benches/compare.sh [BYTES [FOLDER]]
 #
-# Writes logs of three kinds (see benches/corpus.rs), checks that all programs find the same sums, and only then times them in
-# turn: medians, and how many times as long as `wc -l`. Needs hyperfine and jq; uses rg, DuckDB (Python package) and ccusage
+# Writes logs of four kinds (see benches/corpus.rs), checks that all programs find the same sums, and only then times them in
+# turn: medians, and how many times as long as `wc -l`. The fourth, a day of short sessions, is for ours alone: its memory. Needs hyperfine and jq; uses rg, DuckDB (Python package) and ccusage
 # where they are installed. A program that is not installed is said to be missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,9 +16,10 @@ mkdir -p "$folder"
 for tool in hyperfine jq; do
   command -v "$tool" >/dev/null || { echo "compare.sh: $tool is needed" >&2; exit 2; }
 done
-for kind in a b c; do
+for kind in a b c s; do
   size=$bytes
   [ "$kind" = b ] && size=$((bytes / 2))
+  [ "$kind" = s ] && size=226000000
   [ -f "$folder/$kind.jsonl" ] || cargo bench --quiet --bench corpus -- "$kind" "$size" "$folder/$kind.jsonl"
 done
 # Last, because a bench builds it with what tests need besides.
@@ -113,3 +114,12 @@ for kind in a b c; do
   fi
   echo "  peak memory: $(($(peak "$ours" replay --quiet --config - "$log") / 1024)) MiB"
 done
+
+log="$folder/s.jsonl"
+records=$(wc -l <"$log")
+counted=$("$ours" replay --json --quiet --config - "$log" 2>/dev/null | tail -1 | jq .records)
+[ "$counted" = "$records" ] || { echo "s: $counted responses in $records lines" >&2; exit 1; }
+hyperfine --warmup 1 --runs "$runs" --export-json "$folder/result.json" --output null --style none "$ours replay --quiet --config - $log" 2>/dev/null >&2
+jq -nr --argjson s "$(median "$folder/result.json")" --argjson n "$records" \
+  '"s: \($n) responses of \($n / 3 | round) sessions: \($s * 1000 | round) ms, \($s / $n * 1e7 | round / 10) µs a response"'
+echo "  peak memory: $(($(peak "$ours" replay --quiet --config - "$log") / 1024)) MiB; of tail: $(($(peak "$ours" tail --config - --backfill 3650d - < <(cat "$log")) / 1024)) MiB"

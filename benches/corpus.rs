@@ -2,7 +2,8 @@
 //!
 //! `a`: API responses in the wrapper of a service, some 2.7 KB each: code, escapes, text of many scripts, and words that look
 //! like usage inside the text. `b`: counts alone, some 230 bytes each. `c`: transcripts of Claude Code, with lines of up to
-//! 100 KB between the responses. The same kind, size and seed give the same bytes.
+//! 100 KB between the responses. `s`: counts of a service whose users have a session each, 300,000 a day with three responses,
+//! 226 MB for a day. The same kind, size and seed give the same bytes.
 
 #![allow(
     clippy::unwrap_used,
@@ -121,6 +122,24 @@ fn counts_alone(random: &mut Random, n: u64, ms: u64, out: &mut String) {
     .unwrap();
 }
 
+/// So many sessions are on at once.
+const USERS: u64 = 420;
+
+fn short_session(random: &mut Random, n: u64, ms: u64, out: &mut String) {
+    let (round, user) = (n / USERS, n % USERS);
+    let is_first = round % 3 == 0;
+    writeln!(
+        out,
+        r#"{{"ts":"{}","session_id":"user-{:012x}","id":"msg_{n:024x}","model":"claude-haiku-4-5-20251001","usage":{{"input_tokens":{},"output_tokens":{},"cache_read_input_tokens":{},"cache_creation_input_tokens":0}}}}"#,
+        time(ms),
+        round / 3 * USERS + user,
+        random.below(400) + 500,
+        random.below(300) + 100,
+        if is_first { 0 } else { 4_000 },
+    )
+    .unwrap();
+}
+
 fn transcript(random: &mut Random, n: u64, ms: u64, out: &mut String) {
     let session = format!("{:08x}-0000-4000-8000-{:012x}", n / 60, n / 60);
     let common = |uuid: u64| {
@@ -162,20 +181,22 @@ fn main() {
         .filter(|a| a != "--bench")
         .collect();
     let [kind, bytes, path, rest @ ..] = &args[..] else {
-        eprintln!("usage: cargo bench --bench corpus -- a|b|c BYTES FILE [SEED]");
+        eprintln!("usage: cargo bench --bench corpus -- a|b|c|s BYTES FILE [SEED]");
         std::process::exit(2);
     };
     let bytes: u64 = bytes.parse().unwrap();
     let seed = rest.first().map_or(1, |seed| seed.parse().unwrap());
-    let (line, mean): (Writer, u64) = match kind.as_str() {
-        "a" => (api_response, 2_760),
-        "b" => (counts_alone, 208),
-        "c" => (transcript, 13_500),
+    let of_span = |mean: u64| SPAN_MS / (bytes / mean).max(1);
+    let (line, step): (Writer, u64) = match kind.as_str() {
+        "a" => (api_response, of_span(2_760)),
+        "b" => (counts_alone, of_span(208)),
+        "c" => (transcript, of_span(13_500)),
+        // However long the log is, as many are on at once.
+        "s" => (short_session, 96),
         other => panic!("no kind of log: {other}"),
     };
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
     let mut random = Random(seed);
-    let step = SPAN_MS / (bytes / mean).max(1);
     let (mut text, mut written, mut n) = (String::new(), 0, 0);
     let mut ms = BEGIN_MS;
     while written < bytes {

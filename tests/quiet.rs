@@ -3,17 +3,11 @@
 
 mod common;
 
-use std::sync::Arc;
-
-use claude_tokmon::monitor::{
-    Calendar, ClockChange, Notice, Period, PlainDays, Reason, Severity, Stretch, Time,
-};
-use claude_tokmon::parse::ParseOptions;
+use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
 use claude_tokmon::pipeline::Pipeline;
 use claude_tokmon::price::PicoUsd;
-use claude_tokmon::price::PriceTable;
 use claude_tokmon::sink::headline;
-use common::{Call, Random, TWO_O_CLOCK, count, pipeline, settings, story, told};
+use common::{Call, Random, TWO_O_CLOCK, count, pipeline, pipeline_where, story, told};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -360,28 +354,6 @@ fn what_comes_at_the_same_time_of_each_day_is_soon_no_news() {
     assert_eq!(hours, [2 * 24 + 3, 3 * 24 + 3, 6 * 24 + 3, 8 * 24 + 15]);
 }
 
-/// A place where clocks are put back by an hour at so many milliseconds.
-#[derive(Debug)]
-struct PutBack(i64);
-
-impl Calendar for PutBack {
-    fn stretch(&self, period: Period, at: Time) -> Stretch {
-        PlainDays.stretch(period, at)
-    }
-
-    fn minute(&self, at: Time) -> String {
-        PlainDays.minute(at)
-    }
-
-    fn clock_change(&self, at: Time) -> Option<ClockChange> {
-        let change = Time(self.0);
-        (at >= change).then(|| ClockChange {
-            at: change.minute(),
-            forward: -60,
-        })
-    }
-}
-
 /// A job that runs at three by the clocks runs an hour later by UTC once these are put back. Where the calendar knows of it that is no
 /// news; where it does not it is told of once more.
 #[test]
@@ -392,22 +364,17 @@ fn a_job_that_runs_by_the_clocks_is_no_news_when_they_are_changed() {
         let is_job = day > 1 && (begins..begins + 1_400_000).contains(&into);
         if is_job { 20.0 } else { 2.0 }
     });
-    let midnight = TWO_O_CLOCK - 2 * HOUR;
-    let days = |calendar: Arc<dyn Calendar>| -> Vec<i64> {
-        let settings = claude_tokmon::monitor::Settings {
-            calendar,
-            ..settings(&["token-spike.enabled=false"])
-        };
-        let table = PriceTable::embedded();
-        let mut pipeline = Pipeline::new(ParseOptions::default(), table, settings);
-        let notices = told(&mut pipeline, &lines);
+    let days = |pipeline: &mut Pipeline| -> Vec<i64> {
+        let notices = told(pipeline, &lines);
         let told = since_midnight(&notices, "cost-spike");
         let first = told.iter().filter(|(_, n)| n.reason == Reason::First);
         first.map(|(at, _)| at / DAY).collect()
     };
-    let change = midnight + 7 * DAY + HOUR;
-    assert_eq!(days(Arc::new(PutBack(change))), [2, 3]);
-    assert_eq!(days(Arc::new(PlainDays)), [2, 3, 7]);
+    let set = ["token-spike.enabled=false"];
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let change = Time(midnight + 7 * DAY + HOUR);
+    assert_eq!(days(&mut pipeline_where(&set, change)), [2, 3]);
+    assert_eq!(days(&mut pipeline(&set)), [2, 3, 7]);
 }
 
 /// Half an hour that costs far more than any usually does is told of where each minute is far below all other limits; the morning

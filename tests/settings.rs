@@ -12,7 +12,7 @@ use claude_tokmon::pipeline::Pipeline;
 use common::traffic::{
     burning, by_turns, chancy, crowd, dense, leaky, lines_of, nightly, sessions, traffic, unsteady,
 };
-use common::{Call, Random, TWO_O_CLOCK, feed, pipeline, told};
+use common::{Call, Random, TWO_O_CLOCK, feed, pipeline, pipeline_where, told};
 use proptest::prelude::*;
 
 /// Holds what settings of a rule say that share an evaluator against what each of them says alone. The later half of them has an
@@ -372,6 +372,45 @@ fn each_window_learns_from_what_it_would_alone() {
         let notices = told(&mut with(&near), &lines);
         assert!(notices.iter().any(|n| &*n.rule.name == "cost-day"));
     }
+}
+
+/// A rule that a teller judges for itself knows too when clocks are put back.
+#[test]
+fn settings_know_of_changed_clocks() {
+    const HOUR: i64 = 3_600_000;
+    const DAY: i64 = 24 * HOUR;
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let with = |near: &u32| {
+        let times = format!("cost-spike.times_usual={}", near + 2);
+        let set = ["token-spike.enabled=false", &times];
+        pipeline_where(&set, Time(midnight + 8 * DAY + HOUR))
+    };
+    // A response every two minutes, and for half an hour from three by the clocks on one every two seconds.
+    let (mut at, mut lines) = (midnight, Vec::new());
+    while at < midnight + 9 * DAY {
+        let (day, into) = ((at - midnight) / DAY, (at - midnight) % DAY);
+        let begins = if day < 8 { 3 * HOUR } else { 4 * HOUR };
+        let is_job = (begins..begins + HOUR / 2).contains(&into);
+        let call = Call {
+            at,
+            id: format!("msg_{}", lines.len()),
+            model: "claude-haiku-4-5",
+            input: 9_000,
+            ..Call::default()
+        };
+        lines.push(call.line());
+        at += if is_job { 2_000 } else { 120_000 };
+    }
+    say_the_same("cost-spike", &[0, 1, 2].into(), with, &lines, 0).unwrap();
+    let days = |mut pipeline: Pipeline| -> BTreeSet<i64> {
+        let notices = told(&mut pipeline, &lines).into_iter();
+        let told = notices.filter(|n| &*n.rule.name == "cost-spike");
+        told.map(|n| n.at.millis_since(Time(midnight)) / DAY)
+            .collect()
+    };
+    assert!(!days(with(&0)).contains(&8));
+    let unaware = ["token-spike.enabled=false", "cost-spike.times_usual=2"];
+    assert!(days(pipeline(&unaware)).contains(&8));
 }
 
 /// Of limits that are kept together the highest is the first that an episode is clear of, though another one is in force.

@@ -190,14 +190,6 @@ pub struct Window<S = Sums> {
     minutes: Minutes<S>,
 }
 
-/// Adds one to the end. Most keys have one or two of these and are soon gone, so the first get no room for more.
-fn push<T>(to: &mut VecDeque<T>, one: T) {
-    if to.len() == to.capacity() {
-        to.reserve_exact(to.len().max(1));
-    }
-    to.push_back(one);
-}
-
 /// What a window held at the ends of the last minutes that saw a record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Minutes<S> {
@@ -220,7 +212,7 @@ impl<S: Summed> Minutes<S> {
     fn close(&mut self, total: &S) {
         let minute = self.begin.div_euclid(60);
         self.is_open = false;
-        push(&mut self.ends, (minute, *total));
+        self.ends.push_back((minute, *total));
         let is_old = |(oldest, _): &(i64, S)| *oldest <= minute - self.kept;
         while self.ends.front().is_some_and(is_old) {
             self.ends.pop_front();
@@ -334,7 +326,7 @@ impl<S: Summed> Window<S> {
         match self.buckets.get_mut(at) {
             Some(bucket) if bucket.index == index => bucket.sums.add(sums),
             Some(_) => self.buckets.insert(at, Bucket { index, sums: *sums }),
-            None => push(&mut self.buckets, Bucket { index, sums: *sums }),
+            None => self.buckets.push_back(Bucket { index, sums: *sums }),
         }
         true
     }

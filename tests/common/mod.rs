@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use claude_tokmon::cli::RuleArgs;
 use claude_tokmon::config::{Config, rules};
-use claude_tokmon::monitor::{Notice, PlainDays, Reason, Settings, Time};
+use claude_tokmon::monitor::{
+    Calendar, ClockChange, Notice, Period, PlainDays, Reason, Settings, Stretch, Time,
+};
 use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::{Pipeline, Undated};
 use claude_tokmon::price::PriceTable;
@@ -240,6 +242,36 @@ pub fn pipeline(set: &[&str]) -> Pipeline {
         PriceTable::embedded(),
         settings(set),
     )
+}
+
+/// A place where clocks are put back by an hour at some moment.
+#[derive(Debug)]
+struct PutBack(Time);
+
+impl Calendar for PutBack {
+    fn stretch(&self, period: Period, at: Time) -> Stretch {
+        PlainDays.stretch(period, at)
+    }
+
+    fn minute(&self, at: Time) -> String {
+        PlainDays.minute(at)
+    }
+
+    fn clock_change(&self, at: Time) -> Option<ClockChange> {
+        (at >= self.0).then(|| ClockChange {
+            at: self.0.minute(),
+            forward: -60,
+        })
+    }
+}
+
+/// The same where clocks are put back by an hour at this moment.
+pub fn pipeline_where(set: &[&str], clocks_are_put_back: Time) -> Pipeline {
+    let settings = Settings {
+        calendar: Arc::new(PutBack(clocks_are_put_back)),
+        ..settings(set)
+    };
+    Pipeline::new(ParseOptions::default(), PriceTable::embedded(), settings)
 }
 
 /// Runs lines through a pipeline that tells from the beginning, and gives all that it told.
