@@ -62,7 +62,7 @@ pub(super) struct Hours {
     former: VecDeque<(i64, u16)>,
     /// The first half-hour that was ever watched.
     first: Option<i64>,
-    /// The last one. What goes by the clocks came at another time before it, what goes by UTC at the same.
+    /// The last change of the clocks. What goes by them came at another time before it, what goes by UTC at the same.
     clocks: Option<ClockChange>,
     /// Once somebody has asked since the last half-hour began.
     #[serde(skip)]
@@ -172,11 +172,11 @@ impl Hours {
 
     fn find_ordinary(&self, now: i64) -> Option<u16> {
         let ordinary = self.ordinary_by(now, |slot| slot);
-        let is_before = |change: &ClockChange| {
+        let is_recent = |change: &ClockChange| {
             let since = now - change.at.div_euclid(SLOT_MINUTES);
             (0..=WEEKS * SLOTS_OF_A_WEEK + 1).contains(&since)
         };
-        let change = self.clocks.filter(is_before);
+        let change = self.clocks.filter(is_recent);
         let by_clocks =
             change.and_then(|change| self.ordinary_by(now, |slot| change.by_the_clock(slot)));
         ordinary.max(by_clocks)
