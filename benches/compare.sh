@@ -3,8 +3,8 @@
 #
 # Writes logs of four kinds (see benches/corpus.rs), checks that all programs find the same sums, and only then times them in
 # turn: medians, and how many times as long as `wc -l`. The fourth, a day of short sessions, is for ours alone: its memory. Needs
-# hyperfine and jq; uses rg, DuckDB (Python package) and ccusage
-# where they are installed. A program that is not installed is said to be missing.
+# hyperfine and jq; uses rg, DuckDB (Python package) and ccusage where they are installed. A program that is not installed is said
+# to be missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
