@@ -1,4 +1,4 @@
-//! The calendar of a time zone: where hours, days and months begin there, whatever its clocks do.
+//! The calendar of a time zone: where hours, days and months begin there, whatever its clocks do, and when these are changed.
 //!
 //! Knows dates and zones. Does not know what is spent.
 

@@ -15,7 +15,7 @@
 //! | `scope`, `key` | rules with the same keys; what one key has seen |
 //! | `calm`, `quick`, `reading` | a rule's value against its limit, and two cheaper looks at it |
 //! | `arrival`, `state` | why rules are read; what all keys share |
-//! | `blind`, `budget` | what no window shows: nothing seen, a calendar's dollars |
+//! | [`calendar`](Calendar), `budget`, `blind` | what no window shows: a calendar's dollars, nothing seen |
 //! | `tell/` | which alerts are told, when, and what the [`Notice`] says |
 //! | `settings/` | many settings of a rule in one evaluator, for the laboratory: a plain run has one |
 //! | [`evaluator`](Evaluator) | where all meet; `tick` (as time passes), `memory` (across runs), `learning` and `explain` (how it stands) |
@@ -27,6 +27,7 @@ mod arrival;
 mod blind;
 mod budget;
 mod cache;
+mod calendar;
 mod calm;
 mod dedupe;
 mod evaluator;
@@ -55,8 +56,8 @@ mod window;
 
 pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share};
 pub use blind::BlindSpot;
-pub use budget::{Calendar, PERIODS, Period, PlainDays, Stretch};
 pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run, SEVERAL};
+pub use calendar::{Calendar, ClockChange, PERIODS, Period, PlainDays, Stretch};
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Settings};
 pub use explain::Explained;
@@ -73,7 +74,7 @@ pub use rule::{
 };
 pub use tell::Reason;
 pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
-pub use usual::{Amount, Baseline, ClockChange, MIN_MINUTES, UNIT, Usual};
+pub use usual::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use variants::Variants;
 pub use who::{Changed, MAX_PROJECTS, Makeup, PORTIONS, Portion, Portions, ProjectShare, Rate};
 pub use window::{BUCKETS, Summed, Sums, Window};

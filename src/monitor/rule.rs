@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::alert::Basis;
-use super::budget::Period;
+use super::calendar::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
 use super::usual::{Amount, Baseline, MIN_MINUTES, Samples, UNIT, Usual};

@@ -12,6 +12,7 @@ use super::arrival::{Arrival, Arrived, Came, spoken_for};
 use super::blind::Blind;
 use super::budget::Spending;
 use super::cache::CacheTracker;
+use super::calendar::ClockChange;
 use super::calm::Calm;
 use super::dedupe::Dedupe;
 use super::held::{hold, keep, ripe};
@@ -26,7 +27,7 @@ use super::settings::{Look, Watches, accrue_by_key, accrue_to_own, has_on, speak
 use super::step::{Step, accrue, accrue_error};
 use super::tell::{Place, Teller, Voices};
 use super::totals::Totals;
-use super::usual::{Amount, ClockChange};
+use super::usual::Amount;
 use super::variants::Variants;
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;

@@ -69,7 +69,7 @@ impl Zone {
     /// When the clocks of this zone were put forward last, up to a moment, and by how many minutes: less than zero if back.
     pub fn last_change(self, until: Time) -> Option<(Time, i64)> {
         // Those that come before it are asked for.
-        let until = Timestamp::from_millisecond(until.0 + 1).ok()?;
+        let until = Timestamp::from_millisecond(until.0.saturating_add(1)).ok()?;
         let minutes = |offset: Offset| i64::from(offset.seconds()) / 60;
         self.with(|zone| {
             let mut changes = zone.preceding(until).map(|change| {

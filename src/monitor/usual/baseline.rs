@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Amount;
 use super::histogram::{Histogram, beyond, bin_of, value_of};
-use super::hours::{ClockChange, Hours};
+use super::hours::Hours;
+use crate::monitor::calendar::ClockChange;
 use crate::monitor::record::Time;
 
 const BLOCK_MINUTES: i64 = 6 * 60;

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use super::baseline::{DAYS_OF_A_WEEK, ORDINARY_DAYS};
+use crate::monitor::calendar::ClockChange;
 
 /// Minutes of a slot. What comes somewhat earlier or later than the day before falls into the next one at most.
 const SLOT_MINUTES: i64 = 30;
@@ -26,15 +27,6 @@ const WEEKS: i64 = 4;
 /// What is only ever shown in so many half-hours of the day says nothing of the others: a job of an hour or two, with what is left
 /// of it in a window.
 const BUSIEST_SLOTS: usize = 6;
-
-/// Clocks that were put forward, or back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClockChange {
-    /// The first minute since the epoch by the new time.
-    pub at: i64,
-    /// By so many minutes they were put forward; less than zero if back.
-    pub forward: i64,
-}
 
 impl ClockChange {
     /// The half-hour before the change in which the clocks showed what they would have shown without it in this one; or this one,

@@ -8,7 +8,6 @@ mod hours;
 
 pub use baseline::{Baseline, MIN_MINUTES, Usual};
 pub(super) use baseline::{Held, Samples};
-pub use hours::ClockChange;
 
 /// A value in the fixed-point unit of all metrics and limits: 10⁻¹² of a dollar, a token, a share or a count.
 pub type Amount = i128;
