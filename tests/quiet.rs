@@ -594,6 +594,29 @@ fn another_model_is_usual_after_some_days() {
     assert!(told.len() < 18, "{}", told.len());
 }
 
+/// Traffic that has doubled for good is told of until it is usual: no day is said to be too dear that lies under its limit.
+#[test]
+fn a_day_that_has_become_usual_is_not_told_again() {
+    let grown = |at: i64| if at > 8 * DAY { 2.5 } else { 1.0 };
+    let lines = agents(14, grown);
+    let set = [
+        "cost-day.floor=0.1",
+        "cost-spike.enabled=false",
+        "token-spike.enabled=false",
+    ];
+    let notices = told(&mut pipeline(&set), &lines);
+    let days = since_midnight(&notices, "cost-day");
+    let (first, last) = (days.first().unwrap(), days.last().unwrap());
+    assert!((8 * DAY..9 * DAY).contains(&first.0), "{}", first.0);
+    assert!((11 * DAY..12 * DAY).contains(&last.0), "{}", last.0);
+    assert!(last.1.reason == Reason::Resolved && last.1.usual_by_now);
+    // Its limit had to rise for that: the days are as dear as they were.
+    assert!(last.1.limit > first.1.limit && last.1.value > Some(first.1.limit));
+    for (at, notice) in &days[..days.len() - 1] {
+        assert!(notice.value > Some(notice.limit), "{at}: {notice:?}");
+    }
+}
+
 /// Responses of a fifth of a cent that become twice as dear are news where a thousand come in ten minutes, and none
 /// where ninety come in an hour.
 #[test]

@@ -11,6 +11,7 @@ use super::record::{Labels, Time};
 use super::rule::{Label, Rule};
 use super::tell::Reason;
 use super::usual::{Amount, Usual};
+use super::variants::{Variants, decide};
 use super::who::Changed;
 use crate::price::PicoUsd;
 
@@ -220,8 +221,14 @@ impl Episode {
     }
 
     /// It has lasted for a day or more: its limit rises with what is usual by now, since what every day shows is ordinary. It
-    /// never falls. True if it has risen.
-    pub(super) fn adapt(&mut self, rule: &Rule, usual: Usual, now: Time) -> bool {
+    /// never falls. True if it has risen. Of the variants of the rule those are kept whose limit does the same.
+    pub(super) fn adapt(
+        &mut self,
+        rule: &Rule,
+        variants: Option<&Variants>,
+        usual: Usual,
+        now: Time,
+    ) -> bool {
         let before = self.basis.usual;
         let rises = usual.usual >= before.usual && usual.busy >= before.busy;
         if !rises || now.millis_since(self.since) < ADAPT_MS {
@@ -231,13 +238,30 @@ impl Episode {
             usual,
             ..self.basis
         };
-        let Some(limit) = rule.limit_on(basis).filter(|limit| *limit > self.limit) else {
+        let before = self.basis;
+        // Asked one after the other, as both together may be so of some in the middle.
+        let is_learned = |rule: &Rule| rule.limit_on(basis) > rule.least_limit();
+        let is_raised = |rule: &Rule| rule.limit_on(basis) > rule.limit_on(before);
+        if !decide(variants, rule, is_learned) || !decide(variants, rule, is_raised) {
+            return false;
+        }
+        let Some(limit) = rule.limit_on(basis) else {
             return false;
         };
         self.basis = basis;
         self.fired_on.get_or_insert(self.limit);
         self.limit = limit;
         true
+    }
+
+    /// What its value has to be clear of for it to end, where it is held against this limit. One that was raised to what is usual by
+    /// now need only hold: what lies under it is no news any more.
+    pub(super) fn ends_under(&self, limit: Amount) -> Amount {
+        if self.fired_on.is_some() {
+            limit * 5 / 4
+        } else {
+            limit
+        }
     }
 
     /// It is over because what it told of has become usual: its limit was raised, and the value has not fallen to half of what it was.
@@ -570,6 +594,101 @@ impl Notice {
             usual_by_now: false,
             missed: false,
             text: Some(text.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::rule::Limit;
+    use crate::monitor::usual::UNIT;
+    use proptest::prelude::*;
+
+    /// A rule with this limit and floor.
+    fn rule(limit: Limit, floor: i128) -> Arc<Rule> {
+        Arc::new(Rule {
+            limit,
+            floor: floor * UNIT,
+            ..Rule::blank()
+        })
+    }
+
+    fn usual((usual, busier): (i128, i128)) -> Usual {
+        Usual {
+            usual: usual * UNIT,
+            busy: (usual + busier) * UNIT,
+            minutes: 10_000,
+            is_of_days: true,
+            days: 30,
+        }
+    }
+
+    /// One that fired on what was usual then.
+    fn fired(rule: &Rule, usual: Usual) -> Episode {
+        let basis = Basis {
+            usual,
+            cost: PicoUsd::ZERO,
+        };
+        let limit = rule.limit_on(basis).unwrap();
+        Episode {
+            basis,
+            ..Episode::new(1, Time(0), limit, Arc::default())
+        }
+    }
+
+    #[test]
+    fn a_limit_that_was_raised_to_what_is_usual_ends_what_lies_under_it() {
+        let rule = rule(Limit::TimesUsual(2 * UNIT), 1);
+        let (before, after) = (usual((30, 6)), usual((35, 35)));
+        let mut episode = fired(&rule, before);
+        assert_eq!(episode.limit, 60 * UNIT);
+        assert_eq!(episode.ends_under(episode.limit), 60 * UNIT);
+        let day = |n: i64| Time(n * ADAPT_MS);
+        assert!(!episode.adapt(&rule, None, after, Time(ADAPT_MS - 1)));
+        assert!(!episode.adapt(&rule, None, before, day(1)));
+        assert!(episode.adapt(&rule, None, after, day(1)));
+        assert_eq!(episode.limit, 84 * UNIT);
+        // Four fifths of it are the limit.
+        assert_eq!(episode.ends_under(episode.limit), 105 * UNIT);
+        // It never falls.
+        assert!(!episode.adapt(&rule, None, before, day(2)));
+        assert_eq!(episode.limit, 84 * UNIT);
+    }
+
+    proptest! {
+        /// Variants that are kept have the limits that each of them would have alone, and end where it would.
+        #[test]
+        fn limits_of_variants_rise_as_those_of_each_alone(
+            began in (1_i128..40, 1_i128..40),
+            later in prop::collection::vec((1_i128..80, 1_i128..80), 1..6),
+            numbers in prop::collection::btree_set(1_i128..120, 2..6),
+            of in 0..4,
+        ) {
+            let rules: Vec<Arc<Rule>> = numbers.iter().map(|n| match of {
+                0 => rule(Limit::TimesUsual(2 * UNIT), *n),
+                1 => rule(Limit::TimesUsual(n * UNIT / 20), 30),
+                2 => rule(Limit::BeyondBusy(n * UNIT / 20), 30),
+                _ => rule(Limit::AboveBusy { above: n * UNIT, beyond: UNIT }, 0),
+            }).collect();
+            let variants = Variants::new(rules);
+            let in_force = Arc::clone(variants.in_force());
+            let began = usual(began);
+            let mut shared = fired(&in_force, began);
+            let rules = || variants.rules().iter();
+            let mut alone: Vec<Episode> = rules().map(|rule| fired(rule, began)).collect();
+            for (day, later) in (1..).zip(later) {
+                let now = Time(day * ADAPT_MS);
+                shared.adapt(&in_force, Some(&variants), usual(later), now);
+                for (episode, rule) in alone.iter_mut().zip(rules()) {
+                    episode.adapt(rule, None, usual(later), now);
+                }
+            }
+            for n in variants.kept() {
+                let limit = variants.rules()[n].limit_on(shared.basis).unwrap();
+                prop_assert_eq!(limit, alone[n].limit);
+                prop_assert_eq!(shared.ends_under(limit), alone[n].ends_under(limit));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::cache::CacheTracker;
 use super::calm::Slack;
 use super::key::Key;
 use super::metric::Metric;
-use super::reading::{MIN_AFFECTED, least_limit};
+use super::reading::MIN_AFFECTED;
 use super::rule::{Limit, Rule};
 use super::usual::{Amount, UNIT};
 use super::window::{BUCKETS, Sums, Window};
@@ -348,9 +348,8 @@ impl Quick {
         scale.filter(|scale| scale.mean_of != Some(Whole::Prompts))
     }
 
-    /// Within these bounds nothing is above a limit; without one nothing ever is. One of its windows is clear of it, if one is
-    /// given. None if that cannot be told so simply.
-    pub(super) fn within(&self, limit: Option<Amount>, clear: Option<usize>) -> Option<Bounds> {
+    /// Within these bounds nothing is above a limit; without one nothing ever is. None if that cannot be told so simply.
+    pub(super) fn within(&self, limit: Option<Amount>) -> Option<Bounds> {
         let Some(limit) = limit else {
             return Some(Bounds::default());
         };
@@ -362,11 +361,21 @@ impl Quick {
         for (bound, window) in bounds.0.iter_mut().zip(&scale.windows) {
             *bound = Some(scale.bound(*window, limit, 1, Amount::div_euclid));
         }
-        if let Some(step) = clear {
-            let window = *scale.windows.get(step)?;
-            // Strictly below four fifths.
-            bounds.0[step] = Some(scale.bound(window, limit * 4 - 1, 5, Amount::div_euclid));
-        }
+        Some(bounds)
+    }
+
+    /// The same, and one of its windows is clear of another limit.
+    pub(super) fn within_and_clear(
+        &self,
+        limit: Amount,
+        step: usize,
+        clear_of: Amount,
+    ) -> Option<Bounds> {
+        let mut bounds = self.within(Some(limit))?;
+        let scale = self.bounded()?;
+        let window = *scale.windows.get(step)?;
+        // Strictly below four fifths.
+        bounds.0[step] = Some(scale.bound(window, clear_of * 4 - 1, 5, Amount::div_euclid));
         Some(bounds)
     }
 
@@ -422,7 +431,7 @@ impl Scale {
     }
 
     fn of(rule: &Rule, window_secs: &[i64]) -> Option<Self> {
-        least_limit(rule)?;
+        rule.least_limit()?;
         if rule.metric == Metric::Errors {
             return None;
         }
@@ -538,7 +547,7 @@ fn tests(rule: &Rule, window_secs: &[i64]) -> Option<Vec<Test>> {
         }
         _ => {}
     }
-    let least = least_limit(rule)?;
+    let least = rule.least_limit()?;
     let (part, unit) = Part::of(rule.metric)?;
     let test = |secs: &i64| {
         let window = index(secs)?;
@@ -591,8 +600,8 @@ mod tests {
             let sums = Sums { fresh: i64::try_from(sum).unwrap(), output: i64::try_from(sum).unwrap(), requests, ..Sums::default() };
             let value = metric.read(&sums, 600, per).unwrap();
             let quick = Quick { least: Vec::new(), scale: Some(scale) };
-            let within = quick.within(Some(limit), None).unwrap().0[0].unwrap();
-            let clear = quick.within(Some(limit), Some(0)).unwrap().0[0].unwrap();
+            let within = quick.within(Some(limit)).unwrap().0[0].unwrap();
+            let clear = quick.within_and_clear(limit, 0, limit).unwrap().0[0].unwrap();
             let (above, unclear) = (quick.above(0, limit).unwrap(), quick.unclear(0, limit).unwrap());
             if is_mean {
                 prop_assert!(!within.is_of(&sums) || !value.is_above(limit));

@@ -210,7 +210,7 @@ fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule) -> bool {
         Metric::NoCache => !is_uncached(key, rule),
         Metric::Silence => false,
         _ => {
-            let Some(least) = least_limit(rule) else {
+            let Some(least) = rule.least_limit() else {
                 return false;
             };
             let (_, value) = key.value(rule, None);
@@ -294,19 +294,10 @@ pub(super) const fn takes_more_than_plain(rule: &Rule) -> bool {
 
 /// So much waste in the longest window of a rule about it is above the limit for none of its windows.
 pub(super) fn waste_without_effect(rule: &Rule) -> PicoUsd {
-    let least = least_limit(rule).unwrap_or(0);
+    let least = rule.least_limit().unwrap_or(0);
     let in_window =
         |secs: &i64| least * i128::from(*secs) / i128::from(rule.per_secs.unwrap_or(*secs));
     PicoUsd(rule.windows.iter().map(in_window).min().unwrap_or(0).max(0))
-}
-
-/// What the limit of a rule that fires from above is never lower than.
-pub(super) fn least_limit(rule: &Rule) -> Option<Amount> {
-    match rule.limit {
-        Limit::Above(limit) | Limit::AboveBusy { above: limit, .. } => Some(limit),
-        Limit::TimesUsual(_) | Limit::BeyondBusy(_) => Some(rule.floor),
-        Limit::Below(_) | Limit::SilentFor(_) | Limit::ByChance { .. } | Limit::Once => None,
-    }
 }
 
 impl Read {
@@ -423,7 +414,7 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
         basis,
         limit,
         may_be_told: !with.is_told && may_begin,
-        may_end: open.is_some(),
+        open,
         odds: rule
             .metric
             .is_about_cache()
@@ -465,8 +456,8 @@ struct Against<'a> {
     limit: Amount,
     /// Whether it leads anywhere that it is over the limit: what is told and on goes on until it is clear.
     may_be_told: bool,
-    /// The same of being clear: what is not on need not be.
-    may_end: bool,
+    /// The episode that is on. Where none is, being clear leads nowhere.
+    open: Option<&'a Episode>,
     /// How often misses are chance, for rules about the cache.
     odds: Option<Odds>,
 }
@@ -493,9 +484,14 @@ impl Against<'_> {
         let Self {
             rule,
             may_be_told,
-            may_end,
+            open,
             ..
         } = *self;
+        let may_end = open.is_some();
+        let is_clear = |limit| {
+            let ends_under = open.map_or(limit, |episode| episode.ends_under(limit));
+            value.is_clear_below(ends_under)
+        };
         let total = self.key.window(secs).map(|window| *window.total());
         let total = total.unwrap_or_default();
         let may_be_chance = || {
@@ -528,7 +524,7 @@ impl Against<'_> {
             Limit::Below(_) => (value.is_below(self.limit), value.is_clear_above(self.limit)),
             _ => (
                 self.ask(may_be_told, |limit| value.is_above(limit)) && enough_waste(),
-                self.ask(may_end, |limit| value.is_clear_below(limit)) || little_waste(),
+                self.ask(may_end, is_clear) || little_waste(),
             ),
         };
         match (breach, clear) {

@@ -495,6 +495,15 @@ impl Rule {
             Limit::ByChance { .. } | Limit::Once => None,
         }
     }
+
+    /// What the limit is never lower than, if the rule fires from above.
+    pub(super) const fn least_limit(&self) -> Option<Amount> {
+        match self.limit {
+            Limit::Above(limit) | Limit::AboveBusy { above: limit, .. } => Some(limit),
+            Limit::TimesUsual(_) | Limit::BeyondBusy(_) => Some(self.floor),
+            Limit::Below(_) | Limit::SilentFor(_) | Limit::ByChance { .. } | Limit::Once => None,
+        }
+    }
 }
 
 fn beyond_busy(usual: Usual, factor: Amount) -> Amount {

@@ -414,7 +414,8 @@ impl State {
                     has_learned = true;
                 }
                 let episode = key.alerts[slot].open_mut().filter(|_| has_learned);
-                if episode.is_some_and(|e| e.adapt(rule, baseline.usual(), self.now)) {
+                let (variants, usual) = (self.variants.as_ref(), baseline.usual());
+                if episode.is_some_and(|e| e.adapt(rule, variants, usual, self.now)) {
                     adapts = true;
                 }
             }
@@ -543,7 +544,7 @@ impl State {
             tellers
                 .iter()
                 .all(|teller| teller.is_settled(self.now, place, alert, rule))
-                .then(|| (episode.step, self.highest_limit(rule, episode)))
+                .then(|| (episode.step, self.ends_under(rule, episode)))
         };
         let asked = &scope.asked;
         let change = key.next_change(&self.cache, asked, forgets, now, until_clear);
@@ -571,14 +572,14 @@ impl State {
         }
     }
 
-    /// The highest of the limits that an episode is held against.
-    fn highest_limit(&self, rule: &Rule, episode: &Episode) -> Amount {
+    /// The highest of what an episode has to be clear of to end.
+    fn ends_under(&self, rule: &Rule, episode: &Episode) -> Amount {
         let variants = self.variants.as_ref();
         let highest = variants
             .filter(|variants| variants.in_force().name == rule.name)
             .and_then(Variants::least_sensitive)
             .and_then(|rule| rule.limit_on(episode.basis));
-        highest.unwrap_or(episode.limit)
+        episode.ends_under(highest.unwrap_or(episode.limit))
     }
 
     /// The present minute is no ordinary one: an alert is on.

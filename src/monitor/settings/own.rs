@@ -30,8 +30,8 @@ pub(in crate::monitor) struct Own {
     has_changed: bool,
     /// Until this second time alone changes nothing for its key, but for what leaves its windows.
     pub(in crate::monitor) next: i64,
-    /// The highest of the limits that its episode is held against.
-    highest: Amount,
+    /// The highest of what its episode has to be clear of to end.
+    ends_under: Amount,
     /// What had come when its episode was brought up to it last.
     seen: Flow,
     /// What its episode had paid again before the last miss.
@@ -64,7 +64,7 @@ impl Own {
             held: VecDeque::new(),
             has_changed: true,
             next: i64::MIN,
-            highest: 0,
+            ends_under: 0,
             seen: Flow::default(),
             wasted: None,
         };
@@ -84,7 +84,7 @@ impl Own {
     pub(in crate::monitor) fn forget_next(&mut self) {
         self.next = i64::MIN;
         if let Some(episode) = self.alert.open() {
-            self.highest = self.of.highest(episode);
+            self.ends_under = self.of.ends_under(episode);
         }
     }
 
@@ -100,8 +100,9 @@ impl Own {
             return false;
         };
         let limit = self.of.asked.limit_on(episode.basis);
+        let ends_under = limit.map(|limit| episode.ends_under(limit));
         let (_, value) = key.value(&self.of.asked, Some(episode.step));
-        limit.is_some_and(|limit| value.is_some_and(|value| value.is_clear_below(limit)))
+        ends_under.is_some_and(|limit| value.is_some_and(|value| value.is_clear_below(limit)))
     }
 
     /// A look at this moment surely changes nothing.
@@ -181,7 +182,7 @@ impl Own {
         let only_rises = only_rises(&self.of.rule);
         if let Phase::Inactive | Phase::Closed { .. } = self.alert.phase {
             let limit = limit_at_least(&self.of.asked, Some(&self.of.baseline));
-            let bounds = self.of.quick.within(limit, None)?;
+            let bounds = self.of.quick.within(limit)?;
             return Some(watch.within(bounds, Evidence::NONE, until, only_rises));
         }
         if self.may_end_otherwise() {
@@ -207,11 +208,14 @@ impl Own {
         };
         if let Phase::Recovering { .. } = self.alert.phase {
             let limit = self.of.asked.limit_on(episode.basis)?;
-            let bounds = self.of.quick.within(Some(limit), Some(episode.step))?;
+            let bounds =
+                self.of
+                    .quick
+                    .within_and_clear(limit, episode.step, episode.ends_under(limit))?;
             return Some(watch.within(bounds, evidence, until, only_rises));
         }
         let known = known?;
-        let bound = self.of.quick.unclear(episode.step, self.highest)?;
+        let bound = self.of.quick.unclear(episode.step, self.ends_under)?;
         let watch = if is_of_misses {
             watch.above(bound, evidence, NEVER, until).at_misses()
         } else {
@@ -283,7 +287,7 @@ impl Own {
             return false;
         };
         let (_, value) = key.value(&self.of.rule, Some(episode.step));
-        value.is_some_and(|value| !value.is_clear_below(self.highest))
+        value.is_some_and(|value| !value.is_clear_below(self.ends_under))
     }
 
     /// It waits, and is above all its limits.

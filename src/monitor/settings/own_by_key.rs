@@ -255,7 +255,7 @@ impl OwnByKey {
             return None;
         }
         let leaves = if let Some(episode) = alert.open().filter(|_| is_settled) {
-            let limit = self.of.highest(episode);
+            let limit = self.of.ends_under(episode);
             self.of.quick.clear_at(key, episode.step, limit)
         } else {
             let secs = self.of.rule.windows.first();

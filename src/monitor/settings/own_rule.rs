@@ -99,12 +99,12 @@ impl OwnRule {
         self.variants.as_ref().and_then(Variants::least_sensitive)
     }
 
-    /// The highest of the limits that an episode is held against.
-    pub(super) fn highest(&self, episode: &Episode) -> Amount {
+    /// The highest of what an episode has to be clear of to end.
+    pub(super) fn ends_under(&self, episode: &Episode) -> Amount {
         let highest = self
             .least_sensitive()
             .and_then(|rule| rule.limit_on(episode.basis));
-        highest.unwrap_or(episode.limit)
+        episode.ends_under(highest.unwrap_or(episode.limit))
     }
 
     /// The minute is no ordinary one.
@@ -133,7 +133,12 @@ impl OwnRule {
         if learned != Learned::Held
             && let Some(episode) = alert.open_mut()
         {
-            let adapts = episode.adapt(&self.rule, self.baseline.usual(), now);
+            let adapts = episode.adapt(
+                &self.rule,
+                self.variants.as_ref(),
+                self.baseline.usual(),
+                now,
+            );
             learned = Learned::Ripe { adapts };
         }
         learned
