@@ -255,7 +255,7 @@ pub struct OutputArgs {
     #[arg(long, value_name = "FILE")]
     pub mute: Option<PathBuf>,
 
-    /// Run a shell command for each notice: data in $`CLAUDE_TOKMON`_* and as JSON on its stdin
+    /// Run a shell command for each notice: data in `$CLAUDE_TOKMON_…` and as JSON on its stdin
     #[arg(long, value_name = "CMD", conflicts_with = "exec_argv")]
     pub exec: Option<String>,
 
@@ -276,7 +276,7 @@ pub enum ExecFormatArg {
     Json,
     /// A message for an incoming webhook of Slack
     Slack,
-    /// An event for PagerDuty's /v2/enqueue; its key is in $`CLAUDE_TOKMON_PAGERDUTY_KEY`
+    /// An event for PagerDuty's /v2/enqueue; its key is in `$CLAUDE_TOKMON_PAGERDUTY_KEY`
     Pagerduty,
     /// Alerts for Alertmanager's /api/v2/alerts
     Alertmanager,

@@ -294,7 +294,6 @@ impl Fields<'_> {
         match limit {
             Some(limit) => Ok(limit),
             None if metric.is_limitless() => Ok(Limit::Once),
-
             None => bail!("it has no limit; add one of {}", LIMIT_KEYS.join(", ")),
         }
     }

@@ -307,8 +307,7 @@ pub fn rfc3339(time: Time) -> String {
     format!("{utc:.3}")
 }
 
-/// A JSON number that was never a binary fraction.
-/// A number as it is to be written.
+/// A number as it is to be written, which was never a binary fraction.
 pub type Number = Box<RawValue>;
 
 fn number(text: String) -> Number {
