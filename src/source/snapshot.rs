@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::reason;
 
-/// Version of the shape of the file.
+/// Version of the shape of the file. A test (`tests/state.rs`) tells when it has to be raised.
 const VERSION: u32 = 22;
 
 const MAGIC: &str = "claude-tokmon";
