@@ -287,6 +287,21 @@ fn assign(drafts: &mut [Draft], assignment: &str) -> Result<()> {
         .ok()
         .and_then(|mut t| t.remove("value"));
     let value = parsed.unwrap_or_else(|| Value::String(value.trim().to_owned()));
+    if field == "name" {
+        bail!("a rule keeps its name; write one of your own into claude-tokmon.toml");
+    }
+    let limit = field == "per" || LIMIT_KEYS.contains(&field);
+    let budgets = find(drafts, rule)?.filter(|draft| draft.is("metric", "budget"));
+    let periods: Vec<String> = budgets
+        .filter_map(|draft| Some(draft.table.get("per")?.as_str()?.to_owned()))
+        .collect();
+    if let [first, others @ ..] = &periods[..]
+        && limit
+        && !others.is_empty()
+    {
+        let all = periods.join(" and one for the ");
+        bail!("there is a {rule} for the {all}; say which one with --budget AMOUNT/{first}");
+    }
     set(drafts, rule, field, &value)
 }
 

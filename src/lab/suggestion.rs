@@ -2,7 +2,7 @@
 //!
 //! How it is chosen is the business of `suggest`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::episodes::Episodes;
 use super::incidents::Incident;
@@ -37,7 +37,16 @@ pub(super) fn try_suggestion(
     } = *chosen.suggest;
     let (first, last) = passed.pipeline.evaluator.totals().span.unwrap_or_default();
     let end = Time(last.0 + 1);
-    let until = train_until.unwrap_or(end).clamp(first, end);
+    let until = train_until.unwrap_or(end);
+    if train_until.is_some() && (until <= first || until > last) {
+        let clock = options.output.stdout.clock;
+        bail!(
+            "--train-until {}: the log goes from {} to {}; name a moment in it, with something before to choose from and something after to score on",
+            clock.full(until),
+            clock.full(first),
+            clock.full(last)
+        );
+    }
     let part = |from, to| suggest::Part {
         from,
         to,
