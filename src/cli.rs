@@ -100,23 +100,23 @@ Exit status: 0 done, 1 with --check if a model has no price, 2 wrong usage, 3 a 
 #[command(next_help_heading = "Thresholds")]
 pub struct RuleArgs {
     /// Alert above this many dollars per minute [default: 2.00, or what busy minutes cost if that is more]
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub cost_rate: Option<String>,
 
     /// Alert when more than this share of large prompts misses the cache [default: 0.50]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub cache_miss: Option<String>,
 
     /// Alert when sessions pay more than this again in an hour [default: 0.50]
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub cache_waste: Option<String>,
 
     /// Alert at this many times the usual tokens per minute [default: 3.0]
-    #[arg(long, value_name = "TIMES")]
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true)]
     pub token_spike: Option<String>,
 
     /// Say when 50, 80 and 100 % of so many dollars are spent: 5/hour, 50/day, 1000/month; may be repeated
-    #[arg(long, value_name = "USD/PERIOD")]
+    #[arg(long, value_name = "USD/PERIOD", allow_hyphen_values = true)]
     pub budget: Vec<String>,
 
     /// Alert when no response came for so long
@@ -405,7 +405,7 @@ pub struct LabArgs {
     pub suggest: bool,
 
     /// With --suggest: what it costs to be paged [default: 5]
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub page_cost: Option<String>,
 
     /// With --suggest: choose on what lies before this moment, and score on the rest

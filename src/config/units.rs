@@ -67,7 +67,14 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
     };
     scaled_decimal(digits, 12)
         .map(|n| n / parts)
-        .ok_or_else(|| format!("\"{text}\" is not a number; write it like 2, 0.5 or 50%"))
+        .ok_or_else(|| {
+            let wrong = if digits.starts_with('-') {
+                "is below 0"
+            } else {
+                "is not a number"
+            };
+            format!("\"{text}\" {wrong}; write it like 2, 0.5 or 50%")
+        })
 }
 
 /// Writes an amount as a plain decimal number, exactly: `0.5`, `2.0`.

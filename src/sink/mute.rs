@@ -20,7 +20,9 @@ use crate::parse::{Zone, moment};
 pub struct MuteFile {
     path: PathBuf,
     zone: Zone,
-    /// Of the version that was read.
+    /// It was looked for.
+    is_known: bool,
+    /// Of the version that was read; none if it was not there.
     modified: Option<SystemTime>,
     mutes: Vec<Mute>,
 }
@@ -45,30 +47,31 @@ impl MuteFile {
         Self {
             path,
             zone,
+            is_known: false,
             modified: None,
             mutes: Vec::new(),
         }
     }
 
-    /// Reads the file if it has changed; gives what is wrong with it. One that is not there mutes nothing.
+    /// Reads the file if it has changed; gives what is wrong with it, or that it is not there.
     pub(super) fn refresh(&mut self) -> Vec<String> {
         let modified = fs::metadata(&self.path)
             .and_then(|meta| meta.modified())
             .ok();
-        if modified == self.modified {
+        if self.is_known && modified == self.modified {
             return Vec::new();
         }
-        self.modified = modified;
+        (self.is_known, self.modified) = (true, modified);
         let path = self.path.display();
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
-            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
             Err(e) => {
                 self.mutes.clear();
-                return vec![format!(
-                    "cannot read {path}, so nothing is muted: {}",
-                    e.kind()
-                )];
+                return vec![if e.kind() == ErrorKind::NotFound {
+                    format!("{path} is not there, so nothing is muted until it is")
+                } else {
+                    format!("cannot read {path}, so nothing is muted: {}", e.kind())
+                }];
             }
         };
         let (mutes, mistakes) = parse(&text, self.zone);
@@ -122,7 +125,7 @@ fn parse_line(line: &str, zone: Zone) -> Result<Mute, String> {
     let what: Vec<What> = what
         .split_whitespace()
         .map(|word| match word.split_once('=') {
-            Some((label, value)) if LABELS.iter().any(|known| known.name() == label) => {
+            Some((label, value)) if is_label(label) => {
                 Ok(What::Key(label.to_owned(), value.to_owned()))
             }
             Some((label, _)) => Err(format!("no key has a label \"{}\"", clean(label))),
@@ -140,6 +143,11 @@ fn parse_line(line: &str, zone: Zone) -> Result<Mute, String> {
     Ok(Mute { what, until })
 }
 
+/// What keys are made of: a label of its own name, or a place in the line.
+fn is_label(name: &str) -> bool {
+    name.starts_with('/') || LABELS.iter().any(|known| known.name() == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +155,7 @@ mod tests {
     #[test]
     fn lines_are_read_and_mistakes_named() {
         let zone: Zone = "+02:00".parse().expect("a zone");
-        let text = "# known\ncache-break until 2026-11-26 18:00\nsession-cost session=7f3a until 2026-11-26T18:00:00Z # mine\n5F1A37885fd22237 until 2026-11-27\n\ncache-break\nuser=x until 2026-11-27\ncost-rate until tomorrow\n";
+        let text = "# known\ncache-break until 2026-11-26 18:00\nsession-cost session=7f3a until 2026-11-26T18:00:00Z # mine\n5F1A37885fd22237 until 2026-11-27\n/tenant=acme until 2026-11-27\ncache-break\nuser=x until 2026-11-27\ncost-rate until tomorrow\n";
         let (mutes, mistakes) = parse(text, zone);
         let at = |n: usize| mutes[n].until.0;
         assert_eq!(at(0), 1_795_708_800_000);
@@ -157,7 +165,28 @@ mod tests {
             mutes[2].what,
             [What::Episode("5f1a37885fd22237".to_owned())]
         );
+        let tenant = What::Key("/tenant".to_owned(), "acme".to_owned());
+        assert_eq!(mutes[3].what, [tenant]);
         let lines: Vec<usize> = mistakes.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [6, 7, 8], "{mistakes:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_said_once_and_read_when_it_comes() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("mute");
+        let mut file = MuteFile::new(path.clone(), Zone::UTC);
+        let said = file.refresh();
+        assert!(
+            said.len() == 1 && said[0].ends_with("is not there, so nothing is muted until it is"),
+            "{said:?}"
+        );
+        assert!(file.refresh().is_empty());
+        fs::write(&path, "cost-rate until 2099-01-01\n").unwrap();
+        assert!(file.refresh().is_empty());
+        assert_eq!(file.mutes.len(), 1);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(file.refresh().len(), 1);
+        assert!(file.mutes.is_empty());
     }
 }
