@@ -1,45 +1,39 @@
 //! Bytes in: files that grow, files that lie there, pipes.
 //!
 //! Knows paths, inodes and line feeds. Does not know what a line means: what it must know of that is handed in.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `discover`, `identity` | which files there are; which is which, whatever its name |
+//! | `lines`, `pages` | bytes cut into lines, and what they are read into |
+//! | `follow` | files that grow, are rotated, come and go |
+//! | `history` | files that lie there, read on all cores and merged in time order |
+//! | `snapshot` | the `--state` file |
 
-mod ahead;
 mod discover;
-mod file;
 mod follow;
 mod history;
-mod history_file;
 mod identity;
 mod lines;
-mod mount;
-mod named_pipe;
-mod packed;
 mod pages;
-mod reorder;
-mod seek;
-mod siblings;
 mod snapshot;
-
-mod wake;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use ahead::{Glance, InOrder};
 pub use discover::{
     Found, Input, InputError, Names, claude_code_folders, discover, inputs, places,
 };
-pub use follow::{Follower, FollowerState, NoEvents, Note, Resume};
-
-pub use history::{Decode, Finished, merge};
-pub use history_file::{HistoryFile, last_line_end};
+pub use follow::{
+    Follower, FollowerState, Mount, Mounts, NoEvents, Note, NotifyWake, Refusal, RefusedWake,
+    Resume, SleepWake, Wake, WakeHandle, Watching, Woken,
+};
+pub use history::{Decode, Finished, Glance, HistoryFile, InOrder, last_line_end, merge, start_of};
 pub use identity::FileKey;
 pub use lines::{LineSplitter, MAX_LINE_BYTES, PipeSource, SplitStats};
-pub use mount::{Mount, Mounts};
-pub use seek::start_of;
 pub use snapshot::{Loaded, StateError, StateFile, Written};
-pub use wake::{NotifyWake, Refusal, RefusedWake, SleepWake, Wake, WakeHandle, Watching, Woken};
 
 /// Where lines come from.
 #[derive(Debug, PartialEq, Eq)]

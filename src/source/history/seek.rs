@@ -5,9 +5,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::history::Decode;
+use super::Decode;
 use super::reorder::REORDER_MS;
-use super::{Found, Line, LineSplitter, SourceInfo};
+use crate::source::{Found, Line, LineSplitter, SourceInfo};
 
 /// Smaller files are read whole.
 const WORTH_IT: u64 = 8 << 20;

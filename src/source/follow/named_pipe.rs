@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::fs::OFlags;
 
 use super::file::{ACTIVE_EVERY, MAX_BYTES_AT_ONCE};
-use super::{Line, LineSplitter, SourceInfo, lines_of};
+use crate::source::{Line, LineSplitter, SourceInfo, lines_of};
 
 /// A named pipe. It never ends: when its last writer leaves, another may come.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::lines::{MAX_LINE_BYTES, bare_line};
 use super::packed::Packed;
-use super::pages::{PAGE, first_page};
-use super::{Line, SourceInfo};
+use crate::source::lines::{MAX_LINE_BYTES, bare_line};
+use crate::source::pages::{PAGE, first_page};
+use crate::source::{Line, SourceInfo};
 
 /// How much more is read at once to find the end of the last line of a piece.
 const MORE: usize = 64 << 10;

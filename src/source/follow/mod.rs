@@ -4,8 +4,16 @@
 //! File events only make it faster. [`Follower::reconcile`] is the one place that reads, and it asks the file system what is so
 //! rather than trusting what it was told.
 
+mod file;
+mod mount;
+mod named_pipe;
+mod rotated;
+mod scan;
+mod siblings;
+mod wake;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -13,48 +21,20 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::discover::{Input, Names, discover};
-use super::file::{
-    ACTIVE_EVERY, Before, FileState, Followed, IDLE_EVERY, Looked, Means, present_key,
-};
+use self::file::{FileState, Followed, IDLE_EVERY, Looked, Means, present_key};
+use self::named_pipe::NamedPipe;
+use self::rotated::Chase;
+use self::siblings::{absolute, find_renamed, open_if};
+use super::discover::Input;
 use super::identity::FileKey;
 use super::lines::SplitStats;
-use super::mount::{Mount, Mounts};
-use super::named_pipe::NamedPipe;
 use super::pages::Pages;
-use super::siblings::{absolute, entries, find_renamed, open_if, siblings};
-use super::wake::{Refusal, Wake, WakeHandle, Watching};
 use super::{FileStatus, Line, LineSplitter, Progress, Source, reason};
 
-/// The same where there are very many of them.
-const MANY_FILES: usize = 2000;
-const MANY_IDLE_EVERY: Duration = Duration::from_secs(4);
-
-/// Events ask for scans; this much time lies between two of them.
-const SCAN_PAUSE: Duration = Duration::from_millis(100);
-
-/// A file that was rotated away is read on for this long after it last grew: its writer may not have noticed yet.
-const ROTATE_WAIT: Duration = Duration::from_mins(1);
-
-/// Files that were rotated away are kept open, but no more than these. Others are found again by their identity.
-const MAX_RETIRED_OPEN: usize = 64;
-
-/// No more than these are read on.
-const MAX_RETIRED: usize = 1024;
-
-/// What was rotated away is looked for during this time.
-const CHASE_FOR: Duration = Duration::from_secs(10);
-
-/// A file that was not found so often after it lost its name is gone.
-const LOST_LOOKS: u8 = 4;
-
-/// Identities of files that are no longer read, remembered so that they are not read again.
-const MAX_LET_GO: usize = 1024;
+pub use mount::{Mount, Mounts};
+pub use wake::{NotifyWake, Refusal, RefusedWake, SleepWake, Wake, WakeHandle, Watching, Woken};
 
 const CHUNK: usize = 256 << 10;
-
-/// Events that the system could not give are asked for again after this long.
-const ASK_AGAIN: Duration = Duration::from_mins(5);
 
 /// Something about a file that people should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,15 +86,6 @@ pub struct Resume {
 pub struct FollowerState {
     files: Vec<FileState>,
     let_go: Vec<FileKey>,
-}
-
-/// Where files that were rotated away are looked for.
-#[derive(Debug)]
-struct Chase {
-    path: PathBuf,
-    /// They are born since then.
-    since: u128,
-    until: Instant,
 }
 
 /// Follows files, directories and patterns.
@@ -246,139 +217,6 @@ impl<W: Wake> Follower<W> {
         self.wake.handle()
     }
 
-    /// Looks for files that were not there before. Directories are watched before they are searched again, so that nothing
-    /// slips in between.
-    fn scan(&mut self, now: Instant) {
-        let (mut found, dirs, mut errors) = discover(&self.inputs, Names::Live);
-        let pause = if found.len() > MANY_FILES {
-            MANY_IDLE_EVERY
-        } else {
-            IDLE_EVERY
-        };
-        let there = dirs.into_iter().filter(|dir| dir.is_dir());
-        let mut any_new = false;
-        for dir in there
-            .chain(self.missing_parents())
-            .map(|dir| absolute(&dir))
-        {
-            self.watch(&dir, now);
-            any_new |= self.watched.insert(dir);
-        }
-        if any_new {
-            (found, _, errors) = discover(&self.inputs, Names::Live);
-        }
-        for file in found {
-            let known = self
-                .files
-                .get_mut(&file.key)
-                .filter(|known| known.path == file.path);
-            match known {
-                // Nothing has changed: there is no need to ask again.
-                Some(known) if known.is_settled(file.appearance) => {
-                    known.next_look = now + pause;
-                }
-                Some(_) => {}
-                None => {
-                    let path = absolute(&file.path);
-                    if self.by_path.get(&path) != Some(&file.key) {
-                        self.adopt(file.path, file.key, now);
-                    }
-                }
-            }
-        }
-        for (path, error) in errors {
-            self.note_unreadable(&path, &error);
-        }
-        self.note_missing();
-        self.chase_again(now);
-        self.last_scan = Some(now);
-        self.next_scan = now + pause;
-    }
-
-    /// Asks for the events of a directory, and says once for each reason that there are none.
-    fn watch(&mut self, dir: &Path, now: Instant) {
-        if self.polled.get(dir).is_some_and(|again| now < *again) {
-            return;
-        }
-        let mount = if self.watched.contains(dir) && !self.polled.contains_key(dir) {
-            Mount::Local
-        } else {
-            (self.means.mounts.of_path)(dir)
-        };
-        let reason = match mount {
-            Mount::Remote(kind) => Some(NoEvents::Remote(kind)),
-            Mount::Local => match self.wake.watch(dir) {
-                Watching::Events => {
-                    self.polled.remove(dir);
-                    return;
-                }
-                Watching::Gone => return,
-                Watching::Unwanted => None,
-                Watching::Refused(refusal) => Some(NoEvents::Refused(refusal)),
-            },
-        };
-        self.polled.insert(dir.to_owned(), now + ASK_AGAIN);
-        if let Some(reason) = reason.filter(|reason| self.no_events_said.insert(*reason)) {
-            let dir = dir.display().to_string();
-            self.notes.push(Note::Polling { dir, reason });
-        }
-    }
-
-    /// Whether changes of a file are told of by events.
-    fn has_events(&self, path: &Path) -> bool {
-        let path = absolute(path);
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        self.watched.contains(dir) && !self.polled.contains_key(dir)
-    }
-
-    /// Asks for a scan, though not for one at each of many events.
-    fn scan_soon(&mut self, now: Instant) {
-        let earliest = self.last_scan.map_or(now, |last| last + SCAN_PAUSE);
-        self.next_scan = self.next_scan.min(earliest.max(now));
-    }
-
-    /// The nearest existing directories above named paths that are not there.
-    fn missing_parents(&self) -> Vec<PathBuf> {
-        let named = self.inputs.iter().filter_map(|input| match input {
-            Input::File(path) | Input::Dir(path) => Some(path),
-            Input::Glob { base, .. } => Some(base),
-            Input::Stdin | Input::Pipe(_) => None,
-        });
-        let nearest = |path: &PathBuf| {
-            path.ancestors()
-                .skip(1)
-                .find(|dir| dir.is_dir())
-                .map(Path::to_owned)
-        };
-        named
-            .filter(|path| !path.exists())
-            .filter_map(nearest)
-            .collect()
-    }
-
-    /// A file that is new under its path: quite new, moved here, or in place of another.
-    fn adopt(&mut self, path: PathBuf, key: FileKey, now: Instant) {
-        if let Some(old) = self.by_path.insert(absolute(&path), key)
-            && self.files.get(&old).is_some_and(|file| file.path == path)
-            && let Some(replaced) = self.files.remove(&old)
-        {
-            self.retire(replaced, now);
-        }
-        if let Some(file) = self.files.get_mut(&key) {
-            // Known under another name: it was moved, or it has two.
-            file.path = path;
-            return;
-        }
-        if let Some(at) = self.retired.iter().position(|file| file.key == key) {
-            let mut file = self.retired.swap_remove(at);
-            file.path = path;
-            self.files.insert(key, file);
-            return;
-        }
-        self.chase(&path, key, now);
-        self.files.insert(key, Followed::new(path, key, 0, now));
-    }
-
     /// A file that was read up to here by somebody else. What stands there is marked now, so that a rotation or truncation from
     /// this moment on is seen.
     fn take_over(&mut self, resume: Resume, now: Instant) {
@@ -393,113 +231,6 @@ impl<W: Wake> Follower<W> {
         let _ = file.mark();
         file.file = None;
         self.files.insert(key, file);
-    }
-
-    /// A path may have been rotated more than once since we last looked: files that stood there meanwhile, or copies of them,
-    /// have other names by now. They are the unknown siblings that were born since the last file we knew there. A directory
-    /// whose files are being renamed may not show all of them, so they are looked for again for a while.
-    fn chase(&mut self, path: &Path, key: FileKey, now: Instant) {
-        let Some(last) = self.births.insert(absolute(path), key.birth_ns()) else {
-            return;
-        };
-        let until = now + CHASE_FOR;
-        match self.chases.iter_mut().find(|chase| chase.path == path) {
-            Some(chase) => chase.until = until,
-            None => self.chases.push(Chase {
-                path: path.to_owned(),
-                since: last,
-                until,
-            }),
-        }
-        self.look_for_missed(path, last, Some(key), now);
-    }
-
-    /// Looks again for what was rotated away.
-    fn chase_again(&mut self, now: Instant) {
-        for chase in std::mem::take(&mut self.chases) {
-            let live = self.by_path.get(&absolute(&chase.path)).copied();
-            self.look_for_missed(&chase.path, chase.since, live, now);
-            if chase.until > now {
-                self.chases.push(chase);
-            }
-        }
-    }
-
-    fn look_for_missed(&mut self, path: &Path, last: u128, live: Option<FileKey>, now: Instant) {
-        // The clock of a file system is coarse: files made one after another may share a birth.
-        let since = |birth: u128| birth > 0 && birth >= last;
-        let mut missed: Vec<(PathBuf, FileKey)> = siblings(path)
-            .into_iter()
-            .filter(|(_, other)| {
-                Some(*other) != live && since(other.birth_ns()) && !self.is_known(*other)
-            })
-            .collect();
-        missed.sort_by_key(|(_, key)| key.birth_ns());
-        for (path, key) in missed {
-            let mut file = Followed::new(path, key, 0, now);
-            file.file = open_if(&file.path, key);
-            self.retire(file, now);
-        }
-    }
-
-    fn is_known(&self, key: FileKey) -> bool {
-        self.files.contains_key(&key)
-            || self.retired.iter().any(|file| file.key == key)
-            || self.let_go.contains(&key)
-    }
-
-    /// Keeps the figures of a file that is no longer read, and its identity for a while.
-    fn let_go(&mut self, file: &Followed) {
-        self.past.add(file.stats());
-        if self.let_go.len() == MAX_LET_GO {
-            self.let_go.pop_front();
-        }
-        self.let_go.push_back(file.key);
-    }
-
-    /// Keeps a file that was rotated away or removed, to read what is still written to it.
-    fn retire(&mut self, mut file: Followed, now: Instant) {
-        if file.file.is_none() {
-            // It was idle and closed. Its new name is in the same directory as a rule; if it does not show, it may yet.
-            file.file = find_renamed(&file.path, file.key);
-        }
-        if self.retired.len() == MAX_RETIRED {
-            let oldest = self.retired.remove(0);
-            self.let_go(&oldest);
-        }
-        let n_open = self.retired.iter().filter(|file| file.file.is_some());
-        if n_open.count() >= MAX_RETIRED_OPEN {
-            let oldest = self.retired.iter_mut().find(|file| file.file.is_some());
-            if let Some(oldest) = oldest {
-                oldest.file = None;
-            }
-        }
-        file.next_look = now;
-        file.last_growth = Some(now);
-        self.retired.push(file);
-    }
-
-    fn note_missing(&mut self) {
-        for input in &self.inputs {
-            let (path, there) = match input {
-                Input::File(path) => (path.clone(), path.exists()),
-                Input::Dir(path) => (path.clone(), path.is_dir()),
-                Input::Glob { pattern, .. } => {
-                    let mut files = self.files.values();
-                    let any = files.any(|file| pattern.matches_path(&file.path));
-                    (PathBuf::from(pattern.text()), any)
-                }
-                Input::Stdin | Input::Pipe(_) => continue,
-            };
-            let name = path.display().to_string();
-            if there {
-                if self.waiting.remove(&path) {
-                    self.notes.push(Note::Appeared(name));
-                }
-            } else if self.waiting.insert(path) {
-                self.notes.push(Note::Waiting(name));
-            }
-        }
     }
 
     fn note_unreadable(&mut self, path: &Path, error: &io::Error) {
@@ -550,35 +281,6 @@ impl<W: Wake> Follower<W> {
         }
     }
 
-    /// A file is truncated after it was copied, as a rule: a copy that begins as it did holds what was written between our last
-    /// look and that. There may have been several such rounds: what else was born since then holds what we never saw.
-    fn find_copies(&self, path: &Path, before: &Before, now: Instant) -> Vec<Followed> {
-        let mut unknown = siblings(path);
-        unknown.retain(|(_, key)| !self.is_known(*key));
-        unknown.sort_by_key(|(_, key)| key.birth_ns());
-        let mut copies = Vec::new();
-        for (path, key) in unknown {
-            let Ok(file) = File::open(&path) else {
-                continue;
-            };
-            let goes_on = before
-                .marker
-                .filter(|marker| marker.holds(&file).is_ok_and(|holds| holds));
-            let is_new = before
-                .seen
-                .is_some_and(|seen| key.birth_ns() >= seen.changed_ns());
-            if goes_on.is_none() && !is_new {
-                continue;
-            }
-            let from = goes_on.map_or(0, |marker| marker.offset());
-            let mut copy = Followed::new(path, key, from, now);
-            copy.file = Some(file);
-            copy.marker = goes_on;
-            copies.push(copy);
-        }
-        copies
-    }
-
     /// Says once that a file cannot be read, and that it could again.
     fn settle(
         &mut self,
@@ -609,59 +311,6 @@ impl<W: Wake> Follower<W> {
                 false
             }
         }
-    }
-
-    /// Reads on in the files that were rotated away, and lets go of those that no longer grow.
-    fn read_retired(&mut self, now: Instant, emit: &mut dyn FnMut(Line<'_>)) -> bool {
-        let mut more = false;
-        let mut copied = Vec::new();
-        let mut listings: HashMap<PathBuf, HashMap<FileKey, PathBuf>> = HashMap::new();
-        for file in &mut self.retired {
-            if file.next_look <= now {
-                let was_open = file.file.is_some();
-                file.next_look = now + if was_open { ACTIVE_EVERY } else { IDLE_EVERY };
-                if !was_open {
-                    let dir = file.path.parent().unwrap_or(Path::new("")).to_owned();
-                    let listing = listings.entry(dir).or_insert_with(|| {
-                        entries(&file.path).map(|(path, key)| (key, path)).collect()
-                    });
-                    let there = listing.get(&file.key);
-                    file.file = there.and_then(|path| open_if(path, file.key));
-                    if file.file.is_none() {
-                        file.lost += 1;
-                        continue;
-                    }
-                }
-                // One that cannot be read any more is let go in time.
-                let Ok(looked) = file.drain(now, &mut self.means, emit) else {
-                    continue;
-                };
-                if !was_open {
-                    file.file = None;
-                }
-                if looked.more {
-                    file.next_look = now;
-                    more = true;
-                }
-                copied.extend(looked.before.map(|before| (file.path.clone(), before)));
-            }
-        }
-        for (path, before) in copied {
-            for copy in self.find_copies(&path, &before, now) {
-                self.retire(copy, now);
-                more = true;
-            }
-        }
-        let is_complete = self.means.is_complete;
-        let over =
-            |file: &mut Followed| file.lost >= LOST_LOOKS || !file.grew_within(ROTATE_WAIT, now);
-        for mut file in self.retired.extract_if(.., over).collect::<Vec<_>>() {
-            if is_complete(file.splitter.partial()) {
-                file.take_partial(emit);
-            }
-            self.let_go(&file);
-        }
-        more
     }
 }
 

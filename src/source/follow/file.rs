@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{Appearance, FileKey, Marker};
-use super::lines::SplitStats;
 use super::mount::{Mount, Mounts};
-use super::pages::Pages;
 use super::siblings::{find_renamed, is_file};
-use super::{FileStatus, Line, LineSplitter, SourceInfo, lines_of};
+use crate::source::identity::{Appearance, FileKey, Marker};
+use crate::source::lines::SplitStats;
+use crate::source::pages::Pages;
+use crate::source::{FileStatus, Line, LineSplitter, SourceInfo, lines_of};
 
 /// Files that grew within `ACTIVE_FOR` are looked at this often.
 pub(super) const ACTIVE_EVERY: Duration = Duration::from_millis(250);

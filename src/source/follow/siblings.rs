@@ -5,8 +5,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::discover::is_rotation;
-use super::identity::FileKey;
+use crate::source::discover::is_rotation;
+use crate::source::identity::FileKey;
 
 /// The path without `.` and independent of the present directory. A path that cannot be made so is left as it is.
 pub(super) fn absolute(path: &Path) -> PathBuf {

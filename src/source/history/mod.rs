@@ -8,19 +8,29 @@
 //!
 //! What a line means, and when it happened, is asked of a [`Decode`].
 
+mod ahead;
+mod file;
+mod packed;
+mod reorder;
+mod seek;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use super::ahead::{Desk, Glance, Job, Part, Piece, Pool, Stretch};
-use super::history_file::{FileInput, HistoryFile};
+use self::ahead::{Desk, Job, Part, Piece, Pool, Stretch};
+use self::file::FileInput;
+use self::reorder::{REORDER_MS, Reorder};
 use super::identity::FileKey;
 use super::lines::SplitStats;
 use super::pages::Pages;
-use super::reorder::{REORDER_MS, Reorder};
 use super::{Line, LineSplitter, SourceInfo};
+
+pub use ahead::{Glance, InOrder};
+pub use file::{HistoryFile, last_line_end};
+pub use seek::start_of;
 
 /// A file is read ahead in pieces of this size.
 const PIECE: u64 = 1 << 20;

@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::lines::MAX_LINE_BYTES;
+use crate::source::lines::MAX_LINE_BYTES;
 
 /// One packed file, shared by those who read it in turns.
 pub(super) struct Packed {

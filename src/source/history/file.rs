@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::identity::FileKey;
 use super::packed::{Packed, in_words};
-use super::{Found, Line, LineSplitter, SourceInfo};
+use crate::source::identity::FileKey;
+use crate::source::{Found, Line, LineSplitter, SourceInfo};
 
 /// Logs are about so many times as large as they are when packed.
 const UNPACKED: u64 = 8;
