@@ -93,6 +93,34 @@ fn a_breach_must_last_as_long_as_the_rule_asks_and_pending_is_not_told() {
     assert_eq!(brief.told, Vec::<String>::new());
 }
 
+/// What waits fires when nothing comes as a rule. It is of the log that took it over the limit, not of the first one that was read.
+#[test]
+fn what_has_waited_is_of_the_log_that_took_it_over_the_limit() {
+    let mut pipeline = pipeline(&["cost-rate.for=30s"]);
+    pipeline.evaluator.go_live();
+    let logs = [
+        ("first.log", 1, 0),
+        ("dear.log", 900_000, 60),
+        ("last.log", 1, 70),
+    ];
+    for (n, (log, input, second)) in logs.into_iter().enumerate() {
+        let call = Call {
+            at: TWO_O_CLOCK + second * SECOND,
+            id: format!("msg_{n}"),
+            input,
+            ..Call::default()
+        };
+        feed(&mut pipeline, log, &[call.line()]);
+    }
+    pipeline.tick(Time(TWO_O_CLOCK + 100 * SECOND));
+    let notices = pipeline.take_notices();
+    let [first] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(first.at, Time(TWO_O_CLOCK + 90 * SECOND));
+    assert_eq!(&*first.labels.source, "dear.log");
+}
+
 #[test]
 fn between_the_limit_and_four_fifths_of_it_nothing_changes() {
     let mut tale = Tale::new(&["cost-rate.above=5"]);

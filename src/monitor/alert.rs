@@ -300,6 +300,8 @@ pub struct Alert {
     pub episode: Option<Box<Episode>>,
     /// When its last episode ended. What lies before it was told.
     pub ended: Option<Time>,
+    /// Who took it over the limit, while it waits.
+    brought_by: Option<Arc<Labels>>,
     /// The last reading. News of a breach is only given while there is one.
     reading: Reading,
 }
@@ -310,6 +312,7 @@ impl Default for Alert {
             phase: Phase::Inactive,
             episode: None,
             ended: None,
+            brought_by: None,
             reading: Reading::Nothing,
         }
     }
@@ -347,6 +350,21 @@ impl Alert {
 
     fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Firing | Phase::Recovering { .. })
+    }
+
+    /// Who took it over the limit, if it waits and somebody did.
+    pub fn brought_by(&self) -> Option<&Arc<Labels>> {
+        self.brought_by.as_ref()
+    }
+
+    /// Notes who has come, if it has just begun to wait.
+    pub fn note_who(&mut self, before: Phase, arrived: Option<&Arc<Labels>>) {
+        let waits = |phase| matches!(phase, Phase::Pending { .. });
+        if !waits(self.phase) {
+            self.brought_by = None;
+        } else if !waits(before) {
+            self.brought_by = arrived.cloned();
+        }
     }
 
     /// Moves the state by one reading. `begin` makes the episode when it starts to fire.

@@ -72,11 +72,14 @@ impl Step<'_> {
         let had_episode = alert.episode.is_some();
         let had_value = alert.had_value();
         let ended = alert.ended;
+        let brought_by = alert.brought_by().cloned();
         alert.step(now, read.reading, rule, || {
-            let mut episode = self.begin(cache, key, &read, ended);
+            let who = self.arrived.or(brought_by.as_ref());
+            let mut episode = self.begin(cache, key, &read, ended, who.unwrap_or(&key.labels));
             episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);
             episode
         });
+        alert.note_who(before, self.arrived);
         // It had its value until now, however long ago that was looked at.
         if let Some(episode) = alert.open_mut().filter(|_| had_value && !read.has_value) {
             episode.last_value = now;
@@ -101,11 +104,17 @@ impl Step<'_> {
     }
 
     /// Makes the episode that begins with this reading. What lies before the end of the last one belonged to that.
-    fn begin(&self, cache: &CacheTracker, key: &Key, read: &Read, ended: Option<Time>) -> Episode {
+    fn begin(
+        &self,
+        cache: &CacheTracker,
+        key: &Key,
+        read: &Read,
+        ended: Option<Time>,
+        labels: &Arc<Labels>,
+    ) -> Episode {
         let Self {
             now, rule, usual, ..
         } = *self;
-        let labels = self.arrived.unwrap_or(&key.labels);
         let ended = ended.unwrap_or(Time(i64::MIN));
         let mut episode = Episode::new(0, now, read.limit, Arc::clone(labels));
         episode.step = read.step;
