@@ -447,7 +447,7 @@ mod tests {
             ),
             (
                 "above = -1",
-                "above: \"-1\" is not a number; write it like 2, 0.5 or 50%",
+                "above: \"-1\" is below 0; write it like 2, 0.5 or 50%",
             ),
             ("below = 0", "nothing is below 0; it can never fire"),
             (
