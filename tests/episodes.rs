@@ -537,6 +537,29 @@ fn a_session_that_falls_silent_is_told_while_others_go_on() {
 }
 
 /// What is remembered of conversations does not grow with how many there have been.
+/// Who asks where a service has gone looks at the log that it wrote to last, whichever was the first.
+#[test]
+fn silence_is_of_the_log_that_spoke_last() {
+    let mut pipeline = pipeline(&["silence.enabled=true"]);
+    pipeline.evaluator.go_live();
+    for (n, log) in ["first.log", "last.log"].into_iter().enumerate() {
+        let call = Call {
+            at: TWO_O_CLOCK + i64::try_from(n).unwrap() * MINUTE,
+            id: format!("msg_{n}"),
+            input: 10,
+            ..Call::default()
+        };
+        feed(&mut pipeline, log, &[call.line()]);
+    }
+    pipeline.tick(Time(TWO_O_CLOCK + 12 * MINUTE));
+    let notices = pipeline.take_notices();
+    let [silent] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(&*silent.rule.name, "silence");
+    assert_eq!(&*silent.labels.source, "last.log");
+}
+
 #[test]
 fn conversations_that_are_over_are_forgotten() {
     let mut tale = Tale::new(&[]);

@@ -66,6 +66,7 @@ impl Room {
 /// What one key has seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Key {
+    /// Of the first that came, or of the last where a rule tells who has fallen silent. All have those that the key is made of.
     pub(super) labels: Arc<Labels>,
     pub(super) windows: Vec<Window>,
     pub(super) alerts: Vec<Alert>,
@@ -299,8 +300,17 @@ impl Key {
         sums.eligible_read = of_eligible(tokens.cache_read);
     }
 
-    /// Remembers what a record tells about this key.
-    pub(super) fn note_arrival(&mut self, record: &UsageRecord, at: Time, miss: Option<&Miss>) {
+    /// Remembers what a record tells about this key; whom it is of, if that is asked for.
+    pub(super) fn note_arrival(
+        &mut self,
+        record: &UsageRecord,
+        at: Time,
+        miss: Option<&Miss>,
+        labels: Option<&Arc<Labels>>,
+    ) {
+        if let Some(labels) = labels.filter(|_| self.last_record <= at) {
+            self.labels = Arc::clone(labels);
+        }
         if record.tokens.cache_read > 0 {
             self.last_read = Some(self.last_read.map_or(at, |read| read.max(at)));
         }

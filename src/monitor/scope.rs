@@ -53,6 +53,8 @@ pub(super) struct Scope {
     pub(super) explained_secs: Option<i64>,
     /// Whether one of its rules fires depends on how often the cache misses by chance.
     pub(super) asks_for_odds: bool,
+    /// One of its rules tells who has fallen silent: who was seen last in a key.
+    pub(super) keeps_last: bool,
     /// One of its rules tells what responses are made of.
     pub(super) keeps_past: bool,
     /// What those of all keys were, where a single key is too short-lived to have a past.
@@ -144,6 +146,7 @@ impl Scope {
             explains: false,
             explained_secs: None,
             asks_for_odds: false,
+            keeps_last: false,
             keeps_past: false,
             past: Past::default(),
             forgets: false,
@@ -170,6 +173,7 @@ impl Scope {
         if may_be_explained(rule.metric) {
             self.explained_secs = self.explained_secs.max(rule.windows.iter().max().copied());
         }
+        self.keeps_last |= rule.metric == Metric::Silence;
         self.keeps_past |= is_of_makeup(rule.metric);
         self.asked.rules.push(Arc::clone(&rule));
         self.rules.push(rule);

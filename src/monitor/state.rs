@@ -238,7 +238,7 @@ impl State {
             };
             past.add(*at, is_new_minute, record, portions.as_ref());
         }
-        key.note_arrival(record, *at, *miss);
+        key.note_arrival(record, *at, *miss, scope.keeps_last.then_some(labels));
         if scope.asks_for_odds && key.has_missed() {
             key.odds = Some(self.cache.odds(self.now));
         }
