@@ -25,6 +25,8 @@ struct Draft {
     place: Option<String>,
     /// It is off for want of a limit that people want, and on once it has one.
     lacks_limit: bool,
+    /// The limits that flags have set.
+    flagged: Vec<String>,
 }
 
 /// All rules, before flags change them.
@@ -184,15 +186,9 @@ fn lay_over(drafts: &mut Vec<Draft>, rule: WrittenRule) -> Result<()> {
     let draft = &mut drafts[at];
     draft.place = Some(rule.place);
     // Of several limits in one rule none is dropped: that is a mistake to be told.
-    if rule
-        .keys
-        .iter()
-        .any(|(key, ..)| LIMIT_KEYS.contains(&key.as_str()))
-    {
-        for limit in LIMIT_KEYS {
-            draft.table.remove(limit);
-        }
-    }
+    let keys = rule.keys.iter().map(|(key, ..)| key.as_str());
+    let limits: Vec<&str> = keys.filter(|key| LIMIT_KEYS.contains(key)).collect();
+    draft.make_room_for(&limits);
     for (key, ..) in &rule.keys {
         draft.note(key);
     }
@@ -244,13 +240,32 @@ impl Draft {
         }
     }
 
-    /// Sets a key by a flag. A rule has one limit: a new one takes the place of the old.
+    /// A rule has one limit: these take the place of the old. Only of a number and what is learned beside it the number stays, where
+    /// what is learned changes: it is the net under that.
+    fn make_room_for(&mut self, limits: &[&str]) {
+        let has_both = ["above", "beyond_busy"]
+            .iter()
+            .all(|key| self.table.contains_key(*key));
+        let keeps_number = has_both && limits.iter().all(|key| *key == "beyond_busy");
+        let stays = |key: &str| limits.contains(&key) || (keeps_number && key == "above");
+        if !limits.is_empty() {
+            self.table
+                .retain(|key, _| !LIMIT_KEYS.contains(&key) || stays(key));
+        }
+    }
+
+    /// Sets a key by a flag.
     fn set(&mut self, key: &str, value: &Value) {
         self.note(key);
         if LIMIT_KEYS.contains(&key) {
-            for other in LIMIT_KEYS {
-                self.table.remove(other);
+            self.flagged.push(key.to_owned());
+            // A number and what is learned go together; of others the last counts.
+            let is_of_both = |key: &String| matches!(key.as_str(), "above" | "beyond_busy");
+            if !self.flagged.iter().all(is_of_both) {
+                self.flagged = vec![key.to_owned()];
             }
+            let limits = self.flagged.clone();
+            self.make_room_for(&limits.iter().map(String::as_str).collect::<Vec<_>>());
         }
         self.places.remove(key);
         self.table.insert(key.to_owned(), value.clone());
@@ -550,6 +565,45 @@ mod tests {
     fn a_limit_of_another_kind_replaces_the_one_there_was() {
         let rules = with(&["cost-rate.times_usual=4"]).unwrap();
         assert_eq!(rules[0].limit, Limit::TimesUsual(4 * crate::monitor::UNIT));
+    }
+
+    /// Whoever makes what is learned calmer keeps the number under it, and whoever sets a number wants that and no other.
+    #[test]
+    fn what_is_learned_changes_beside_its_number() {
+        let unit = crate::monitor::UNIT;
+        let both = |above: i128, beyond: i128| Limit::AboveBusy {
+            above: above * unit,
+            beyond: beyond * unit,
+        };
+        let beyond = |n: i128| Limit::BeyondBusy(n * unit);
+        for (set, limit) in [
+            (&[][..], both(2, 2)),
+            (&["beyond_busy=3"], both(2, 3)),
+            (&["beyond_busy=3", "beyond_busy=4"], both(2, 4)),
+            (&["above=5"], Limit::Above(5 * unit)),
+            (&["above=5", "beyond_busy=3"], both(5, 3)),
+            (&["beyond_busy=3", "above=5"], both(5, 3)),
+            (&["times_usual=3", "beyond_busy=4"], beyond(4)),
+            (
+                &["beyond_busy=4", "times_usual=3"],
+                Limit::TimesUsual(3 * unit),
+            ),
+        ] {
+            let flags: Vec<String> = set.iter().map(|set| format!("cost-rate.{set}")).collect();
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            assert_eq!(with(&flags).unwrap()[0].limit, limit, "{set:?}");
+        }
+        let written = |limits: &str| {
+            let text = format!("[[rule]]\nname = \"cost-rate\"\n{limits}");
+            configured(&text).unwrap()[0].limit
+        };
+        assert_eq!(written("beyond_busy = 3"), both(2, 3));
+        assert_eq!(written("above = 5"), Limit::Above(5 * unit));
+        assert_eq!(written("above = 5\nbeyond_busy = 3"), both(5, 3));
+        // Of a rule without a number there is none to stay.
+        let other = &with(&["request-cost.beyond_busy=3"]).unwrap();
+        let other = other.iter().find(|rule| &*rule.name == "request-cost");
+        assert_eq!(other.map(|rule| rule.limit), Some(beyond(3)));
     }
 
     #[test]
