@@ -13,7 +13,7 @@ use crate::monitor::{BEYOND_BUSY, Explained, Learning, Limit, Time};
 use crate::pipeline::{Pipeline, Silent};
 use crate::price::PicoUsd;
 use crate::run::Exit;
-use crate::sink::{self, Outlet, amount, clean, count, percent, progress};
+use crate::sink::{self, Outlet, amount, clean, count, counted, percent, progress};
 
 /// Reads logs silently and explains each rule as it stands at their end.
 ///
@@ -126,7 +126,10 @@ fn origin(explained: &Explained) -> String {
     let times = |n| amount_of(n);
     match rule.limit {
         Limit::Above(_) if rule.share_of_cost > 0 => {
-            format!(", or {} of the cost of its window if that is more", percent(rule.share_of_cost))
+            format!(
+                ", or {} of the cost of its window if that is more",
+                percent(rule.share_of_cost)
+            )
         }
         Limit::Below(_) => ", from above, as set".to_owned(),
         Limit::TimesUsual(n) => format!(
@@ -147,9 +150,11 @@ fn origin(explained: &Explained) -> String {
         ),
         Limit::Above(_) | Limit::SilentFor(_) => ", as set".to_owned(),
         Limit::ByChance { days } => explained.odds.map_or_else(String::new, |odds| {
+            let misses = if odds.affected == 1 { "miss" } else { "misses" };
             format!(
-                ": at {} misses in {} requests, chance shows a longer run less than once in {days} days",
-                odds.affected, odds.judged
+                ": at {} {misses} in {}, chance shows a longer run less than once in {days} days",
+                count(odds.affected),
+                counted(odds.judged, "request")
             )
         }),
         Limit::Once => String::new(),
