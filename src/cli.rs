@@ -21,6 +21,8 @@ Examples:
   claude-tokmon replay --cost-rate 0.50 logs/    try another threshold on history
   claude-tokmon tail --exec 'notify-send \"$CLAUDE_TOKMON_MESSAGE\"' app.log
 
+What you would type each time may stand in the environment: CLAUDE_TOKMON_COST_RATE=0.50 is --cost-rate 0.50.
+
 Costs are list prices, an estimate and no invoice. Nothing leaves this machine; prompt text is never read into any output.")]
 pub struct Cli {
     /// What to do.

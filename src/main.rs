@@ -1,26 +1,26 @@
 //! A table of contents: read the arguments, run the command, end with its exit code.
 
-use std::io;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::{env, io};
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use claude_tokmon::cli::{Cli, Command, PricesArgs};
-use claude_tokmon::config::{self, Check, Config, NoLogs, Options};
+use claude_tokmon::config::{self, Check, Config, Environment, NoLogs, Options};
 use claude_tokmon::lab::{self, Missing};
 use claude_tokmon::run::{self, Exit, Unreadable};
 use claude_tokmon::sink::{self, Outlet};
 use claude_tokmon::source::InputError;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli.command) {
+    let environment = Environment::read(&Cli::command(), env::vars_os());
+    match arguments(&environment).and_then(|cli| run(cli.command)) {
         Ok(Exit::Clean) => ExitCode::SUCCESS,
         Ok(Exit::Found) => ExitCode::from(1),
         Ok(Exit::NoTimes) => ExitCode::from(2),
         Ok(Exit::Unreadable) => ExitCode::from(3),
         Ok(Exit::NoUsage) => ExitCode::from(5),
-        Err(error) => fail(&error),
+        Err(error) => fail(&error, &environment),
     }
 }
 
@@ -75,9 +75,32 @@ fn print(text: &str) -> Result<Exit> {
     Ok(Exit::Clean)
 }
 
+/// What was typed, with what stands in the environment.
+fn arguments(environment: &Environment) -> Result<Cli> {
+    let all = environment.add_to(&Cli::command(), env::args_os().collect())?;
+    Ok(Cli::try_parse_from(all).unwrap_or_else(|error| refuse(&error, environment)))
+}
+
+/// Says what is wrong with the arguments, or what was asked for in place of a run, and ends.
+fn refuse(error: &clap::Error, environment: &Environment) -> ! {
+    let _ = error.print();
+    let blamed = environment.blamed_by(&error.to_string()).join(", ");
+    if error.use_stderr() && !blamed.is_empty() {
+        let _ = Outlet::direct(io::stderr()).write(&format!("\nfrom the environment: {blamed}\n"));
+    }
+    process::exit(error.exit_code());
+}
+
 /// The one line of an error: what it is about and the next step.
-fn fail(error: &anyhow::Error) -> ExitCode {
-    let _ = Outlet::direct(io::stderr()).write(&format!("claude-tokmon: {error:#}\n"));
+fn fail(error: &anyhow::Error, environment: &Environment) -> ExitCode {
+    let text = format!("{error:#}");
+    let blamed = environment.blamed_by(&text).join(", ");
+    let from = if blamed.is_empty() {
+        String::new()
+    } else {
+        format!(" (from the environment: {blamed})")
+    };
+    let _ = Outlet::direct(io::stderr()).write(&format!("claude-tokmon: {text}{from}\n"));
     let unreadable = error.is::<NoLogs>()
         || error.is::<Missing>()
         || error.is::<Unreadable>()

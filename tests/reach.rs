@@ -228,6 +228,55 @@ fn of_model(model: &str, id: &str) -> String {
     dollars_now(id, 20).replace("claude-opus-4-7", model)
 }
 
+/// Typed before environment before configuration; and a hook sees nothing of it.
+#[test]
+fn what_is_not_typed_is_taken_from_the_environment() {
+    let (home, log) = home();
+    fs::write(&log, dollars_now("a", 20) + "\n").unwrap();
+    let config = "[[rule]]\nname = \"cost-rate\"\nabove = 3000\nseverity = \"info\"\n";
+    fs::write(home.path().join("claude-tokmon.toml"), config).unwrap();
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = program(home.path());
+        command.args(["replay", "app.log"]).args(args);
+        command.envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            text(output.stdout),
+            text(output.stderr),
+            output.status.code(),
+        )
+    };
+    assert!(!run(&[], &[]).1.contains("cost-rate"));
+    let rate = ("CLAUDE_TOKMON_COST_RATE", "0.5");
+    assert!(run(&[rate], &[]).1.contains("INFO     cost-rate"));
+    assert!(
+        !run(&[rate], &["--cost-rate", "2000"])
+            .1
+            .contains("cost-rate")
+    );
+    let hook = (
+        "CLAUDE_TOKMON_EXEC",
+        "env | grep -c ^CLAUDE_TOKMON_COST_RATE > seen; true",
+    );
+    let json = ("CLAUDE_TOKMON_JSON", "yes");
+    let (out, _, code) = run(&[rate, hook, json], &["--run-hooks"]);
+    assert!(out.starts_with('{') && code == Some(0), "{out}");
+    assert_eq!(fs::read_to_string(home.path().join("seen")).unwrap(), "0\n");
+    let (_, said, code) = run(&[("CLAUDE_TOKMON_BUDGET", "50")], &[]);
+    assert!(
+        said.ends_with("1000/month (from the environment: CLAUDE_TOKMON_BUDGET)\n"),
+        "{said}"
+    );
+    assert_eq!(code, Some(2));
+    let (_, said, code) = run(&[("CLAUDE_TOKMON_COLOR", "blue")], &[]);
+    assert!(
+        said.ends_with("\nfrom the environment: CLAUDE_TOKMON_COLOR\n"),
+        "{said}"
+    );
+    assert_eq!(code, Some(2));
+}
+
 #[test]
 fn a_hook_that_always_fails_is_rested_and_that_is_told() {
     let (home, log) = home();

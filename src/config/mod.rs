@@ -3,6 +3,7 @@
 //! After this nothing is left to a default, and nobody else sees a flag.
 
 mod calendar;
+mod environment;
 mod fields;
 mod file;
 mod laboratory;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
+pub use environment::Environment;
 pub use fields::write_rules;
 pub use file::Config;
 pub use laboratory::{Axis, Combination, Laboratory, Suggest};
