@@ -150,7 +150,7 @@ pub struct RulesArgs {
     pub explain: Vec<PathBuf>,
 
     /// Zone of the times that are shown: local, UTC, +02:00, Europe/Berlin [default: local]
-    #[arg(long, value_name = "ZONE")]
+    #[arg(long, short = 'z', value_name = "ZONE")]
     pub timezone: Option<String>,
 
     /// Thresholds.
@@ -238,7 +238,7 @@ pub struct LogArgs {
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Write JSON to stdout, one object a line
-    #[arg(long)]
+    #[arg(long, short)]
     pub json: bool,
 
     /// No start and exit lines
@@ -246,11 +246,15 @@ pub struct OutputArgs {
     pub quiet: bool,
 
     /// When to use colour
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto, overrides_with = "no_color")]
     pub color: ColorArg,
 
+    /// The same as --color never
+    #[arg(long, overrides_with = "color")]
+    pub no_color: bool,
+
     /// Zone of the times that are shown, of budgets and of the hours of the day: local, UTC, +02:00, Europe/Berlin [default: local]
-    #[arg(long, value_name = "ZONE")]
+    #[arg(long, short = 'z', value_name = "ZONE")]
     pub timezone: Option<String>,
 
     /// What people know of already: lines such as `cache-break until 2026-11-26 18:00`; read again when it changes
@@ -301,6 +305,10 @@ pub enum ColorArg {
 pub struct TailArgs {
     /// Files, directories, patterns, or - for standard input [default: Claude Code sessions]
     pub paths: Vec<PathBuf>,
+
+    /// It follows in any case; this is for fingers that are used to tail -f
+    #[arg(long, short = 'f', short_alias = 'F', hide = true)]
+    pub follow: bool,
 
     /// Remember across restarts where files were read to, what was counted and what was told
     #[arg(long, value_name = "FILE")]

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -269,12 +269,28 @@ fn what_is_not_typed_is_taken_from_the_environment() {
         "{said}"
     );
     assert_eq!(code, Some(2));
+    let colour = ("CLAUDE_TOKMON_COLOR", "always");
+    let is_coloured = |args: &[&str]| run(&[rate, colour], args).1.contains('\x1b');
+    assert!(is_coloured(&[]) && !is_coloured(&["--no-color"]));
     let (_, said, code) = run(&[("CLAUDE_TOKMON_COLOR", "blue")], &[]);
     assert!(
         said.ends_with("\nfrom the environment: CLAUDE_TOKMON_COLOR\n"),
         "{said}"
     );
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn fingers_that_are_used_to_tail_are_understood() {
+    let (home, _) = home();
+    for flag in ["-f", "-F", "--follow"] {
+        let mut command = program(home.path());
+        let output = command
+            .args(["tail", flag, "-"])
+            .stdin(Stdio::piped())
+            .output();
+        assert_eq!(output.unwrap().status.code(), Some(0), "{flag}");
+    }
 }
 
 #[test]

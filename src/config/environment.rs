@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 const PREFIX: &str = "CLAUDE_TOKMON_";
 
 /// What to look at and what to try is said anew for each run. A hook has a variable `CLAUDE_TOKMON_SINCE` of its own.
-const OF_ONE_RUN: [&str; 10] = [
+const OF_ONE_RUN: [&str; 11] = [
     "since",
     "until",
     "by",
@@ -21,6 +21,7 @@ const OF_ONE_RUN: [&str; 10] = [
     "run-hooks",
     "explain",
     "check",
+    "follow",
     "test-alert",
     "exec-argv",
     "help",

@@ -482,8 +482,13 @@ pub fn output(args: &OutputArgs) -> Result<Output> {
     let clock = Clock {
         zone: zone("--timezone", args.timezone.as_deref())?,
     };
+    let flag = if args.no_color {
+        ColorArg::Never
+    } else {
+        args.color
+    };
     let style = |is_terminal: bool| Style {
-        colour: wants_colour(args.color, is_terminal),
+        colour: wants_colour(flag, is_terminal),
         detail: is_terminal,
         clock,
     };
