@@ -247,7 +247,13 @@ fn what_is_not_typed_is_taken_from_the_environment() {
             output.status.code(),
         )
     };
-    assert!(!run(&[], &[]).1.contains("cost-rate"));
+    let (out, said, _) = run(&[], &[]);
+    assert!(
+        out.contains("\nconfigured by claude-tokmon.toml\n"),
+        "{out}"
+    );
+    assert!(!said.contains("cost-rate"));
+    assert!(!run(&[], &["--config", "-"]).0.contains("configured by"));
     let rate = ("CLAUDE_TOKMON_COST_RATE", "0.5");
     assert!(run(&[rate], &[]).1.contains("INFO     cost-rate"));
     assert!(

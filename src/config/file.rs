@@ -21,6 +21,8 @@ const RULES_LOOK_LIKE: &str = "; a rule begins with [[rule]] and its name = \"co
 /// What a configuration says. It is read once and no more: it may be a pipe, and may be written to while the program runs.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file, if there is one.
+    pub(super) file: Option<PathBuf>,
     /// Names that stand for models.
     pub(super) model_aliases: Vec<ModelAlias>,
     /// The built-in rules, and those that it changes or adds.
@@ -65,7 +67,10 @@ impl Config {
         };
         let text = fs::read_to_string(&path)
             .map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
-        parse(&text, &path)
+        Ok(Self {
+            file: Some(path.clone()),
+            ..parse(&text, &path)?
+        })
     }
 }
 
@@ -98,6 +103,7 @@ fn parse(text: &str, path: &Path) -> Result<Config> {
         keys: rule.into_inner().into_iter().map(key).collect(),
     });
     Ok(Config {
+        file: None,
         model_aliases: aliases.collect(),
         rules: Drafts::with(rules)?,
     })

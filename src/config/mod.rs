@@ -58,6 +58,8 @@ pub struct Options {
     pub prices: PriceTable,
     /// Rules and bounds.
     pub settings: Settings,
+    /// The configuration that has changed any of this.
+    pub config: Option<PathBuf>,
     /// Somebody has said how late responses may come.
     pub is_lateness_said: bool,
     /// History that is read silently, in seconds.
@@ -255,6 +257,7 @@ impl Options {
             inputs,
             parse,
             prices: price_table(&log.read, config)?,
+            config: config.file.clone(),
             backfill_secs: seconds("--backfill", log.backfill.as_deref())?
                 .unwrap_or(DEFAULT_BACKFILL_SECS),
             watch: Watch::Events,

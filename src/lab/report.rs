@@ -275,6 +275,12 @@ impl Report<'_> {
             lines.push("one response id stands for more than 100 different responses, each counted: a gateway or mock gives all the same".to_owned());
         }
         lines.extend(what_lines_were(self.coverage.counts, self.coverage.stats));
+        if let Some(config) = &self.coverage.options.config {
+            lines.push(format!(
+                "configured by {}",
+                clean(&config.to_string_lossy())
+            ));
+        }
         let learning: Vec<String> = self
             .coverage
             .learning

@@ -122,7 +122,10 @@ impl Tail<'_> {
     pub(super) fn rules_line(&self) -> String {
         let evaluator = &self.pipeline.evaluator;
         let n = evaluator.n_rules();
-        let rules = counted(n as u64, "rule");
+        let mut rules = counted(n as u64, "rule");
+        if let Some(config) = &self.options.config {
+            rules = format!("{rules} ({})", clean(&config.to_string_lossy()));
+        }
         match evaluator.learning().as_slice() {
             [] => rules,
             [one] => format!("{rules}, 1 learning ({})", progress(one)),
