@@ -229,16 +229,12 @@ impl Episode {
         usual: Usual,
         now: Time,
     ) -> bool {
-        let before = self.basis.usual;
-        let rises = usual.usual >= before.usual && usual.busy >= before.busy;
+        let before = self.basis;
+        let rises = usual.usual >= before.usual.usual && usual.busy >= before.usual.busy;
         if !rises || now.millis_since(self.since) < ADAPT_MS {
             return false;
         }
-        let basis = Basis {
-            usual,
-            ..self.basis
-        };
-        let before = self.basis;
+        let basis = Basis { usual, ..before };
         // Asked one after the other, as both together may be so of some in the middle.
         let is_learned = |rule: &Rule| rule.limit_on(basis) > rule.least_limit();
         let is_raised = |rule: &Rule| rule.limit_on(basis) > rule.limit_on(before);
