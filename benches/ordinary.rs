@@ -2,7 +2,7 @@
 //!
 //! Fifteen kinds of it, four weeks each, none of which any limit was made for: what comes each hour, week or month, what grows, what
 //! comes in bursts at random, crowds and single people. The rules are the defaults. A launch and a hackathon should be told, since they
-//! cost several times the usual for good or for a day; the others should not.
+//! cost several times the usual for good or for a day; the others should not. `ORDINARY_LOGS=DIR` also writes each log there.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by it")]
 #![allow(clippy::print_stdout, reason = "figures")]
@@ -18,6 +18,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use claude_tokmon::monitor::{Reason, Severity, Time};
 use claude_tokmon::price::PicoUsd;
@@ -411,7 +412,7 @@ struct Told {
     rules: BTreeMap<String, u64>,
 }
 
-fn play(of: fn(&mut Traffic), seed: u64, told: &mut Told) {
+fn play(name: &str, of: fn(&mut Traffic), seed: u64, told: &mut Told) {
     let mut traffic = Traffic {
         random: Random(seed),
         calls: Vec::new(),
@@ -420,6 +421,10 @@ fn play(of: fn(&mut Traffic), seed: u64, told: &mut Told) {
     of(&mut traffic);
     traffic.calls.sort_by_key(|call| call.at);
     let lines: Vec<String> = traffic.calls.iter().map(Call::line).collect();
+    if let Some(folder) = std::env::var_os("ORDINARY_LOGS") {
+        let log = Path::new(&folder).join(format!("{}-{seed}.jsonl", name.replace(' ', "-")));
+        std::fs::write(log, lines.join("\n") + "\n").unwrap();
+    }
     let mut pipeline = pipeline(&[]);
     pipeline.evaluator.go_live();
     feed(&mut pipeline, "app.log", &lines);
@@ -463,7 +468,7 @@ fn main() {
     for (name, of) in KINDS {
         let mut told = Told::default();
         for seed in &seeds {
-            play(of, *seed, &mut told);
+            play(name, of, *seed, &mut told);
         }
         let n = seeds.len() as f64;
         let rules = told.rules.iter();

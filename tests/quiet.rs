@@ -7,7 +7,9 @@ use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
 use claude_tokmon::pipeline::Pipeline;
 use claude_tokmon::price::PicoUsd;
 use claude_tokmon::sink::headline;
-use common::{Call, Random, TWO_O_CLOCK, count, pipeline, pipeline_where, story, told};
+use common::{
+    Call, Random, TWO_O_CLOCK, count, is_cache_alert, pipeline, pipeline_where, story, told,
+};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -592,6 +594,55 @@ fn another_model_is_usual_after_some_days() {
     assert!((6 * DAY..8 * DAY).contains(&last.0), "{}", last.0);
     assert!(last.1.reason == Reason::Resolved && last.1.usual_by_now);
     assert!(told.len() < 18, "{}", told.len());
+}
+
+/// A job with prompts of its own, in the log of a service whose users share a cached one, looks like a cache that breaks as far as its
+/// long prompts go. Its short ones tell it. Where short ones are usual, a cache that breaks is told as before.
+#[test]
+fn a_job_with_prompts_of_its_own_is_no_broken_cache() {
+    let midnight = TWO_O_CLOCK - 2 * HOUR;
+    let at_noon = midnight + 12 * HOUR;
+    let cache_alerts = |has_job: bool, breaks: bool| {
+        let mut random = Random(29);
+        let mut calls: Vec<(i64, [u64; 3])> = Vec::new();
+        let mut at = midnight;
+        while at < midnight + 14 * HOUR {
+            at += random.pause_ms(180.0);
+            let lost = breaks && at > at_noon;
+            let prompt = if lost { [6_400, 0, 0] } else { [400, 0, 6_000] };
+            let is_first = calls.is_empty();
+            calls.push((at, if is_first { [400, 6_000, 0] } else { prompt }));
+            // One in three is of a kind that is too short to be cached.
+            if !has_job && random.chance(0.5) {
+                calls.push((at, [900, 0, 0]));
+            }
+        }
+        let mut at = at_noon;
+        while has_job && at < at_noon + HOUR {
+            at += random.pause_ms(1_800.0);
+            calls.push((at, [random.lognormal(3_000.0, 0.5), 0, 0]));
+        }
+        calls.sort_unstable();
+        let line = |(n, (at, [input, write_5m, read])): (usize, (i64, [u64; 3]))| {
+            Call {
+                at,
+                id: format!("msg_{n}"),
+                model: "claude-sonnet-4-5",
+                input,
+                output: 200,
+                write_5m,
+                read,
+                ..Call::default()
+            }
+            .line()
+        };
+        let lines: Vec<String> = calls.into_iter().enumerate().map(line).collect();
+        let notices = told(&mut pipeline(&[]), &lines);
+        notices.iter().filter(|n| is_cache_alert(n)).count()
+    };
+    assert_eq!(cache_alerts(true, false), 0);
+    assert_eq!(cache_alerts(false, false), 0);
+    assert!(cache_alerts(false, true) > 0);
 }
 
 /// Traffic that has doubled for good is told of until it is usual: no day is said to be too dear that lies under its limit.

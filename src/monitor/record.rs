@@ -86,6 +86,11 @@ impl Tokens {
         self.cache_write_5m + self.cache_write_1h
     }
 
+    /// The prompt was read from the cache or written to it, in whichever part.
+    pub const fn use_cache(&self) -> bool {
+        self.cache_read + self.cache_write() > 0
+    }
+
     /// The whole prompt of a request.
     pub const fn prompt(&self) -> u64 {
         self.input + self.cache_write() + self.cache_read

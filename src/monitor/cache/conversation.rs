@@ -269,6 +269,15 @@ impl Conversation {
         }
     }
 
+    /// A request that names no conversation has come, and is not of this one. After many of them nobody knows which are.
+    pub(super) fn note_other(&mut self) {
+        self.note(false);
+        let history = self.history.as_deref();
+        if history.is_some_and(|history| !history.is_one_conversation()) {
+            self.trusted_at = None;
+        }
+    }
+
     /// Becomes the predecessor of the next request.
     pub(super) fn remember(&mut self, tokens: &Tokens, at: Time, outcome: &Outcome) {
         let gap_ms = at.millis_since(self.last);

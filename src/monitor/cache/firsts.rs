@@ -61,6 +61,11 @@ impl Firsts {
         self.is_lost = true;
     }
 
+    /// One came that shares nothing.
+    pub(super) fn note_other(&mut self) {
+        self.history.push(false);
+    }
+
     /// Somebody does.
     pub(super) fn note_use(&mut self) {
         self.is_lost = false;

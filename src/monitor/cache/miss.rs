@@ -97,6 +97,16 @@ pub enum Outcome {
     Miss(Miss),
 }
 
+impl Outcome {
+    /// The same where nobody can tell whether it was to be served.
+    pub(super) fn doubted(self) -> Self {
+        match self {
+            Self::Miss(miss) if miss.cause.is_waste() => Self::Doubtful(miss),
+            other => other,
+        }
+    }
+}
+
 pub(super) fn miss(
     record: &UsageRecord,
     at: Time,

@@ -7,6 +7,7 @@ mod chance;
 mod conversation;
 mod firsts;
 mod miss;
+mod others;
 mod spread;
 mod stream;
 
@@ -37,6 +38,18 @@ struct Session {
     conversation: u64,
     cached: u64,
     ttl_secs: i64,
+}
+
+impl Session {
+    /// One whose last request this was.
+    fn of(record: &UsageRecord, at: Time, conversation: &Conversation) -> Self {
+        Self {
+            at,
+            conversation: record.labels.conversation,
+            cached: conversation.cached,
+            ttl_secs: conversation.ttl_secs,
+        }
+    }
 }
 
 /// Streams beyond this are forgotten, all at once: what they have in common is soon known again.
@@ -81,7 +94,15 @@ impl CacheTracker {
         self.elsewhere = None;
         self.late.clear();
         let prompt = record.tokens.prompt();
-        if prompt < self.min_prompt_tokens || record.batch {
+        if record.batch {
+            return Outcome::NotJudged;
+        }
+        if prompt < self.min_prompt_tokens {
+            if !record.names_conversation()
+                && let Some(stream) = self.streams.get_mut(&record.labels.stream)
+            {
+                stream.note_short(&record.tokens);
+            }
             return Outcome::NotJudged;
         }
         self.chance.note_request(at);
@@ -105,6 +126,13 @@ impl CacheTracker {
         } else {
             conversation.judge(record, at, stream)
         };
+        // What was told goes on, whoever else comes.
+        let is_told = conversation.run.as_ref().is_some_and(|run| run.told);
+        let may_be_of_others = !record.names_conversation() && !is_told;
+        if may_be_of_others && stream.is_of_others(&record.tokens) {
+            conversation.note_other();
+            return outcome.doubted();
+        }
         // Where requests name no session each may be the first of a conversation, unless all are one. One that began when what
         // others begin with was lost, or may be, and has nothing in the cache since, is still held against that.
         let is_one = conversation.is_one(at);
@@ -152,16 +180,8 @@ impl CacheTracker {
         if let Some(key) = session
             && before.is_none_or(|before| before.at <= at)
         {
-            let (cached, ttl_secs) = (conversation.cached, conversation.ttl_secs);
-            self.sessions.insert(
-                key,
-                Session {
-                    at,
-                    conversation: record.labels.conversation,
-                    cached,
-                    ttl_secs,
-                },
-            );
+            let session = Session::of(record, at, conversation);
+            self.sessions.insert(key, session);
         }
         if let Some(labels) = ended.and_then(|spread| spread.labels) {
             self.end_spread(labels, at);

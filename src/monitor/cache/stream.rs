@@ -10,6 +10,7 @@ use super::chance::{History, REMEMBERED};
 use super::conversation::{LONG_TTL, Run, SHORT_TTL};
 use super::firsts::{First, Firsts, Given};
 use super::miss::{Cause, Outcome};
+use super::others::Others;
 use super::spread::Spread;
 use crate::monitor::record::{Time, Tokens, UsageRecord};
 
@@ -29,6 +30,7 @@ pub(super) struct Stream {
     served: u32,
     firsts: Firsts,
     disuse: Disuse,
+    others: Others,
     /// Writes in a row that were for an hour.
     long_writes: u32,
     /// When they became writes for five minutes.
@@ -71,6 +73,21 @@ impl Stream {
             }
             self.long_writes = 0;
         }
+    }
+
+    /// A request that names no conversation, too short to be judged.
+    pub(super) fn note_short(&mut self, tokens: &Tokens) {
+        self.others.note(!tokens.use_cache());
+    }
+
+    /// A long one. True if it is of others, which have come with prompts of their own and without the cache.
+    pub(super) fn is_of_others(&mut self, tokens: &Tokens) -> bool {
+        self.others.note(false);
+        let is_of_others = self.others.are_here() && !tokens.use_cache();
+        if is_of_others {
+            self.firsts.note_other();
+        }
+        is_of_others
     }
 
     /// Misses of several conversations were told a short time ago: what misses now belongs to them.
