@@ -32,11 +32,22 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/state")
 }
 
+/// What stands there in hexadecimal digits.
+fn bytes_of(digits: &str) -> Vec<u8> {
+    let digits = digits.chars().filter_map(|c| c.to_digit(16));
+    let digits: Vec<u32> = digits.collect();
+    let pairs = digits.chunks(2);
+    pairs
+        .map(|pair| u8::try_from(16 * pair[0] + pair[1]).unwrap())
+        .collect()
+}
+
 #[test]
 fn a_state_that_was_written_is_read_as_what_it_was() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("state");
-    fs::copy(folder().join("state"), &path).unwrap();
+    let digits = fs::read_to_string(folder().join("state.hex")).unwrap();
+    fs::write(&path, bytes_of(&digits)).unwrap();
     let Loaded::Snapshot(body) = StateFile::open(&path).unwrap().load() else {
         panic!("it is of another version; {ADVICE}");
     };

@@ -2,14 +2,13 @@
 
 cargo build --release && python3 tests/state/make.py target/release/claude-tokmon
 
-Four hours of two sessions, some errors, a model without a price; then, while `tail` watches, the cache of one session breaks.
+Two hours of two sessions, some errors, a model without a price; then, while `tail` watches, the cache of one session breaks.
 """
 
 import datetime
 import json
 import pathlib
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -43,29 +42,30 @@ with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     now = time.time()
     with open(folder / "app.log", "w") as log:
-        at = now - 4 * 3600
+        at = now - 2 * 3600
+        log.write(line(at, None, 0, 0, "claude-unheard-of"))
         while at < now - 5:
             log.write(line(at, "a", 40_000, 500) + line(at, "b", 40_000, 500))
             if random.random() < 0.05:
                 error = {"type": "overloaded_error", "message": "overloaded"}
                 log.write(json.dumps({"time": timestamp(at), "type": "error", "error": error}) + "\n")
-            if random.random() < 0.01:
-                log.write(line(at, None, 0, 0, "claude-unheard-of"))
             at += random.uniform(40, 90)
     command = [program, "tail", "--config", "-", "--json", "--state", "state", "app.log"]
     tail = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     # It is at the end of the log once it has told of the model without a price.
     tail.stdout.readline()
+    # Written at once, and asked a quarter of a second after the other.
+    begun = time.time() - 1.5
     with open(folder / "app.log", "a") as log:
-        for _ in range(6):
-            log.write(line(time.time(), "a", 0, 40_500))
-            log.flush()
-            time.sleep(0.3)
+        log.writelines(line(begun + n / 4, "a", 0, 40_500) for n in range(6))
     while "cache-break" not in tail.stdout.readline():
         pass
     tail.send_signal(signal.SIGTERM)
     tail.communicate()
-    shutil.copy(folder / "state", target / "state")
+    # As text, so that it can be looked at and compared.
+    digits = (folder / "state").read_bytes().hex()
+    rows = [digits[at : at + 128] for at in range(0, len(digits), 128)]
+    (target / "state.hex").write_text("\n".join(rows) + "\n")
     replay = [program, "replay", "--config", "-", "--json", "app.log"]
     replayed = subprocess.run(replay, cwd=folder, capture_output=True, text=True, check=True)
     summary = json.loads(replayed.stdout.splitlines()[-1])
