@@ -684,6 +684,47 @@ fn colour_is_for_terminals_and_for_those_who_ask() {
 }
 
 #[test]
+fn on_a_terminal_lines_of_an_alert_break_between_words_and_in_a_pipe_not_at_all() {
+    if !has("script") {
+        return;
+    }
+    let (home, log) = home();
+    append(&log, &[dollars_now("1", 9)]);
+    let replay = concat!(env!("CARGO_BIN_EXE_claude-tokmon"), " replay app.log");
+    let alert = |script: &str| {
+        let (code, out, _) = sh(home.path(), script);
+        assert_eq!(code, Some(0), "{out}");
+        let lines = out
+            .lines()
+            .map(|line| line.trim_end_matches('\r').to_owned());
+        let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        lines
+    };
+    let in_pipe = alert(&format!("{replay} 2>&1"));
+    assert_eq!(in_pipe.len(), 3, "a date and two lines: {in_pipe:?}");
+    let wide = alert(&format!(
+        "script -qec 'stty cols 400; NO_COLOR=1 {replay}' /dev/null"
+    ));
+    let narrow = alert(&format!(
+        "script -qec 'stty cols 60; NO_COLOR=1 {replay}' /dev/null"
+    ));
+    assert_eq!(wide[1], in_pipe[1]);
+    assert!(narrow.len() > wide.len(), "{narrow:?}");
+    let words = |lines: &[String]| {
+        let words = lines.iter().flat_map(|line| line.split_whitespace());
+        words.map(str::to_owned).collect::<Vec<String>>()
+    };
+    assert_eq!(words(&narrow), words(&wide));
+    for line in &narrow {
+        assert!(line.chars().count() <= 60, "{line}");
+    }
+    for line in &narrow[1..] {
+        let begins = line.contains(" cost-rate  ");
+        assert!(begins || line.starts_with("         "), "set in: {line}");
+    }
+}
+
+#[test]
 fn a_closed_stdout_or_stderr_stops_no_hook() {
     for closed in [">&-", "2>&-", ">&- 2>&-"] {
         let (home, log) = home();

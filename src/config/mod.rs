@@ -35,7 +35,7 @@ use crate::cli::{
 use crate::monitor::{GroupBy, Period, Settings, Time};
 use crate::parse::{InputCount, ParseOptions, Pointer, Zone};
 use crate::price::PriceTable;
-use crate::sink::{Clock, HookCommand, HookOptions, MuteFile, Output, Payload, Style};
+use crate::sink::{Clock, HookCommand, HookOptions, MuteFile, Output, Payload, Style, Terminal};
 use crate::source::{Input, claude_code_folders, inputs, reason};
 
 /// Fewer responses than this cannot tell copies apart: one response stands in many lines.
@@ -490,9 +490,9 @@ pub fn output(args: &OutputArgs) -> Result<Output> {
     } else {
         args.color
     };
-    let style = |is_terminal: bool| Style {
+    let style = |is_terminal: bool, terminal: Terminal| Style {
         colour: wants_colour(flag, is_terminal),
-        detail: is_terminal,
+        terminal: is_terminal.then_some(terminal),
         clock,
     };
     let hook = match (&args.exec, &args.exec_argv) {
@@ -521,8 +521,8 @@ pub fn output(args: &OutputArgs) -> Result<Output> {
         mute,
         json: args.json,
         quiet: args.quiet,
-        stderr: style(std::io::stderr().is_terminal()),
-        stdout: style(std::io::stdout().is_terminal()),
+        stderr: style(std::io::stderr().is_terminal(), Terminal::Stderr),
+        stdout: style(std::io::stdout().is_terminal(), Terminal::Stdout),
         hook,
     })
 }

@@ -52,7 +52,7 @@ pub(super) fn pass(
     }
     let n_files = files.len();
     let bytes: Option<u64> = files.iter().map(HistoryFile::bytes).sum();
-    let is_watched = options.output.stderr.detail && !options.output.quiet;
+    let is_watched = options.output.stderr.terminal.is_some() && !options.output.quiet;
     let progress = Progress::new(bytes, is_watched);
     let clock = options.output.stdout.clock;
     let with_report = span.lab.report.is_some() && sinks.is_some();

@@ -162,6 +162,11 @@ impl Report<'_> {
         }
     }
 
+    /// A line of words.
+    fn sentence(&self, f: &mut fmt::Formatter<'_>, text: String) -> fmt::Result {
+        writeln!(f, "{}", self.style.wrap(text, 2))
+    }
+
     /// From when to when, and how long that is.
     pub(super) fn span_line(&self) -> Option<String> {
         let (first, last) = self.totals.span?;
@@ -195,10 +200,8 @@ impl Report<'_> {
             self.heading(f, &line)?;
         }
         writeln!(f, "{}", self.read_line())?;
-        for line in self.caveats() {
-            writeln!(f, "{line}")?;
-        }
-        Ok(())
+        let mut caveats = self.caveats().into_iter();
+        caveats.try_for_each(|line| self.sentence(f, line))
     }
 
     /// What keeps the sums from being whole or the rules from having seen all.
@@ -383,9 +386,8 @@ impl Report<'_> {
     fn models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
         self.table(f, &self.model_rows())?;
-        for line in self.cost_lines() {
-            writeln!(f, "{line}")?;
-        }
+        self.cost_lines()
+            .try_for_each(|line| self.sentence(f, line))?;
         if let Some(groups) = self.groups() {
             writeln!(f)?;
             self.table(f, &groups.rows)?;
@@ -484,7 +486,7 @@ impl Report<'_> {
             self.table(f, &rows)?;
             writeln!(f, "{} could have been avoided", self.avoidable())?;
         }
-        doubt.iter().try_for_each(|doubt| writeln!(f, "{doubt}"))
+        doubt.map_or(Ok(()), |doubt| self.sentence(f, doubt))
     }
 
     /// The log in a few lines.
@@ -539,7 +541,7 @@ impl Report<'_> {
             .map(|rule| &*rule.name)
             .collect();
         if !quiet.is_empty() {
-            writeln!(f, "quiet: {}", quiet.join(", "))?;
+            self.sentence(f, format!("quiet: {}", quiet.join(", ")))?;
         }
         Ok(())
     }
@@ -607,7 +609,7 @@ impl Report<'_> {
             writeln!(f)?;
             self.table(f, rows)?;
             for sentence in sentences {
-                writeln!(f, "{sentence}")?;
+                self.sentence(f, sentence.clone())?;
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ mod outlet;
 mod payload;
 mod printer;
 mod progress;
+mod terminal;
 mod text;
 
 use std::io;
@@ -30,6 +31,7 @@ pub use outlet::{Outlet, print, unless_closed};
 pub use payload::Payload;
 pub use printer::{Printer, Style};
 pub use progress::Progress;
+pub use terminal::Terminal;
 pub use text::{
     Clock, amount, clean, count, counted, duration, explanation, headline, percent, progress,
     quantity, who,

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use owo_colors::OwoColorize;
 
 use super::outlet::Outlet;
+use super::terminal::Terminal;
 use super::text::{Clock, clean, counted, details, headline, who};
 use super::{Sink, Told};
 use crate::monitor::{Reason, Severity, Time};
@@ -16,10 +17,23 @@ use crate::monitor::{Reason, Severity, Time};
 pub struct Style {
     /// With colour.
     pub colour: bool,
-    /// With detail below each alert.
-    pub detail: bool,
+    /// The terminal that it is for, if it is: there detail stands below each alert, and lines break between words.
+    pub terminal: Option<Terminal>,
     /// Whose clock.
     pub clock: Clock,
+}
+
+/// What an alert says stands behind its time, also where it goes on in the next line.
+const INDENT: usize = 9;
+
+impl Style {
+    /// A line as it is put out: on a terminal with breaks between words, and what goes on below set in by so many columns.
+    pub fn wrap(self, line: String, indent: usize) -> String {
+        match self.terminal {
+            Some(terminal) => terminal.wrap(&line, indent),
+            None => line,
+        }
+    }
 }
 
 /// Says where people read that so many messages are missing.
@@ -48,7 +62,7 @@ impl Printer {
     /// Prints a line of text that is not an alert. It may hold the name of a file, which may be anything. Trouble with the stream is
     /// not the caller's.
     pub fn line(&mut self, text: &str) {
-        let text = clean(text);
+        let text = self.style.wrap(clean(text).into_owned(), 2);
         let _ = self
             .outlet
             .write(&format!("{}\n", self.plain(&text.dimmed().to_string())));
@@ -113,10 +127,11 @@ impl Sink for Printer {
         for part in who(notice) {
             let _ = write!(line, " · {part}");
         }
-        let _ = writeln!(text, "{line}");
-        if self.style.detail && notice.reason != Reason::Stopped {
+        let _ = writeln!(text, "{}", self.style.wrap(line, INDENT));
+        if self.style.terminal.is_some() && notice.reason != Reason::Stopped {
             for detail in details(notice, self.style.clock) {
-                let _ = writeln!(text, "         {detail}");
+                let detail = format!("{:INDENT$}{detail}", "");
+                let _ = writeln!(text, "{}", self.style.wrap(detail, INDENT));
             }
         }
         self.outlet.write(&self.plain(&text))

@@ -201,6 +201,9 @@ pub fn headline(notice: &Notice) -> String {
             total(notice, exposed)
         ),
         Reason::Resolved => format!("resolved after {since}{}", total(notice, exposed)),
+        Reason::Stopped if since == "0s" => {
+            format!("still on at the end{}", total(notice, exposed))
+        }
         Reason::Stopped => format!(
             "still on at the end, for {since} now{}",
             total(notice, exposed)
@@ -473,11 +476,9 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
         }
     }
     parts.push(clean(&notice.labels.source).into_owned());
-    let advice = advice(notice, &changes, clock);
-    if let Some(advice) = advice.filter(|_| !ending) {
-        parts.push(format!("look at: {advice}"));
-    }
     lines.push(parts.join(" · "));
+    let advice = advice(notice, &changes, clock).filter(|_| !ending);
+    lines.extend(advice.map(|advice| format!("look at: {advice}")));
     lines.extend(way_out(notice));
     if !notice.explains.is_empty() {
         lines.push(format!(
