@@ -21,9 +21,9 @@ Examples:
   claude-tokmon replay --cost-rate 0.50 logs/    try another threshold on history
   claude-tokmon tail --exec 'notify-send \"$CLAUDE_TOKMON_MESSAGE\"' app.log
 
-What you would type each time may stand in the environment: CLAUDE_TOKMON_COST_RATE=0.50 is --cost-rate 0.50.
+Options can also come from the environment: CLAUDE_TOKMON_COST_RATE=0.50 is --cost-rate 0.50.
 
-Costs are list prices, an estimate and no invoice. Nothing leaves this machine; prompt text is never read into any output.")]
+Costs are estimates at list price, not an invoice. Nothing leaves this machine; prompt text is never printed.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -56,7 +56,7 @@ pub enum Command {
 
 const TAIL_EXAMPLES: &str = "\
 Examples:
-  claude-tokmon tail app.log                          one file; it may come later or rotate
+  claude-tokmon tail app.log                          one file; it may appear later, or rotate
   claude-tokmon tail logs/ '/var/log/app-*.log'       a directory with all below it, a pattern
   docker logs -f api 2>&1 | claude-tokmon tail -      a pipe
   claude-tokmon tail                                  your Claude Code sessions
@@ -69,7 +69,7 @@ Exit status: 0 ended cleanly, 2 wrong usage, 3 nothing can be read.";
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   claude-tokmon replay app.log                        alerts as they would have come, then a report
-  claude-tokmon replay --since 2026-11-01 logs/       a part; what lies before is only learned from
+  claude-tokmon replay --since 2026-11-01 logs/       a part; the week before is only learned from
   claude-tokmon replay --cost-rate 0.5 --json app.log | jq 'select(.event==\"alert\")'
   claude-tokmon replay --by project                   your Claude Code sessions, with sums by project
   claude-tokmon replay --sweep cost-rate.above=0.5..5:0.5 app.log    what would each limit say?
@@ -91,7 +91,7 @@ const PRICES_EXAMPLES: &str = "\
 Examples:
   claude-tokmon prices                                          the whole table
   claude-tokmon prices us.anthropic.claude-sonnet-4-5-20250929-v1:0    which price this name gets, and why
-  claude-tokmon prices --check app.log                          has each model in this log a price?
+  claude-tokmon prices --check app.log                          does each model in this log have a price?
   claude-tokmon prices --prices model_prices_and_context_window.json claude-opus-4-7
 
 Exit status: 0 done, 1 with --check if a model has no price, 2 wrong usage, 3 a log cannot be read,
@@ -117,19 +117,19 @@ pub struct RuleArgs {
     #[arg(long, value_name = "TIMES", allow_negative_numbers = true)]
     pub token_spike: Option<String>,
 
-    /// Say when 50, 80 and 100 % of so many dollars are spent: 5/hour, 50/day, 1000/month; may be repeated
+    /// Alert when 50, 80 and 100 % of a budget are spent: 5/hour, 50/day, 1000/month; may be repeated
     #[arg(long, value_name = "USD/PERIOD", allow_hyphen_values = true)]
     pub budget: Vec<String>,
 
-    /// Alert when no response came for so long
+    /// Alert when no response has come for this long
     #[arg(long, value_name = "TIME")]
     pub silent_for: Option<String>,
 
-    /// Sessions, conversations and other keys that each rule tells apart at once; the least active beyond are added up as one
+    /// Sessions, conversations and other keys that each rule tracks at once; the least active beyond are added up as one
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_keys: usize,
 
-    /// Judge no window with fewer requests than this [default: each rule's own]
+    /// Do not judge a window with fewer requests than this [default: each rule's own]
     #[arg(long, value_name = "N")]
     pub min_requests: Option<u32>,
 
@@ -145,7 +145,7 @@ pub struct RuleArgs {
 /// `rules`.
 #[derive(Debug, Clone, Args)]
 pub struct RulesArgs {
-    /// Say of each rule where it stands at the end of these logs, and how its limit comes about
+    /// Show where each rule stands at the end of these logs, and where its limit comes from
     #[arg(long, value_name = "LOG", num_args = 1..)]
     pub explain: Vec<PathBuf>,
 
@@ -165,31 +165,31 @@ pub struct RulesArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Reading lines")]
 pub struct ReadArgs {
-    /// Where the usage object stands, as a JSON Pointer: /payload/llm/usage
+    /// Place of the usage object, as a JSON Pointer: /payload/llm/usage
     #[arg(long, value_name = "POINTER")]
     pub usage_field: Option<String>,
 
-    /// Where the model name stands
+    /// Place of the model name
     #[arg(long, value_name = "POINTER")]
     pub model_field: Option<String>,
 
-    /// Where the time stands
+    /// Place of the time
     #[arg(long, value_name = "POINTER")]
     pub time_field: Option<String>,
 
-    /// Where the response id stands
+    /// Place of the response id
     #[arg(long, value_name = "POINTER")]
     pub id_field: Option<String>,
 
-    /// Where the id of the session or conversation stands
+    /// Place of the session or conversation id
     #[arg(long, value_name = "POINTER")]
     pub session_field: Option<String>,
 
-    /// Zone of times in the log that name none: local, UTC, +02:00, Europe/Berlin [default: local]
+    /// Zone of the times in the log that name none: local, UTC, +02:00, Europe/Berlin [default: local]
     #[arg(long, value_name = "ZONE")]
     pub assume_tz: Option<String>,
 
-    /// Whether input counts of OpenTelemetry attributes hold the cache counts
+    /// Whether input counts of OpenTelemetry attributes include the cache counts
     #[arg(long, value_name = "HOW", value_enum, default_value_t = OtelInputArg::Inclusive)]
     pub otel_input: OtelInputArg,
 
@@ -197,11 +197,11 @@ pub struct ReadArgs {
     #[arg(long, value_name = "FILE")]
     pub prices: Option<PathBuf>,
 
-    /// Let a name that hides its model stand for one, such as an ARN=claude-sonnet-4-5
+    /// Map a name that hides its model to one, such as an ARN=claude-sonnet-4-5
     #[arg(long, value_name = "NAME=MODEL")]
     pub model_alias: Vec<String>,
 
-    /// Configuration; - reads none [default: claude-tokmon.toml here, then in the XDG folder]
+    /// Configuration file; - reads none [default: claude-tokmon.toml here, then in the XDG folder]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -224,7 +224,7 @@ pub struct LogArgs {
     #[command(flatten)]
     pub read: ReadArgs,
 
-    /// How late records may come [default: 2s; tail waits as long as they take, up to 1m]
+    /// How late records may arrive [default: 2s; tail adapts to what it sees, up to 1m]
     #[arg(long, value_name = "TIME")]
     pub lateness: Option<String>,
 
@@ -241,7 +241,7 @@ pub struct OutputArgs {
     #[arg(long, short)]
     pub json: bool,
 
-    /// No start and exit lines
+    /// Print no start and exit lines
     #[arg(long, short)]
     pub quiet: bool,
 
@@ -257,15 +257,15 @@ pub struct OutputArgs {
     #[arg(long, short = 'z', value_name = "ZONE")]
     pub timezone: Option<String>,
 
-    /// What people know of already: lines such as `cache-break until 2026-11-26 18:00`; read again when it changes
+    /// Mute what is known already: a file of lines such as `cache-break until 2026-11-26 18:00`; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub mute: Option<PathBuf>,
 
-    /// Run a shell command for each notice: data in `$CLAUDE_TOKMON_…` and as JSON on its stdin
+    /// Run a shell command for each notice, with its data in `$CLAUDE_TOKMON_…` and as JSON on stdin
     #[arg(long, value_name = "CMD", conflicts_with = "exec_argv")]
     pub exec: Option<String>,
 
-    /// The same without a shell; ends at the end of the line or at a lone `;`
+    /// The same without a shell; takes all arguments up to the end of the line or a lone `;`
     #[arg(long, value_name = "PROG ARG…", num_args = 1.., allow_hyphen_values = true, value_terminator = ";")]
     pub exec_argv: Option<Vec<String>>,
 
@@ -310,15 +310,15 @@ pub struct TailArgs {
     #[arg(long, short = 'f', short_alias = 'F', hide = true)]
     pub follow: bool,
 
-    /// Remember across restarts where files were read to, what was counted and what was told
+    /// Keep across restarts how far each file was read, what was counted and what was told
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
-    /// Look at files every quarter of a second and ask for no file events
+    /// Poll files every quarter of a second, without file events
     #[arg(long)]
     pub poll: bool,
 
-    /// Send one test notice of each severity through all outputs, say what happened, and end
+    /// Send one test notice of each severity through all outputs, say what happened, and exit
     #[arg(long)]
     pub test_alert: bool,
 
@@ -334,7 +334,7 @@ pub struct TailArgs {
     #[arg(long, value_name = "CMD")]
     pub heartbeat_exec: Option<String>,
 
-    /// Responses of the last 7 days that are remembered for telling copies apart
+    /// Responses of the last 7 days that are remembered to recognise copies
     #[arg(long, value_name = "N", default_value_t = 500_000)]
     pub max_responses: usize,
 
@@ -355,7 +355,7 @@ pub struct ReplayArgs {
     /// Files (also .gz and .zst), directories, patterns, or - for standard input [default: Claude Code sessions]
     pub paths: Vec<PathBuf>,
 
-    /// Begin here: 2026-11-01, "2026-11-01 12:00", 2026-11-01T12:00:00Z, yesterday, or -2h
+    /// Start here: 2026-11-01, "2026-11-01 12:00", 2026-11-01T12:00:00Z, yesterday, or -2h
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub since: Option<String>,
 
@@ -363,15 +363,15 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub until: Option<String>,
 
-    /// Give records without a time one, so far apart
+    /// Give records without a time one, this far apart
     #[arg(long, value_name = "TIME")]
     pub assume_interval: Option<String>,
 
-    /// Add the sums up by this too: project, session, model, or a JSON Pointer such as /tenant
+    /// Also add up by this: project, session, model, or a JSON Pointer such as /tenant
     #[arg(long, value_name = "WHAT")]
     pub by: Option<String>,
 
-    /// Run the hook for the alerts of history too
+    /// Also run the hook, for alerts of history
     #[arg(long)]
     pub run_hooks: bool,
 
@@ -398,15 +398,15 @@ pub struct LabArgs {
     #[arg(long, value_name = "RULE.FIELD=VALUES")]
     pub sweep: Vec<String>,
 
-    /// Incidents that really were, one JSON object a line: id, start, end, and if known rule, key, note
+    /// Real incidents to compare with, one JSON object a line: id, start, end, and if known rule, key, note
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 
-    /// How long it takes from an alert until something is done about it [default: 0s]
+    /// How long it takes from an alert until somebody acts on it [default: 0s]
     #[arg(long, value_name = "TIME")]
     pub response: Option<String>,
 
-    /// Say what alerts save if it took so long to notice without them
+    /// Show what the alerts save if it takes this long to notice without them
     #[arg(long, value_name = "TIME")]
     pub without: Option<String>,
 
@@ -418,15 +418,15 @@ pub struct LabArgs {
     #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub page_cost: Option<String>,
 
-    /// With --suggest: choose on what lies before this moment, and score on the rest
+    /// With --suggest: choose on what lies before this moment, score on the rest
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub train_until: Option<String>,
 
-    /// Write all that was found as a page with charts, which needs no network
+    /// Write everything as one HTML page with charts, which needs no network
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// End with 1 if an alert as severe as this fired
+    /// Exit with 1 if an alert as severe as this fired
     #[arg(long, value_name = "SEVERITY", value_enum)]
     pub fail_on: Option<SeverityArg>,
 }
@@ -449,7 +449,7 @@ pub struct PricesArgs {
     #[arg(conflicts_with = "check")]
     pub models: Vec<String>,
 
-    /// List each model in these logs with its price; ends with 1 if one has none
+    /// List each model in these logs with its price; exit with 1 if one has none
     #[arg(long, value_name = "LOG", num_args = 1..)]
     pub check: Vec<PathBuf>,
 
