@@ -619,7 +619,7 @@ fn a_job_with_prompts_of_its_own_is_no_broken_cache() {
         }
         let mut at = at_noon;
         while has_job && at < at_noon + HOUR {
-            at += random.pause_ms(1_800.0);
+            at += random.pause_ms(4_000.0);
             calls.push((at, [random.lognormal(3_000.0, 0.5), 0, 0]));
         }
         calls.sort_unstable();
@@ -742,5 +742,55 @@ fn in_how_long_the_usual_was_learned_is_said_on_the_first_day() {
             Some(learned) => assert!(words.contains(learned), "{words}"),
             None => assert!(!words.contains("learned"), "{words}"),
         }
+    }
+}
+
+/// Twenty bursts of $3 to $12 a minute, one each half an hour, in a log that begins with them.
+#[test]
+fn bursts_on_the_first_day_are_told_of_a_few_times_and_one_far_beyond_them_still() {
+    for seed in 0..4 {
+        let mut random = Random(seed);
+        let mut lines = Vec::new();
+        let mut burst = |at: i64, requests: u64| {
+            let mut at = at;
+            for _ in 0..requests {
+                at += random.pause_ms(4_000.0);
+                let id = format!("msg_{}", lines.len());
+                let input = 20_000 + random.below(40_000);
+                let call = Call {
+                    at,
+                    id,
+                    input,
+                    ..Call::default()
+                };
+                lines.push(call.line());
+            }
+        };
+        let hours = 10;
+        let mut sizes = Random(seed + 100);
+        for n in 0..2 * hours {
+            let later = sizes.below(8 * 60_000).cast_signed();
+            let at = TWO_O_CLOCK + n * HOUR / 2 + later;
+            burst(at, 15 + sizes.below(45));
+        }
+        let runaway = TWO_O_CLOCK + hours * HOUR;
+        burst(runaway, 20);
+        let calm = lines.len();
+        for n in 0..900 {
+            lines.push(
+                Call {
+                    at: runaway + 200 * n,
+                    id: format!("runaway_{n}"),
+                    input: 40_000,
+                    ..Call::default()
+                }
+                .line(),
+            );
+        }
+        let notices = told(&mut pipeline(&[]), &lines[..calm]);
+        let before = count(&notices, "cost-rate", Reason::First);
+        assert!((1..=5).contains(&before), "{before} in ten hours");
+        let notices = told(&mut pipeline(&[]), &lines);
+        assert_eq!(count(&notices, "cost-rate", Reason::First), before + 1);
     }
 }

@@ -102,6 +102,10 @@ impl Label {
     }
 }
 
+/// A limit that what is learned can only raise follows it after this part of the samples that others need: five minutes with
+/// traffic. Those who begin with an empty log would hear of each of the first bursts in it.
+const PART_TO_BE_CALMER: u64 = 12;
+
 /// The number a metric is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -114,9 +118,9 @@ pub enum Limit {
     TimesUsual(Amount),
     /// Fires beyond what busy minutes show: usual + so many times the way from usual to busy.
     BeyondBusy(Amount),
-    /// Fires above a fixed number, and once it is learned what busy minutes show also beyond that.
+    /// Fires above a fixed number, and once something is known of what busy minutes show also beyond that.
     AboveBusy {
-        /// The fixed number: the limit is never lower, and this alone until enough is learned.
+        /// The fixed number: the limit is never lower, and this alone while next to nothing is known.
         above: Amount,
         /// So many times the way from usual to busy.
         beyond: Amount,
@@ -462,6 +466,13 @@ impl Rule {
         usual.minutes >= needed && (usual.is_of_days || !self.takes_a_day_to_learn())
     }
 
+    /// Something is known of what is usual: too little to speak by, but enough to be calmer by.
+    fn knows_some(&self, usual: Usual) -> bool {
+        let of_minutes = self.samples() != Samples::Days && !self.takes_a_day_to_learn();
+        let some = of_minutes && usual.minutes >= self.samples_to_learn() / PART_TO_BE_CALMER;
+        some || self.has_learned(usual)
+    }
+
     /// What is above its limit stays so, whatever comes, until enough has left its windows: it is about a sum to which nothing adds
     /// less than nothing.
     pub fn only_rises(&self) -> bool {
@@ -488,8 +499,8 @@ impl Rule {
                 .has_learned(usual)
                 .then(|| beyond_busy(usual, times).max(self.floor)),
             Limit::AboveBusy { above, beyond } => {
-                let learned = self.has_learned(usual).then(|| beyond_busy(usual, beyond));
-                Some(above.max(learned.unwrap_or(0)))
+                let known = self.knows_some(usual).then(|| beyond_busy(usual, beyond));
+                Some(above.max(known.unwrap_or(0)))
             }
             Limit::SilentFor(secs) => Some(i128::from(secs) * UNIT),
             Limit::ByChance { .. } | Limit::Once => None,
@@ -551,6 +562,35 @@ mod tests {
     }
 
     /// A sum over half an hour goes with the hours of the day; that of a minute, a mean, or what a session costs does not.
+    /// What can only make a rule calmer need not be known as well as what it is to speak by.
+    #[test]
+    fn a_limit_that_is_only_raised_follows_what_is_usual_after_five_minutes() {
+        let limit = |limit, windows: &[i64], minutes| {
+            let rule = Rule {
+                metric: Metric::Cost,
+                windows: windows.to_vec(),
+                limit,
+                ..Rule::blank()
+            };
+            let usual = Usual {
+                usual: UNIT,
+                busy: 5 * UNIT,
+                minutes,
+                ..Usual::default()
+            };
+            rule.limit_now(usual, PicoUsd::ZERO)
+        };
+        let raised = Limit::AboveBusy {
+            above: 2 * UNIT,
+            beyond: 2 * UNIT,
+        };
+        assert_eq!(limit(raised, &[60], 4), Some(2 * UNIT));
+        assert_eq!(limit(raised, &[60], 5), Some(9 * UNIT));
+        assert_eq!(limit(Limit::BeyondBusy(2 * UNIT), &[60], 59), None);
+        // Half an hour of one day says little about another.
+        assert_eq!(limit(raised, &[1800], 5_000), Some(2 * UNIT));
+    }
+
     #[test]
     fn a_sum_over_hours_takes_a_day_to_learn() {
         let knows = |metric, windows: &[i64], by: &[Label], is_of_days| {

@@ -1,4 +1,4 @@
-//! What to set where an alert that goes on is of an ordinary day, and no day has been seen yet that would have told so.
+//! What to set where an alert is of an ordinary day, and too little has been seen yet to tell so.
 //!
 //! Knows limits, and that what is usual of a day is learned in a day.
 
@@ -20,10 +20,18 @@ pub(super) fn way_out(notice: &Notice) -> Option<String> {
         | Limit::ByChance { .. }
         | Limit::Once => return None,
     };
-    let goes_on = matches!(notice.reason, Reason::Repeat | Reason::StillFiring);
     let is_long = notice.at.millis_since(notice.since) >= 1000 * LONG_SECS;
     let knows_days = notice.usual.is_some_and(|usual| usual.is_of_days);
-    if !goes_on || !is_long || knows_days || !rule.goes_with_the_days() {
+    // Its plain number holds until something is learned, and stands for any log.
+    let is_a_guess = field == "above" && notice.usual.is_none();
+    let until = match notice.reason {
+        Reason::First if is_a_guess => "little is known yet; until it is",
+        Reason::Repeat | Reason::StillFiring if is_long && !knows_days => {
+            "a day shows what is; until then"
+        }
+        _ => return None,
+    };
+    if !rule.goes_with_the_days() {
         return None;
     }
     let least = match rule.metric.unit() {
@@ -32,7 +40,7 @@ pub(super) fn way_out(notice: &Notice) -> Option<String> {
     };
     let limit = roundly_above(notice.value?.max(notice.limit), least)?;
     Some(format!(
-        "ordinary here? a day shows what is; until then: --set {}.{field}={limit}",
+        "ordinary here? {until}: --set {}.{field}={limit}",
         clean(&rule.name)
     ))
 }
@@ -104,6 +112,17 @@ mod tests {
         // It has not been on for long, is over, is what somebody has set, or is no sum of a day.
         assert_eq!(told(&of(above, Reason::Repeat, 3599)), None);
         assert_eq!(told(&of(above, Reason::Resolved, 7200)), None);
+        // The first of all, while nothing is known; later ones only say it if they go on.
+        assert_eq!(
+            told(&of(above, Reason::First, 0)),
+            set("cost-rate.above=20")
+        );
+        assert_eq!(told(&of(times, Reason::First, 0)), None);
+        let after_an_hour = Notice {
+            usual: Some(Usual::default()),
+            ..of(above, Reason::First, 0)
+        };
+        assert_eq!(told(&after_an_hour), None);
         assert_eq!(told(&of(Limit::Above(UNIT), Reason::Repeat, 7200)), None);
         let mean = notice(Metric::CostPerRequest, times, Reason::Repeat, 7200);
         assert_eq!(told(&mean), None);

@@ -256,6 +256,9 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
     let against = match held.cmp(&notice.limit) {
         Ordering::Greater if now == limit => "just above its limit".to_owned(),
         Ordering::Less if now == limit => "just below its limit".to_owned(),
+        // It goes on until it is clear of its limit.
+        Ordering::Less if !below => format!("under its limit of {limit}, not yet clear of it"),
+        Ordering::Greater if below => format!("above its limit of {limit}, not yet clear of it"),
         _ => format!("{side} {limit}"),
     };
     match metric {
