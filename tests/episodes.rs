@@ -686,3 +686,37 @@ fn what_is_left_when_a_run_is_over_is_no_news() {
         ["30010s cache-break first", "30340s cache-break resolved"]
     );
 }
+
+/// Three minutes of each hour cost $6, and one hour has five times as much of the same: $30 in a quarter of it. Each minute with
+/// traffic is as dear as ever, and yet $26 are beyond the $4 that half an hour holds in the median of the minutes with traffic.
+#[test]
+fn what_a_burst_has_cost_is_beyond_what_the_time_usually_costs_not_its_busy_minutes() {
+    let mut calls = Vec::new();
+    for hour in 0..60 {
+        let minutes = if hour == 59 { 15 } else { 3 };
+        for minute in 0..minutes {
+            for n in 0..10 {
+                let at = hour * 60 * MINUTE + minute * MINUTE + n * 6 * SECOND;
+                calls.push(Call {
+                    at: TWO_O_CLOCK + at,
+                    id: format!("msg_{}", calls.len()),
+                    input: 40_000,
+                    ..Call::default()
+                });
+            }
+        }
+    }
+    let lines: Vec<String> = calls.iter().map(Call::line).collect();
+    let mut pipeline = pipeline(&["cost-rate.enabled=false", "no-cache.enabled=false"]);
+    let mut notices = told(&mut pipeline, &lines);
+    pipeline.tick(Time(TWO_O_CLOCK + 62 * 60 * MINUTE));
+    notices.extend(pipeline.take_notices());
+    let of_the_spike = |reason| {
+        let mut notices = notices.iter().filter(|n| &*n.rule.name == "cost-spike");
+        notices.find(|n| n.reason == reason).unwrap()
+    };
+    let (first, over) = (of_the_spike(Reason::First), of_the_spike(Reason::Resolved));
+    assert!(first.exposed.unwrap() > claude_tokmon::price::PicoUsd::DOLLAR);
+    let dollars = over.exposed.unwrap().0 * 100 / claude_tokmon::price::PicoUsd::DOLLAR.0;
+    assert!((2550..=2650).contains(&dollars), "{}", headline(over));
+}

@@ -23,7 +23,7 @@ use crate::monitor::rule::{Rule, Severity};
 use crate::monitor::scope::Scope;
 use crate::monitor::settings::{Flow, NEVER, Own, OwnByKey, OwnRule, SpokenByOwn, Watch};
 use crate::monitor::state::State;
-use crate::monitor::usual::{Amount, Baseline, Samples};
+use crate::monitor::usual::{Amount, Baseline};
 use crate::monitor::variants::{Variants, decide};
 use crate::price::PicoUsd;
 
@@ -653,10 +653,11 @@ impl Teller {
     }
 }
 
-/// What would have been spent in an episode of a rule that knows what a whole window usually costs: a window of that at least.
+/// What would have been spent in an episode of a rule that knows what a window of some minutes usually costs: a window of that at
+/// least. Minutes with traffic, and nothing between them, would each be as dear as those of a burst.
 fn usual_cost(rule: &Rule, episode: &Episode) -> Option<PicoUsd> {
     let secs = rule.windows.get(episode.step).copied()?;
-    let is_known = rule.metric == Metric::Cost && rule.samples() == Samples::Days;
+    let is_known = rule.metric == Metric::Cost && secs > 60;
     let usual = episode
         .usual
         .filter(|_| is_known && is_beyond_usual(rule))?
