@@ -720,3 +720,42 @@ fn what_a_burst_has_cost_is_beyond_what_the_time_usually_costs_not_its_busy_minu
     let dollars = over.exposed.unwrap().0 * 100 / claude_tokmon::price::PicoUsd::DOLLAR.0;
     assert!((2550..=2650).contains(&dollars), "{}", headline(over));
 }
+
+/// Six responses a minute at two cents, and then one a minute at six: half of what a minute cost before, and four cents too much for
+/// each of them.
+#[test]
+fn what_dearer_responses_have_cost_is_beyond_what_as_many_usually_cost() {
+    let mut at = TWO_O_CLOCK;
+    let mut lines = Vec::new();
+    let mut ask = |pause: i64, input| {
+        at += pause;
+        let id = format!("msg_{}", lines.len());
+        let call = Call {
+            at,
+            id,
+            input,
+            ..Call::default()
+        };
+        lines.push(call.line());
+    };
+    for _ in 0..6 * 60 * 6 {
+        ask(10 * SECOND, 4_000);
+    }
+    for _ in 0..3 * 60 {
+        ask(MINUTE, 12_000);
+    }
+    let notices = told(&mut pipeline(&["no-cache.enabled=false"]), &lines);
+    let last = notices.last().unwrap();
+    assert_eq!(
+        (&*last.rule.name, last.reason),
+        ("request-cost", Reason::Repeat)
+    );
+    let dear = (last.at.0 - TWO_O_CLOCK - 6 * 60 * MINUTE) / MINUTE;
+    let beyond = i128::from(dear) * 4 * claude_tokmon::price::PicoUsd::DOLLAR.0 / 100;
+    // What is usual is known to a hundredth.
+    let exposed = last.exposed.unwrap().0;
+    assert!(
+        (exposed - beyond).abs() * 100 <= beyond,
+        "{exposed}, {beyond}"
+    );
+}

@@ -653,20 +653,22 @@ impl Teller {
     }
 }
 
-/// What would have been spent in an episode of a rule that knows what a window of some minutes usually costs: a window of that at
-/// least. Minutes with traffic, and nothing between them, would each be as dear as those of a burst.
+/// What would have been spent in an episode of a rule that knows what a response usually costs, or a window of some minutes: a window
+/// of that at least. Minutes with traffic, and nothing between them, would each be as dear as those of a burst.
 fn usual_cost(rule: &Rule, episode: &Episode) -> Option<PicoUsd> {
+    let usual = episode.usual.filter(|_| is_beyond_usual(rule))?.usual;
     let secs = rule.windows.get(episode.step).copied()?;
-    let is_known = rule.metric == Metric::Cost && secs > 60;
-    let usual = episode
-        .usual
-        .filter(|_| is_known && is_beyond_usual(rule))?
-        .usual;
-    let window = usual * i128::from(secs) / i128::from(rule.per_secs.unwrap_or(secs));
-    let lasted = Time::from_secs(episode.last_minute * 60).millis_since(episode.since) / 1000;
-    Some(PicoUsd(
-        window * i128::from(lasted.max(secs)) / i128::from(secs),
-    ))
+    match rule.metric {
+        Metric::CostPerRequest => Some(PicoUsd(usual * i128::from(episode.requests))),
+        Metric::Cost if secs > 60 => {
+            let window = usual * i128::from(secs) / i128::from(rule.per_secs.unwrap_or(secs));
+            let last = Time::from_secs(episode.last_minute * 60);
+            let lasted = last.millis_since(episode.since) / 1000;
+            let cost = window * i128::from(lasted.max(secs)) / i128::from(secs);
+            Some(PicoUsd(cost))
+        }
+        _ => None,
+    }
 }
 
 /// What is critical and several times over its limit waits for nothing.
