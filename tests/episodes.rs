@@ -93,32 +93,6 @@ fn a_breach_must_last_as_long_as_the_rule_asks_and_pending_is_not_told() {
     assert_eq!(brief.told, Vec::<String>::new());
 }
 
-/// A burst just over the limit is none if it is over within half a minute; a quarter more is told the moment it is there.
-#[test]
-fn what_is_far_over_its_limit_does_not_wait_for_half_a_minute() {
-    let after = |calls: &[(i64, u64)]| {
-        let mut tale = Tale::new(&["no-cache.enabled=false"]);
-        for (second, cents) in calls {
-            tale.call(Call {
-                at: TWO_O_CLOCK + second * SECOND,
-                input: cents * 2_000,
-                ..Call::default()
-            });
-        }
-        tale.tick(3 * MINUTE);
-        tale.told
-    };
-    // The first half leaves the window after 29 seconds, or after 31.
-    assert_eq!(after(&[(0, 110), (31, 110)]), Vec::<String>::new());
-    assert_eq!(after(&[(0, 110), (29, 110)]), ["59s cost-rate first"]);
-    assert_eq!(after(&[(0, 110), (31, 139)]), Vec::<String>::new());
-    assert_eq!(after(&[(0, 110), (31, 140)]), ["31s cost-rate first"]);
-    assert_eq!(
-        after(&[(0, 110), (31, 110), (40, 30)]),
-        ["40s cost-rate first"]
-    );
-}
-
 /// What waits fires when nothing comes as a rule. It is of the log that took it over the limit, not of the first one that was read.
 #[test]
 fn what_has_waited_is_of_the_log_that_took_it_over_the_limit() {
@@ -314,7 +288,6 @@ fn a_limit_from_below_fires_when_traffic_fades() {
     let mut tale = Tale::new(&[
         "cost-rate.metric=requests",
         "cost-rate.below=3",
-        "cost-rate.for=0s",
         "unpriced-model.enabled=false",
     ]);
     for i in 0..10 {
@@ -438,7 +411,7 @@ fn a_mean_over_ten_minutes_decides_as_soon_as_the_last_minute_has_too_few() {
 
 #[test]
 fn what_looks_like_its_limit_is_said_to_be_above_it() {
-    let mut pipeline = Tale::new(&["cost-rate.above=0.05", "cost-rate.for=0s"]).pipeline;
+    let mut pipeline = Tale::new(&["cost-rate.above=0.05"]).pipeline;
     for (second, input) in [(0, 9_999), (1, 11)] {
         let call = Call {
             at: TWO_O_CLOCK + second * SECOND,
@@ -667,8 +640,7 @@ fn an_alert_about_spending_says_what_has_changed() {
         let later = (200..203).map(after);
         let calls = ordinary.chain(odd).chain(later).enumerate().map(numbered);
         let lines: Vec<String> = calls.map(|call| call.line()).collect();
-        let set = ["cost-rate.above=0.5", "cost-rate.for=0s"];
-        let notices = told(&mut pipeline(&set), &lines);
+        let notices = told(&mut pipeline(&["cost-rate.above=0.5"]), &lines);
         let of_rate = |n: &&Notice| &*n.rule.name == "cost-rate";
         let first = notices.iter().find(of_rate).unwrap();
         assert!(first.at.0 >= call.at);

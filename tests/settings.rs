@@ -90,12 +90,6 @@ fn say_the_same(
     Ok(())
 }
 
-/// What is far over its limit does not wait, in some of the cases.
-fn at_once(rule: &str, seed: u64) -> Option<String> {
-    let times = ["1.1", "1.5", "3"].get(usize::try_from(seed % 5).unwrap())?;
-    Some(format!("{rule}.at_once={times}"))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -221,7 +215,6 @@ proptest! {
             let few = format!("{name}.min_requests=2");
             let cheap = format!("{name}.min_cost={min_cost}");
             let little = format!("{name}.min_waste=0.01");
-            let at_once = at_once(name, seed);
             let limit = if name == "cost-rate" { "cost-rate.above=0.02" } else { "token-spike.floor=1000" };
             let mut quick = vec![
                 limit, "cache-drop.beyond_busy=0.3", "token-spike.times_usual=1.1", &metric, &window, &waits, &keeps, &set,
@@ -231,9 +224,6 @@ proptest! {
             }
             if name != "cost-rate" {
                 quick.push(&few);
-            }
-            if matches!(name, "cost-rate" | "token-spike") {
-                quick.extend(at_once.as_deref());
             }
             if matches!(name, "request-cost" | "token-spike") {
                 quick.push(&cheap);
@@ -292,7 +282,6 @@ proptest! {
             let window = format!("{name}.window={window}");
             let times = [("for", waits), ("keep_firing", keeps)].map(|(field, value)| format!("{name}.{field}={value:?}"));
             let by = ["session-cost", "session-long"].map(|name| format!("{name}.by={by}"));
-            let at_once = at_once(name, seed);
             let mut quick = vec![
                 "session-cost.beyond_busy=0.5", "session-cost.floor=0.05", "session-long.times_usual=0.5", "session-long.floor=0.05",
                 &window, &by[0], &by[1],
@@ -304,7 +293,7 @@ proptest! {
                 // No other rule keeps its keys.
                 _ => quick.push(other[usize::from(name == "session-long")]),
             }
-            quick.extend(times.iter().map(String::as_str).chain(at_once.as_deref()));
+            quick.extend(times.iter().map(String::as_str));
             quick.push(&set);
             pipeline(&quick)
         };

@@ -15,7 +15,7 @@ use crate::pattern::Pattern;
 use crate::price::PicoUsd;
 
 /// Every key that a rule may have.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 21] = [
     "name",
     "metric",
     "per",
@@ -35,7 +35,6 @@ const KEYS: [&str; 22] = [
     "share_of_cost",
     "floor",
     "for",
-    "at_once",
     "keep_firing",
     "severity",
 ];
@@ -131,7 +130,6 @@ pub(super) fn build(name: &str, table: &Table, near: impl FnOnce() -> String) ->
         share_of_cost: field.amount("share_of_cost")?.unwrap_or(0),
         floor: field.amount("floor")?.unwrap_or(0),
         hold_secs: field.duration("for")?.unwrap_or(0),
-        at_once: field.amount("at_once")?.unwrap_or(0),
         keep_firing_secs: field.duration("keep_firing")?.unwrap_or(300),
         severity: field
             .one_of("severity", &severity)?
@@ -407,9 +405,6 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
         fields.push(("severity", quoted(rule.severity.name())));
     } else {
         fields.push(("for", time(rule.hold_secs)));
-        if rule.at_once > 0 {
-            fields.push(("at_once", write_amount(rule.at_once)));
-        }
         fields.push(("keep_firing", time(rule.keep_firing_secs)));
         fields.push(("severity", quoted(rule.severity.name())));
     }

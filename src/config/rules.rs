@@ -27,8 +27,6 @@ struct Draft {
     lacks_limit: bool,
     /// The limits that flags have set.
     flagged: Vec<String>,
-    /// Somebody has said from when on it does not wait.
-    says_at_once: bool,
 }
 
 /// All rules, before flags change them.
@@ -234,13 +232,7 @@ impl Draft {
     }
 
     /// Somebody sets a key: whether the rule is on, or a limit that it was off for want of.
-    ///
-    /// Who says how long a rule waits does not mean what stood beside that.
     fn note(&mut self, key: &str) {
-        self.says_at_once |= key == "at_once";
-        if key == "for" && !self.says_at_once {
-            self.table.remove("at_once");
-        }
         if key == "enabled" {
             self.lacks_limit = false;
         } else if self.lacks_limit && LIMIT_KEYS.contains(&key) {
@@ -612,35 +604,6 @@ mod tests {
         let other = &with(&["request-cost.beyond_busy=3"]).unwrap();
         let other = other.iter().find(|rule| &*rule.name == "request-cost");
         assert_eq!(other.map(|rule| rule.limit), Some(beyond(3)));
-    }
-
-    /// Whoever says how long it waits wants it to wait, unless they say from when on it does not.
-    #[test]
-    fn what_waits_by_somebodys_word_does_so_whatever_its_value() {
-        let waits = |set: &[&str]| {
-            let rule = &with(set).unwrap()[0];
-            (rule.hold_secs, rule.at_once * 100 / crate::monitor::UNIT)
-        };
-        assert_eq!(waits(&[]), (30, 125));
-        assert_eq!(waits(&["cost-rate.above=1"]), (30, 125));
-        assert_eq!(waits(&["cost-rate.for=5m"]), (300, 0));
-        for set in [
-            ["cost-rate.for=5m", "cost-rate.at_once=2"],
-            ["cost-rate.at_once=2", "cost-rate.for=5m"],
-        ] {
-            assert_eq!(waits(&set), (300, 200));
-        }
-        let written = |text: &str| {
-            let rules = configured(&format!("[[rule]]\nname = \"cost-rate\"\n{text}"));
-            rules.unwrap()[0].at_once
-        };
-        assert_eq!(written("for = \"5m\""), 0);
-        assert_eq!(
-            written("at_once = 2\nfor = \"5m\""),
-            2 * crate::monitor::UNIT
-        );
-        let wrong = with(&["request-cost.at_once=2"]).unwrap_err();
-        assert!(format!("{wrong:#}").contains("at_once does not go with metric"));
     }
 
     #[test]

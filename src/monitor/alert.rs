@@ -363,18 +363,17 @@ impl Alert {
         }
     }
 
-    /// Moves the state by one reading. A breach fires once it has lasted for so many seconds; `begin` makes the episode then.
+    /// Moves the state by one reading. `begin` makes the episode when it starts to fire.
     pub fn step(
         &mut self,
         now: Time,
         reading: Reading,
         rule: &Rule,
-        hold_secs: i64,
         begin: impl FnOnce() -> Episode,
     ) {
         use Reading::{Between, Breach, Clear, Nothing, Stale};
         self.reading = reading;
-        let hold_ms = hold_secs * 1000;
+        let hold_ms = rule.hold_secs * 1000;
         let episode = self.episode.as_deref();
         let keep_ms = episode.map_or(0, |episode| episode.keep_secs(rule) * 1000);
         self.phase = match (self.phase, reading) {

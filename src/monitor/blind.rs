@@ -90,7 +90,7 @@ impl Blind {
             } else {
                 Reading::Clear
             };
-            spot.alert.step(now, reading, rule, rule.hold_secs, || {
+            spot.alert.step(now, reading, rule, || {
                 let id = episode_id(rule, &key, now);
                 Episode::new(id, now, 0, Arc::clone(&labels))
             });

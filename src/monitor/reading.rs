@@ -35,8 +35,6 @@ pub(super) struct Read {
     pub(super) basis: Basis,
     pub(super) step: usize,
     pub(super) odds: Option<(Odds, u32)>,
-    /// It is so far over its limit that it does not wait.
-    pub(super) at_once: bool,
 }
 
 /// Reads a rule for a key.
@@ -316,7 +314,6 @@ impl Read {
             basis: Basis::default(),
             step: 0,
             odds: None,
-            at_once: false,
         }
     }
 }
@@ -343,7 +340,6 @@ fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
         basis: Basis::default(),
         step: 0,
         odds: None,
-        at_once: false,
     }
 }
 
@@ -409,7 +405,6 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
             basis,
             step,
             odds: None,
-            at_once: false,
         };
     };
     let against = Against {
@@ -442,11 +437,6 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
             reading = Reading::Breach;
         }
     }
-    // Only what comes can lift it so far.
-    let may_be_at_once = reading == Reading::Breach && open.is_none() && with.arrived.is_some();
-    let at_once = may_be_at_once
-        && rule.at_once > 0
-        && against.ask(against.may_be_told, |limit| rule.is_at_once(value, limit));
     Read {
         reading,
         has_value: true,
@@ -454,7 +444,6 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
         basis,
         step,
         odds: None,
-        at_once,
     }
 }
 
@@ -629,7 +618,6 @@ fn read_run(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &Step<'_>)
         basis: Basis::default(),
         step: 0,
         odds: matches!(rule.limit, Limit::ByChance { .. }).then_some((odds, length)),
-        at_once: false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::alert::Basis;
 use super::calendar::Period;
-use super::metric::{MIN_WINDOW_SECS, Metric, Value};
+use super::metric::{MIN_WINDOW_SECS, Metric};
 use super::record::Labels;
 use super::usual::{Amount, Baseline, MIN_MINUTES, Samples, UNIT, Usual};
 use super::window::Sums;
@@ -234,8 +234,6 @@ pub struct Rule {
     pub floor: Amount,
     /// Seconds that a breach must last before it fires.
     pub hold_secs: i64,
-    /// From so many times its limit on, in [`UNIT`]s, it does not wait for that. Zero: it always does.
-    pub at_once: Amount,
     /// Seconds that the metric must be clear before it resolves.
     pub keep_firing_secs: i64,
     /// How bad it is.
@@ -303,7 +301,6 @@ impl Rule {
             share_of_cost: 0,
             floor: 0,
             hold_secs: 0,
-            at_once: 0,
             keep_firing_secs: 300,
             severity: Severity::Warning,
             enabled: true,
@@ -349,9 +346,6 @@ impl Rule {
         let has_cost = metric.is_mean() || (metric.is_volume() && metric != Metric::Cost);
         if self.min_cost > PicoUsd::ZERO && !has_cost {
             return misplaced("min_cost");
-        }
-        if self.at_once > 0 && !self.takes_at_once() {
-            return misplaced("at_once");
         }
         if metric == Metric::MissRun && self.by != [Label::Conversation] {
             return Err(RuleError::Field(
@@ -477,16 +471,6 @@ impl Rule {
         let of_minutes = self.samples() != Samples::Days && !self.takes_a_day_to_learn();
         let some = of_minutes && usual.minutes >= self.samples_to_learn() / PART_TO_BE_CALMER;
         some || self.has_learned(usual)
-    }
-
-    /// Nothing but what comes lifts its value, so that each moment at which it is far over its limit is looked at.
-    const fn takes_at_once(&self) -> bool {
-        self.metric.is_volume() && !self.metric.is_about_cache()
-    }
-
-    /// A value is so far over this limit that the rule does not wait.
-    pub fn is_at_once(&self, value: Value, limit: Amount) -> bool {
-        self.at_once > 0 && self.only_rises() && value.is_above(times(limit, self.at_once) - 1)
     }
 
     /// What is above its limit stays so, whatever comes, until enough has left its windows: it is about a sum to which nothing adds

@@ -73,8 +73,7 @@ impl Step<'_> {
         let had_value = alert.had_value();
         let ended = alert.ended;
         let brought_by = alert.brought_by().cloned();
-        let hold_secs = if read.at_once { 0 } else { rule.hold_secs };
-        alert.step(now, read.reading, rule, hold_secs, || {
+        alert.step(now, read.reading, rule, || {
             let who = self.arrived.or(brought_by.as_ref());
             let mut episode = self.begin(cache, key, &read, ended, who.unwrap_or(&key.labels));
             episode.id = episode_id(rule, &scope.key_labels(&key.labels), episode.since);

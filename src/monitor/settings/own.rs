@@ -189,7 +189,7 @@ impl Own {
             return None;
         }
         if let Phase::Pending { .. } = self.alert.phase {
-            if self.may_be_ordinary() || self.of.rule.at_once > 0 {
+            if self.may_be_ordinary() {
                 return None;
             }
             // Where the shortest window decides, no other does while it has a value.
@@ -293,7 +293,7 @@ impl Own {
     /// It waits, and is above all its limits.
     fn stays_pending(&self, key: &Key, now: Time, since: Time) -> bool {
         let rule = &self.of.rule;
-        let may_change = self.may_end_otherwise() || self.may_be_ordinary() || rule.at_once > 0;
+        let may_change = self.may_end_otherwise() || self.may_be_ordinary();
         if may_change || now.millis_since(since) >= rule.hold_secs * 1000 {
             return false;
         }

@@ -275,7 +275,7 @@ mod tests {
         for (secs, is_due) in [(1, false), (299, false), (300, true), (301, true)] {
             let now = begin.plus_secs(secs);
             let first = || Episode::new(7, begin, 0, Arc::default());
-            alert.step(now, Reading::Breach, &rule, 0, first);
+            alert.step(now, Reading::Breach, &rule, first);
             alert.open_mut().unwrap().last_evidence = now;
             assert_eq!(told.is_waiting(&alert, now, grown), is_due, "{secs} s");
             let due = told.due(&alert, now, grown);
@@ -283,7 +283,7 @@ mod tests {
             assert_eq!(told.grown_at(&alert), Some(begin.plus_secs(300)));
             assert!(!told.is_waiting(&alert, now, PicoUsd(2 * PicoUsd::DOLLAR.0)));
             // Without a value there is nothing to say of it.
-            alert.step(now, Reading::Nothing, &rule, 0, || unreachable!());
+            alert.step(now, Reading::Nothing, &rule, || unreachable!());
             assert_eq!(told.due(&alert, now, grown), None);
         }
     }
