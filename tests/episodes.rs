@@ -725,32 +725,24 @@ fn what_a_burst_has_cost_is_beyond_what_the_time_usually_costs_not_its_busy_minu
 /// each of them.
 #[test]
 fn what_dearer_responses_have_cost_is_beyond_what_as_many_usually_cost() {
-    let mut at = TWO_O_CLOCK;
-    let mut lines = Vec::new();
-    let mut ask = |pause: i64, input| {
-        at += pause;
-        let id = format!("msg_{}", lines.len());
-        let call = Call {
-            at,
-            id,
-            input,
-            ..Call::default()
-        };
-        lines.push(call.line());
+    let hours = 6 * 60 * MINUTE;
+    let cheap = (0..6 * 60 * 6).map(|n| (n * 10 * SECOND, 4_000));
+    let dear = (1..=3 * 60).map(|n| (hours + n * MINUTE, 12_000));
+    let asked = cheap.chain(dear).enumerate();
+    let line = |(n, (at, input)): (usize, (i64, u64))| Call {
+        at: TWO_O_CLOCK + at,
+        id: format!("msg_{n}"),
+        input,
+        ..Call::default()
     };
-    for _ in 0..6 * 60 * 6 {
-        ask(10 * SECOND, 4_000);
-    }
-    for _ in 0..3 * 60 {
-        ask(MINUTE, 12_000);
-    }
+    let lines: Vec<String> = asked.map(|asked| line(asked).line()).collect();
     let notices = told(&mut pipeline(&["no-cache.enabled=false"]), &lines);
     let last = notices.last().unwrap();
     assert_eq!(
         (&*last.rule.name, last.reason),
         ("request-cost", Reason::Repeat)
     );
-    let dear = (last.at.0 - TWO_O_CLOCK - 6 * 60 * MINUTE) / MINUTE;
+    let dear = (last.at.0 - TWO_O_CLOCK - hours) / MINUTE;
     let beyond = i128::from(dear) * 4 * claude_tokmon::price::PicoUsd::DOLLAR.0 / 100;
     // What is usual is known to a hundredth.
     let exposed = last.exposed.unwrap().0;

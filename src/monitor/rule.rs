@@ -561,7 +561,6 @@ mod tests {
         assert_eq!(limit(5, 6), Some(20));
     }
 
-    /// A sum over half an hour goes with the hours of the day; that of a minute, a mean, or what a session costs does not.
     /// What can only make a rule calmer need not be known as well as what it is to speak by.
     #[test]
     fn a_limit_that_is_only_raised_follows_what_is_usual_after_five_minutes() {
@@ -591,6 +590,7 @@ mod tests {
         assert_eq!(limit(raised, &[1800], 5_000), Some(2 * UNIT));
     }
 
+    /// A sum over half an hour goes with the hours of the day; that of a minute, a mean, or what a session costs does not.
     #[test]
     fn a_sum_over_hours_takes_a_day_to_learn() {
         let knows = |metric, windows: &[i64], by: &[Label], is_of_days| {
