@@ -466,7 +466,7 @@ fn a_pipe_of_another_zone(at_once: usize) {
     watch.expect("watching");
     let mut pipe = watch.child.stdin.take().unwrap();
     // It says how it stands at each line, at once or with its next tick, and it takes some ticks for it to be sure.
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while told(&watch.seen, "blind").is_empty() && Instant::now() < deadline {
         let lines: String = (0..at_once).map(|_| cents(-7200, 1)).collect();
         pipe.write_all(lines.as_bytes()).unwrap();
