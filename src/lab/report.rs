@@ -163,7 +163,7 @@ impl Report<'_> {
     }
 
     /// A line of words.
-    fn sentence(&self, f: &mut fmt::Formatter<'_>, text: String) -> fmt::Result {
+    fn sentence(&self, f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
         writeln!(f, "{}", self.style.wrap(text, 2))
     }
 
@@ -201,7 +201,7 @@ impl Report<'_> {
         }
         writeln!(f, "{}", self.read_line())?;
         let mut caveats = self.caveats().into_iter();
-        caveats.try_for_each(|line| self.sentence(f, line))
+        caveats.try_for_each(|line| self.sentence(f, &line))
     }
 
     /// What keeps the sums from being whole or the rules from having seen all.
@@ -387,7 +387,7 @@ impl Report<'_> {
         writeln!(f)?;
         self.table(f, &self.model_rows())?;
         self.cost_lines()
-            .try_for_each(|line| self.sentence(f, line))?;
+            .try_for_each(|line| self.sentence(f, &line))?;
         if let Some(groups) = self.groups() {
             writeln!(f)?;
             self.table(f, &groups.rows)?;
@@ -486,7 +486,7 @@ impl Report<'_> {
             self.table(f, &rows)?;
             writeln!(f, "{} could have been avoided", self.avoidable())?;
         }
-        doubt.map_or(Ok(()), |doubt| self.sentence(f, doubt))
+        doubt.map_or(Ok(()), |doubt| self.sentence(f, &doubt))
     }
 
     /// The log in a few lines.
@@ -541,7 +541,7 @@ impl Report<'_> {
             .map(|rule| &*rule.name)
             .collect();
         if !quiet.is_empty() {
-            self.sentence(f, format!("quiet: {}", quiet.join(", ")))?;
+            self.sentence(f, &format!("quiet: {}", quiet.join(", ")))?;
         }
         Ok(())
     }
@@ -609,7 +609,7 @@ impl Report<'_> {
             writeln!(f)?;
             self.table(f, rows)?;
             for sentence in sentences {
-                self.sentence(f, sentence.clone())?;
+                self.sentence(f, sentence)?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Alerts for people: one line, and detail below it on a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::io;
 
@@ -28,10 +29,10 @@ const INDENT: usize = 9;
 
 impl Style {
     /// A line as it is put out: on a terminal with breaks between words, and what goes on below set in by so many columns.
-    pub fn wrap(self, line: String, indent: usize) -> String {
+    pub fn wrap(self, line: &str, indent: usize) -> Cow<'_, str> {
         match self.terminal {
-            Some(terminal) => terminal.wrap(&line, indent),
-            None => line,
+            Some(terminal) => terminal.wrap(line, indent),
+            None => line.into(),
         }
     }
 }
@@ -62,7 +63,8 @@ impl Printer {
     /// Prints a line of text that is not an alert. It may hold the name of a file, which may be anything. Trouble with the stream is
     /// not the caller's.
     pub fn line(&mut self, text: &str) {
-        let text = self.style.wrap(clean(text).into_owned(), 2);
+        let text = clean(text);
+        let text = self.style.wrap(&text, 2);
         let _ = self
             .outlet
             .write(&format!("{}\n", self.plain(&text.dimmed().to_string())));
@@ -127,11 +129,11 @@ impl Sink for Printer {
         for part in who(notice) {
             let _ = write!(line, " · {part}");
         }
-        let _ = writeln!(text, "{}", self.style.wrap(line, INDENT));
+        let _ = writeln!(text, "{}", self.style.wrap(&line, INDENT));
         if self.style.terminal.is_some() && notice.reason != Reason::Stopped {
             for detail in details(notice, self.style.clock) {
                 let detail = format!("{:INDENT$}{detail}", "");
-                let _ = writeln!(text, "{}", self.style.wrap(detail, INDENT));
+                let _ = writeln!(text, "{}", self.style.wrap(&detail, INDENT));
             }
         }
         self.outlet.write(&self.plain(&text))

@@ -2,6 +2,8 @@
 //!
 //! A terminal breaks a line in the middle of a word and goes on below the times of other lines. Knows nothing of what lines say.
 
+use std::borrow::Cow;
+
 use rustix::termios::{Winsize, tcgetwinsize};
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
@@ -20,10 +22,10 @@ pub enum Terminal {
 impl Terminal {
     /// A line with breaks between words where the terminal, as wide as it is now, would break it in a word. What goes on below is
     /// set in by so many columns.
-    pub fn wrap(self, line: &str, indent: usize) -> String {
+    pub fn wrap(self, line: &str, indent: usize) -> Cow<'_, str> {
         match self.columns() {
             Some(columns) => wrap(line, columns, indent),
-            None => line.to_owned(),
+            None => line.into(),
         }
     }
 
@@ -39,9 +41,9 @@ impl Terminal {
 }
 
 /// A word that is longer than a line stays whole, so that a path can be copied.
-fn wrap(line: &str, columns: usize, indent: usize) -> String {
+fn wrap(line: &str, columns: usize, indent: usize) -> Cow<'_, str> {
     if columns < NARROW {
-        return line.to_owned();
+        return line.into();
     }
     let indent = " ".repeat(indent);
     let options = Options::new(columns)
@@ -50,7 +52,7 @@ fn wrap(line: &str, columns: usize, indent: usize) -> String {
         .word_splitter(WordSplitter::NoHyphenation)
         .wrap_algorithm(WrapAlgorithm::FirstFit)
         .break_words(false);
-    textwrap::fill(line, options)
+    textwrap::fill(line, options).into()
 }
 
 #[cfg(test)]
