@@ -13,7 +13,8 @@ mod common;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::follow::*;
@@ -405,10 +406,22 @@ fn reading_that_stays_behind_is_told() {
     append(&log, "");
     let mut watch = hasty(home.path(), &["app.log"]);
     watch.expect("watching");
-    // More than is read between two looks, one a second.
+    // More and more, faster than anybody reads: it is looked at once a second.
     let lines: String = (0..2000).map(|_| cents(0, 0)).collect();
-    append(&log, &lines.repeat(200));
-    let alert = watch.expect("WARNING  blind");
+    let (lines, is_told) = (lines.repeat(200), AtomicBool::new(false));
+    let alert = thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20 {
+                append(&log, &lines);
+                if is_told.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let alert = watch.expect("WARNING  blind");
+        is_told.store(true, Ordering::Relaxed);
+        alert
+    });
     assert!(alert.contains("reading has been behind for"), "{alert}");
     // It ends in the middle.
     assert_eq!(watch.end().0, Some(0));
