@@ -65,10 +65,11 @@ fn all_of_rules_is_explained() {
 }
 
 /// Objects that have names of the log as keys.
-const BY_NAME: [&str; 6] = [
+const BY_NAME: [&str; 7] = [
     "key",
     "set",
     "by_model",
+    "other_ttl",
     "by_group",
     "cost_by_cause",
     "alerts_by_rule",

@@ -565,6 +565,40 @@ proptest! {
         prop_assert!(causes.values().all(|total| total.cost >= PicoUsd::ZERO));
     }
 
+    /// What the other time to live would have saved is what the same requests cost with it.
+    #[test]
+    fn the_other_time_to_live_saves_what_it_would_have_cost_less(
+        gaps in proptest::collection::vec(prop_oneof![5_i64..290, 310_i64..3_500, 3_700_i64..9_000], 1..80),
+        grows in proptest::sample::select(vec![0_u64, 90, 3_000]),
+        session in proptest::sample::select(vec![None, Some("s-1")]),
+    ) {
+        // Of requests without a session nobody knows that they go on, unless they have as much in the cache.
+        let grows = if session.is_none() { 0 } else { grows };
+        let with = |ttl_secs: i64| {
+            let (mut at, mut cached) = (TWO_O_CLOCK, 0);
+            let mut lines = Vec::new();
+            // What never read the cache may not use it.
+            for (i, gap) in [9_000, 60, 60].into_iter().chain(gaps.iter().copied()).enumerate() {
+                at += gap * 1000;
+                let prompt = 20_000 + grows * i as u64;
+                let read = if gap <= ttl_secs { cached } else { 0 };
+                let written = prompt - read;
+                let (write_5m, write_1h) = if ttl_secs == 300 { (written, 0) } else { (0, written) };
+                let id = format!("msg_{i}");
+                let call = Call { at, id, session, input: 7, output: 90, write_5m, write_1h, read, ..Call::default() };
+                lines.push(call.line());
+                cached = prompt;
+            }
+            let mut all = pipeline(&LIVELY);
+            told(&mut all, &lines);
+            let totals = all.evaluator.totals();
+            (totals.cost, totals.lifetimes["claude-opus-4-7"])
+        };
+        let ((short, if_long), (long, if_short)) = (with(300), with(3_600));
+        prop_assert_eq!(if_long.hour, short - long);
+        prop_assert_eq!(if_short.minutes, long - short);
+    }
+
     /// A week later the same is said a week later.
     #[test]
     fn a_shift_by_whole_weeks_shifts_all_that_is_told(seed in any::<u64>(), weeks in 1_i64..50) {

@@ -165,6 +165,57 @@ fn a_report_that_does_not_fit_the_disk_is_an_error_that_says_where() {
     assert!(report.contains("could have been avoided"), "{report}");
 }
 
+/// A bot that is asked every seven minutes pays its prompt each time; one that is asked every minute pays for an hour of which it
+/// needs five minutes. Both hear what the other time to live would have saved; where it is little nothing is said.
+#[test]
+fn what_another_time_to_live_would_have_saved_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    let log = |name: &str, minutes: usize, ttl: &str, turns: usize| {
+        let line = |n: usize| {
+            let (written, read) = match n {
+                0 => (40_000, 0),
+                2.. if minutes > 5 => (40_000, 0),
+                _ => (3_000, 37_000 + 3_000 * (n - 1)),
+            };
+            let minute = if n < 2 { n } else { n * minutes };
+            format!(
+                r#"{{"time":"2026-11-20T{:02}:{:02}:00Z","id":"msg_{n}","session_id":"s-1","model":"claude-opus-4-7","usage":{{"input_tokens":9,"output_tokens":9,"cache_creation_input_tokens":{written},"cache_read_input_tokens":{read},"cache_creation":{{"ephemeral_{ttl}_input_tokens":{written}}}}}}}"#,
+                minute / 60,
+                minute % 60,
+            )
+        };
+        append(
+            &home.path().join(name),
+            &(0..turns).map(line).collect::<Vec<_>>(),
+        );
+        let output = program(home.path())
+            .args(["replay", name])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let slow = log("slow.log", 7, "5m", 100);
+    assert!(
+        slow.contains(
+            "\"ttl\": \"1h\" in cache_control would have cost about $22.38 less (claude-opus-4-7)"
+        ),
+        "{slow}"
+    );
+    assert!(slow.contains("a longer ttl costs less"), "{slow}");
+    let busy = log("busy.log", 1, "1h", 100);
+    assert!(
+        busy.contains(
+            "\"ttl\": \"5m\" in cache_control would have cost at least $1.26 less (claude-opus-4-7)"
+        ),
+        "{busy}"
+    );
+    let fit = log("fit.log", 1, "5m", 100);
+    assert!(!fit.contains("\"ttl\""), "{fit}");
+    let (objects, _) = replay(home.path(), &["slow.log"]);
+    let saved = &objects.last().unwrap()["other_ttl"]["claude-opus-4-7"];
+    assert_eq!(saved["one_hour_saves_usd"], 22.37875);
+}
+
 /// Twenty requests at once with one prompt that is not in the cache yet, then forty that read it, each hour. Without a session nobody can
 /// tell them from twenty users with a prompt each; that nothing could have been avoided is not said of them.
 #[test]

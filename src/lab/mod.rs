@@ -23,6 +23,7 @@ mod suggest;
 mod suggestion;
 mod table;
 mod timeline;
+mod ttl;
 
 use std::time::Duration;
 

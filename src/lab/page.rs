@@ -85,8 +85,8 @@ impl Page<'_> {
             html.push_str("<h2>Why the cache missed</h2>");
             table(&mut html, &causes);
         }
-        if let Some(doubt) = self.report.doubt() {
-            let _ = write!(html, "<p>{}</p>", escape(&doubt));
+        for line in self.report.cache_lines() {
+            let _ = write!(html, "<p>{}</p>", escape(&line));
         }
         self.days(&mut html);
         html.push_str("<div id=tip></div>");

@@ -10,9 +10,11 @@ use super::figures::per_day;
 use super::strip;
 use super::table::{self, row};
 use super::timeline::Timeline;
+use super::ttl;
 use crate::config::{Options, Span};
 use crate::monitor::{
-    GroupBy, Learning, Metric, ModelTotal, PORTIONS, Portion, Rule, Severity, Time, Tokens, Totals,
+    Cause, GroupBy, Learning, Metric, ModelTotal, PORTIONS, Portion, Rule, Severity, Time, Tokens,
+    Totals,
 };
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
@@ -446,10 +448,12 @@ impl Report<'_> {
                 count(total.requests),
                 quantity(total.tokens),
                 total.cost.to_string(),
-                if cause.is_waste() {
-                    "avoidable"
-                } else {
-                    "in the nature of things"
+                match cause {
+                    _ if cause.is_waste() => "avoidable",
+                    Cause::Expired if ttl::hour_is_cheaper(self.totals) => {
+                        "a longer ttl costs less"
+                    }
+                    _ => "in the nature of things",
                 }
                 .to_owned(),
             ]);
@@ -464,7 +468,7 @@ impl Report<'_> {
     }
 
     /// What may have been paid again besides, if it would be much.
-    pub(super) fn doubt(&self) -> Option<String> {
+    fn doubt(&self) -> Option<String> {
         let doubtful = self.totals.doubtful;
         let is_much = doubtful.cost.0 * 20 >= self.totals.cost.0.max(1);
         is_much.then(|| {
@@ -476,9 +480,14 @@ impl Report<'_> {
         })
     }
 
+    /// What else is to be said of how the cache was used.
+    pub(super) fn cache_lines(&self) -> impl Iterator<Item = String> {
+        ttl::advice(self.totals).chain(self.doubt())
+    }
+
     fn causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rows, doubt) = (self.cause_rows(), self.doubt());
-        if rows.is_empty() && doubt.is_none() {
+        let (rows, mut lines) = (self.cause_rows(), self.cache_lines().peekable());
+        if rows.is_empty() && lines.peek().is_none() {
             return Ok(());
         }
         writeln!(f)?;
@@ -486,7 +495,7 @@ impl Report<'_> {
             self.table(f, &rows)?;
             writeln!(f, "{} could have been avoided", self.avoidable())?;
         }
-        doubt.map_or(Ok(()), |doubt| self.sentence(f, &doubt))
+        lines.try_for_each(|line| self.sentence(f, &line))
     }
 
     /// The log in a few lines.

@@ -10,7 +10,7 @@ use super::alert::Notice;
 use super::arrival::{Arrival, Came, Spoken};
 use super::blind::{Blind, BlindSpot};
 use super::budget::{Budget, Moment, Spending, Spent};
-use super::cache::{CacheTracker, Elsewhere, Outcome};
+use super::cache::{CacheTracker, Elsewhere, Lifetimes, Outcome};
 use super::calendar::Calendar;
 use super::dedupe::{Dedupe, Growth, Sighting};
 use super::key::Key;
@@ -401,6 +401,11 @@ impl Evaluator {
         };
         if let Some(miss) = miss {
             state.totals.count_miss(miss);
+        }
+        if !state.is_brief
+            && let Some(gain) = Lifetimes::of(record, miss, state.cache.before())
+        {
+            state.totals.count_lifetimes(record, at, gain);
         }
         state.pace.add(at, record.cost.unwrap_or_default());
         let unread = miss.map_or(0, |miss| miss.tokens);

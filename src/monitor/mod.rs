@@ -56,7 +56,7 @@ mod window;
 
 pub use alert::{Alert, Basis, CauseTally, Episode, Notice, Phase, Reading, Share};
 pub use blind::BlindSpot;
-pub use cache::{CacheTracker, Cause, Miss, Odds, Outcome, Run, SEVERAL};
+pub use cache::{CacheTracker, Cause, Lifetimes, Miss, Odds, Outcome, Run, SEVERAL};
 pub use calendar::{Calendar, ClockChange, PERIODS, Period, PlainDays, Stretch};
 pub use dedupe::{Dedupe, Growth, Sighting};
 pub use evaluator::{Counted, Evaluator, Settings};

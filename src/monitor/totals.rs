@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cache::{Cause, Miss};
+use super::cache::{Cause, Lifetimes, Miss};
 use super::dedupe::Growth;
 use super::reconcile::{Change, Residual};
 use super::record::{Caveats, ErrorRecord, Labels, Stamp, Time, Tokens, UsageRecord};
@@ -163,6 +163,8 @@ pub struct Totals {
     pub by_group: BTreeMap<Arc<str>, ModelTotal>,
     /// By cause of the miss.
     pub by_cause: BTreeMap<Cause, CauseTotal>,
+    /// What cache writes with the other time to live would have saved, by canonical model id.
+    pub lifetimes: BTreeMap<Arc<str>, Lifetimes>,
     /// Misses only if the request before was of the same conversation, which nobody can tell.
     pub doubtful: CauseTotal,
     /// Episodes that were told, by rule.
@@ -400,6 +402,19 @@ impl Totals {
     pub fn count_doubtful(&mut self, miss: &Miss) {
         if self.covers(Some(miss.at)) {
             self.doubtful.count(miss);
+        }
+    }
+
+    /// Counts what the other time to live would have saved on a response. Of a model that never writes it is nobody's choice.
+    pub(super) fn count_lifetimes(&mut self, record: &UsageRecord, at: Time, gain: Lifetimes) {
+        if !self.covers(Some(at)) {
+            return;
+        }
+        let model = &record.labels.model;
+        if let Some(known) = self.lifetimes.get_mut(model) {
+            known.add(gain);
+        } else if record.tokens.cache_write() > 0 && self.lifetimes.len() < MAX_GROUPS {
+            self.lifetimes.insert(Arc::clone(model), gain);
         }
     }
 

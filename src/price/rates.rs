@@ -69,8 +69,7 @@ impl Rates {
         let written_5m = missed.min(tokens.cache_write_5m);
         let written_1h = (missed - written_5m).min(tokens.cache_write_1h);
         let plain = (missed - written_5m - written_1h).min(tokens.input);
-        let excess =
-            |n: u64, price: u64| i128::from(n) * (i128::from(price) - i128::from(self.cache_read));
+        let excess = |n, price| instead(n, price, self.cache_read);
         let sum = excess(written_5m, self.cache_write_5m)
             + excess(written_1h, self.cache_write_1h)
             + excess(plain, self.input);
@@ -80,12 +79,35 @@ impl Rates {
     /// What caching has saved on these tokens: reads at the price of input instead of their own, less what writing cost beyond
     /// input. Below zero if it cost more than it saved.
     pub fn cache_gain(&self, tokens: &Tokens) -> PicoUsd {
-        let dearer =
-            |n: u64, price: u64| i128::from(n) * (i128::from(price) - i128::from(self.input));
+        let dearer = |n, price| instead(n, price, self.input);
         self.scaled(
             -dearer(tokens.cache_read, self.cache_read)
                 - dearer(tokens.cache_write_5m, self.cache_write_5m)
                 - dearer(tokens.cache_write_1h, self.cache_write_1h),
+        )
+    }
+
+    /// What would have been saved if the five-minute writes had lived for an hour and so many of them had been read from the cache for
+    /// that. Below zero if it had cost more.
+    pub fn gain_of_hour_writes(&self, tokens: &Tokens, spared: u64) -> PicoUsd {
+        let spared = spared.min(tokens.cache_write_5m);
+        let written = tokens.cache_write_5m - spared;
+        self.scaled(
+            instead(spared, self.cache_write_5m, self.cache_read)
+                + instead(written, self.cache_write_5m, self.cache_write_1h),
+        )
+    }
+
+    /// What would have been saved if the one-hour writes had lived for five minutes and so many of the tokens that were read had been
+    /// written anew for that. Below zero if it had cost more.
+    pub fn gain_of_short_writes(&self, tokens: &Tokens, lost: u64) -> PicoUsd {
+        let lost = lost.min(tokens.cache_read);
+        self.scaled(
+            instead(
+                tokens.cache_write_1h,
+                self.cache_write_1h,
+                self.cache_write_5m,
+            ) + instead(lost, self.cache_read, self.cache_write_5m),
         )
     }
 
@@ -97,6 +119,11 @@ impl Rates {
         }
         PicoUsd(div_half_even(product, i128::from(self.factor.den)))
     }
+}
+
+/// What so many tokens at the one price cost beyond the other; below zero if less.
+fn instead(n: u64, price: u64, other: u64) -> i128 {
+    i128::from(n) * (i128::from(price) - i128::from(other))
 }
 
 /// Why prices are above those that a model has for most.

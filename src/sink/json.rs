@@ -12,8 +12,8 @@ use super::outlet::Outlet;
 use super::text::{headline, unit};
 use super::{Sink, Told};
 use crate::monitor::{
-    Amount, CauseTotal, Makeup, ModelTotal, Notice, PORTIONS, Portions, ProjectShare, Rate, Share,
-    Time, Tokens, Totals, UNIT,
+    Amount, CauseTotal, Lifetimes, Makeup, ModelTotal, Notice, PORTIONS, Portions, ProjectShare,
+    Rate, Share, Time, Tokens, Totals, UNIT,
 };
 use crate::price::PicoUsd;
 
@@ -462,6 +462,7 @@ struct SummaryObject<'a> {
     cache_waste_pusd: String,
     cost_by_cause: BTreeMap<&'a str, CauseTotalObject>,
     cache_doubtful: CauseTotalObject,
+    other_ttl: BTreeMap<&'a str, OtherTtlObject>,
     by_model: BTreeMap<&'a str, ModelObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_age_secs: Option<u64>,
@@ -502,6 +503,32 @@ impl CauseTotalObject {
             cost_usd: usd(total.cost),
             cost_pusd: pusd(total.cost),
             waste,
+        }
+    }
+}
+
+/// What the other time to live would have saved, of each kind of cache write that there was.
+#[derive(Serialize)]
+struct OtherTtlObject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one_hour_saves_usd: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one_hour_saves_pusd: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    five_minutes_saves_usd: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    five_minutes_saves_pusd: Option<String>,
+}
+
+impl OtherTtlObject {
+    fn of(gain: &Lifetimes, total: &ModelTotal) -> Self {
+        let hour = (total.tokens.cache_write_5m > 0).then_some(gain.hour);
+        let minutes = (total.tokens.cache_write_1h > 0).then_some(gain.minutes);
+        Self {
+            one_hour_saves_usd: hour.map(usd),
+            one_hour_saves_pusd: hour.map(pusd),
+            five_minutes_saves_usd: minutes.map(usd),
+            five_minutes_saves_pusd: minutes.map(pusd),
         }
     }
 }
@@ -631,6 +658,14 @@ impl<'a> Summary<'a> {
                 })
                 .collect(),
             cache_doubtful: CauseTotalObject::of(&totals.doubtful, None),
+            other_ttl: totals
+                .lifetimes
+                .iter()
+                .filter_map(|(model, gain)| {
+                    let total = totals.by_model.get(model)?;
+                    Some((&**model, OtherTtlObject::of(gain, total)))
+                })
+                .collect(),
             by_model: models(&totals.by_model),
             state_age_secs: self.fields.state_age_secs,
             state_pending: self.fields.state_pending,

@@ -6,6 +6,7 @@
 mod chance;
 mod conversation;
 mod firsts;
+mod lifetime;
 mod miss;
 mod others;
 mod spread;
@@ -14,6 +15,8 @@ mod stream;
 pub use chance::Odds;
 pub use conversation::Run;
 pub(super) use conversation::{LONG_TTL, READ_MEMORY_MS};
+pub(super) use lifetime::Before;
+pub use lifetime::Lifetimes;
 pub use miss::{Cause, Miss, Outcome};
 pub use spread::SEVERAL;
 pub(super) use spread::{Elsewhere, is_of_several};
@@ -66,6 +69,9 @@ pub struct CacheTracker {
     chance: Chance,
     /// Runs that may have spread, so far.
     spreads: u64,
+    /// What is known of the request before the last one, in the same conversation.
+    #[serde(skip)]
+    before: Option<Before>,
     /// The last request is to be looked at under these labels too, or instead of its own.
     #[serde(skip)]
     elsewhere: Option<Elsewhere>,
@@ -84,6 +90,7 @@ impl CacheTracker {
             streams: FxHashMap::default(),
             chance: Chance::new(),
             spreads: 0,
+            before: None,
             elsewhere: None,
             late: Vec::new(),
         }
@@ -91,6 +98,7 @@ impl CacheTracker {
 
     /// Judges a request and remembers it as the predecessor of the next.
     pub fn observe(&mut self, record: &UsageRecord, at: Time) -> Outcome {
+        self.before = None;
         self.elsewhere = None;
         self.late.clear();
         let prompt = record.tokens.prompt();
@@ -116,6 +124,7 @@ impl CacheTracker {
             .conversations
             .entry(record.labels.conversation)
             .or_insert_with(|| Conversation::new(at, !record.names_conversation()));
+        self.before = (!fresh).then(|| Before::of(record, at, conversation));
         if self.streams.len() >= MAX_STREAMS {
             self.streams.clear();
         }
@@ -198,6 +207,11 @@ impl CacheTracker {
     /// Misses before the request that was observed last of which only that one shows that they were some.
     pub(super) fn take_late(&mut self) -> Vec<Miss> {
         std::mem::take(&mut self.late)
+    }
+
+    /// What is known of the request before the one that was observed last, in its conversation.
+    pub(super) const fn before(&self) -> Option<Before> {
+        self.before
     }
 
     /// Where else than under its own labels the request that was observed last belongs to a run.
