@@ -205,7 +205,7 @@ fn what_another_time_to_live_would_have_saved_is_said() {
     let busy = log("busy.log", 1, "1h", 100);
     assert!(
         busy.contains(
-            "\"ttl\": \"5m\" in cache_control would have cost at least $1.26 less (claude-opus-4-7)"
+            "\"ttl\": \"5m\" in cache_control would have cost about $1.26 less (claude-opus-4-7)"
         ),
         "{busy}"
     );

@@ -4,6 +4,7 @@
 
 use crate::monitor::{Lifetimes, Totals};
 use crate::price::PicoUsd;
+use crate::sink::clean;
 
 /// A saving is worth a sentence from here on, and from a twentieth of what its model cost.
 const MUCH: PicoUsd = PicoUsd::DOLLAR;
@@ -23,17 +24,18 @@ fn models(totals: &Totals, gain: impl Fn(&Lifetimes) -> PicoUsd) -> Vec<(&str, P
 }
 
 /// `about $246.94 less (claude-opus-4-7)`.
-fn less(bound: &str, models: &[(&str, PicoUsd)]) -> Option<String> {
+fn less(models: &[(&str, PicoUsd)]) -> Option<String> {
     let sum: PicoUsd = models.iter().map(|(_, gain)| *gain).sum();
     let whose = match models {
         [] => return None,
-        [(name, _)] => (*name).to_owned(),
+        [(name, _)] => clean(name).into_owned(),
         _ => {
-            let each = models.iter().map(|(name, gain)| format!("{name} {gain}"));
+            let each = models.iter();
+            let each = each.map(|(name, gain)| format!("{} {gain}", clean(name)));
             each.collect::<Vec<_>>().join(", ")
         }
     };
-    Some(format!("{bound} {sum} less ({whose})"))
+    Some(format!("about {sum} less ({whose})"))
 }
 
 /// What expired would have been cheaper to keep for an hour.
@@ -43,12 +45,12 @@ pub(super) fn hour_is_cheaper(totals: &Totals) -> bool {
 
 /// What to set `ttl` of `cache_control` to, and what that would have saved. Usually nothing.
 pub(super) fn advice(totals: &Totals) -> impl Iterator<Item = String> {
-    let hour = less("about", &models(totals, |gain| gain.hour)).map(|less| {
+    let hour = less(&models(totals, |gain| gain.hour)).map(|less| {
         format!(
             "\"ttl\": \"1h\" in cache_control would have cost {less}: most of what expired after five minutes would still have been there"
         )
     });
-    let minutes = less("at least", &models(totals, |gain| gain.minutes)).map(|less| {
+    let minutes = less(&models(totals, |gain| gain.minutes)).map(|less| {
         format!(
             "\"ttl\": \"5m\" in cache_control would have cost {less}: little is read after more than five minutes, and writing for an hour costs more"
         )

@@ -91,3 +91,36 @@ impl Lifetimes {
         self.minutes += other.minutes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What has other prompts in the cache is no reason for another time to live.
+    #[test]
+    fn a_request_goes_on_only_with_what_was_there() {
+        let goes_on = |is_nameless: bool, used: u64| {
+            let before = Before {
+                gap_ms: 0,
+                cached: 20_000,
+                ttl_secs: SHORT_TTL,
+                is_nameless,
+            };
+            let tokens = Tokens {
+                cache_read: used / 2,
+                cache_write_5m: used - used / 2,
+                ..Tokens::default()
+            };
+            before.goes_on(&tokens)
+        };
+        let sizes = [19_000, 19_700, 20_300, 25_000];
+        assert_eq!(
+            sizes.map(|used| goes_on(false, used)),
+            [false, true, true, true]
+        );
+        assert_eq!(
+            sizes.map(|used| goes_on(true, used)),
+            [false, true, true, false]
+        );
+    }
+}
