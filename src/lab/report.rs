@@ -493,7 +493,11 @@ impl Report<'_> {
         writeln!(f)?;
         if !rows.is_empty() {
             self.table(f, &rows)?;
-            writeln!(f, "{} could have been avoided", self.avoidable())?;
+            // Nothing of it, next to what a longer life would have saved, would read as if that were not so.
+            let is_nothing = self.totals.waste() == PicoUsd::ZERO;
+            if !is_nothing || !ttl::hour_is_cheaper(self.totals) {
+                writeln!(f, "{} could have been avoided", self.avoidable())?;
+            }
         }
         lines.try_for_each(|line| self.sentence(f, &line))
     }
