@@ -174,8 +174,8 @@ fn what_another_time_to_live_would_have_saved_is_said() {
         let line = |n: usize| {
             let (written, read) = match n {
                 0 => (40_000, 0),
-                2.. if minutes > 5 => (40_000, 0),
-                _ => (3_000, 37_000 + 3_000 * (n - 1)),
+                2.. if minutes > 5 => (43_000, 0),
+                _ => (3_000, 37_000 + 3_000 * n),
             };
             let minute = if n < 2 { n } else { n * minutes };
             format!(
@@ -197,7 +197,7 @@ fn what_another_time_to_live_would_have_saved_is_said() {
     let slow = log("slow.log", 7, "5m", 100);
     assert!(
         slow.contains(
-            "\"ttl\": \"1h\" in cache_control would have cost about $22.38 less (claude-opus-4-7)"
+            "\"ttl\": \"1h\" in cache_control would have cost about $24.07 less (claude-opus-4-7)"
         ),
         "{slow}"
     );
@@ -214,7 +214,7 @@ fn what_another_time_to_live_would_have_saved_is_said() {
     assert!(!fit.contains("\"ttl\""), "{fit}");
     let (objects, _) = replay(home.path(), &["slow.log"]);
     let saved = &objects.last().unwrap()["other_ttl"]["claude-opus-4-7"];
-    assert_eq!(saved["one_hour_saves_usd"], 22.37875);
+    assert_eq!(saved["one_hour_saves_usd"], 24.06925);
 }
 
 /// Twenty requests at once with one prompt that is not in the cache yet, then forty that read it, each hour. Without a session nobody can

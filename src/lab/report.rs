@@ -493,9 +493,8 @@ impl Report<'_> {
         writeln!(f)?;
         if !rows.is_empty() {
             self.table(f, &rows)?;
-            // Nothing of it, next to what a longer life would have saved, would read as if that were not so.
-            let is_nothing = self.totals.waste() == PicoUsd::ZERO;
-            if !is_nothing || !ttl::hour_is_cheaper(self.totals) {
+            // "$0.00" above what a longer life would have saved would read as if that were not so.
+            if self.totals.waste() > PicoUsd::ZERO || !ttl::hour_is_cheaper(self.totals) {
                 writeln!(f, "{} could have been avoided", self.avoidable())?;
             }
         }
