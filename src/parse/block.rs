@@ -135,12 +135,11 @@ fn with_end<S: Simd>(
 #[inline(always)]
 fn rarer_escapes<S: Simd>(simd: S, bytes: u8x64<S>) -> u64 {
     let splat = |byte: u8| u8x64::splat(simd, byte);
-    let between = |bytes: u8x64<S>, first: u8, last: u8| {
-        (bytes.simd_ge(splat(first)) & bytes.simd_le(splat(last))).to_bitmask()
-    };
     // Letters of both cases, and digits as they are.
     let lower = bytes | splat(0x20);
-    let digits = between(bytes, b'0', b'9') | between(lower, b'a', b'f');
+    let digits = bytes.simd_ge(splat(b'0')) & bytes.simd_le(splat(b'9'));
+    let letters = lower.simd_ge(splat(b'a')) & lower.simd_le(splat(b'f'));
+    let digits = (digits | letters).to_bitmask();
     let equal = |byte: u8| bytes.simd_eq(splat(byte));
     let single = (equal(b'r') | equal(b'/') | equal(b'b') | equal(b'f')).to_bitmask();
     let codes = equal(b'u').to_bitmask();
