@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use claude_tokmon::monitor::{Baseline, Notice, Reason, Sums, Time, UNIT, Window};
+use claude_tokmon::monitor::{Baseline, Notice, Reason, Sums, Time, UNIT, Windows};
 use claude_tokmon::parse::ParseOptions;
 use claude_tokmon::pipeline::{Event, Moment, Pipeline, Undated};
 use claude_tokmon::price::{PicoUsd, PriceTable};
@@ -86,30 +86,36 @@ fn steps() -> impl Strategy<Value = Vec<(i64, i64, i128)>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Laws 1 and 2: a window is what brute force over its buckets says, and no money is lost between it and what has left it.
+    /// Laws 1 and 2: windows over the same records are each what brute force over its buckets says, and no money is lost between them
+    /// and what has left them. One says of a record that it is too late if any of them no longer holds it.
     #[test]
-    fn a_window_equals_brute_force_and_conserves_money(steps in steps(), minutes in 1_i64..6) {
-        let secs = minutes * 60;
-        let mut window = Window::new(secs, 0);
-        let mut taken: Vec<(i64, i128)> = Vec::new();
-        let mut refused = 0;
-        let mut all = 0;
+    fn windows_equal_brute_force_and_conserve_money(steps in steps(), minutes in 1_i64..6, longer in 2_i64..9) {
+        let minutes = [minutes, minutes * longer];
+        let mut windows = Windows::new(minutes.map(|minutes| minutes * 60), 0);
+        let mut came: Vec<(i64, i128, [bool; 2])> = Vec::new();
         let mut now = 1_000_000;
         for (forward, late, cost) in steps {
             now += forward;
-            window.advance(now);
-            all += cost;
-            if window.add(now - late, &one_request(cost)) {
-                taken.push((now - late, cost));
-            } else {
-                refused += cost;
+            windows.advance(now);
+            let at = now - late;
+            let is_inside = |minutes: i64, second: i64| now.div_euclid(minutes) - second.div_euclid(minutes) < 60;
+            let is_held = minutes.map(|minutes| is_inside(minutes, at));
+            prop_assert_eq!(windows.add(at, &one_request(cost)), is_held.iter().all(|held| *held));
+            came.push((at, cost, is_held));
+            let all: i128 = came.iter().map(|(_, cost, _)| cost).sum();
+            for (n, (window, minutes)) in windows.each().zip(minutes).enumerate() {
+                let (mut held, mut expired, mut refused) = (0, 0, 0);
+                for (second, cost, was_held) in &came {
+                    match (was_held[n], is_inside(minutes, *second)) {
+                        (true, true) => held += cost,
+                        (true, false) => expired += cost,
+                        (false, _) => refused += cost,
+                    }
+                }
+                prop_assert_eq!(window.total().cost.0, held);
+                prop_assert_eq!(window.read(|sums| sums.cost.0), held);
+                prop_assert_eq!(window.total().cost.0 + expired + refused, all);
             }
-            let bucket = |second: i64| second.div_euclid(minutes);
-            let inside = |second: &i64| bucket(now) - bucket(*second) < 60;
-            let brute: i128 = taken.iter().filter(|(s, _)| inside(s)).map(|(_, c)| c).sum();
-            let expired: i128 = taken.iter().filter(|(s, _)| !inside(s)).map(|(_, c)| c).sum();
-            prop_assert_eq!(window.total().cost.0, brute);
-            prop_assert_eq!(window.total().cost.0 + expired + refused, all);
         }
     }
 

@@ -13,7 +13,7 @@ use super::record::{Labels, Time};
 use super::rule::{Label, Limit, Rule, Severity};
 use super::step::episode_id;
 use super::tell::Reason;
-use super::window::Window;
+use super::window::Windows;
 use crate::price::PicoUsd;
 
 /// Told when so many hundredths are spent.
@@ -42,7 +42,7 @@ pub(super) struct Spending {
     responses: i64,
     /// Responses without a price: `spent` is a lower bound.
     unpriced: bool,
-    last_hour: Window<PicoUsd>,
+    last_hour: Windows<PicoUsd>,
     /// The last that was said: the level, and whether a forecast.
     said: u8,
     forecast: bool,
@@ -58,7 +58,7 @@ impl Default for Spending {
             spent: PicoUsd::ZERO,
             responses: 0,
             unpriced: false,
-            last_hour: Window::new(3600, 0),
+            last_hour: Windows::new([3600], 0),
             said: 0,
             forecast: false,
             told: false,
@@ -178,7 +178,7 @@ impl Budget {
             .rfind(|level| spending.spent.0 * 100 >= percent(*level))
             .filter(|level| *level > spending.said);
         spending.last_hour.advance(moment.now.secs());
-        let pace = *spending.last_hour.total();
+        let pace = spending.last_hour.at(0).total();
         let text = if let Some(level) = level {
             spending.said = level;
             let part = spending.spent.0 * 100 / self.limit.0.max(1);
@@ -287,7 +287,7 @@ impl Budget {
             requests: spending.responses,
             exposed: Some(spending.spent),
             exposed_is_all: true,
-            pace: Some(*spending.last_hour.total()).filter(|pace| *pace > PicoUsd::ZERO),
+            pace: Some(spending.last_hour.at(0).total()).filter(|pace| *pace > PicoUsd::ZERO),
             labels: Arc::clone(&spending.labels),
             ..Notice::in_words(
                 rule,

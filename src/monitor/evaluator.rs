@@ -219,7 +219,7 @@ impl Evaluator {
 
     /// Some keys had to be added up as one, for want of room.
     pub fn is_folding(&self) -> bool {
-        self.scopes.iter().any(|scope| !scope.other.is_empty())
+        self.scopes.iter().any(|scope| scope.other.is_some())
     }
 
     /// How many rules are in force.
@@ -513,7 +513,7 @@ impl Evaluator {
         let portions = Portions::of_growth(growth);
         let state = &mut self.state;
         state.event += 1;
-        state.pace.window.add(first.secs(), &sums.cost);
+        state.pace.windows.add(first.secs(), &sums.cost);
         for (index, scope) in self.scopes.iter_mut().enumerate() {
             if !scope.filter.matches(&growth.labels) {
                 continue;
@@ -523,7 +523,7 @@ impl Evaluator {
                 continue;
             };
             key.advance(state.now);
-            key.add(first.secs(), &sums);
+            key.windows.add(first.secs(), &sums);
             key.forget_rooms();
             if !state.is_brief {
                 key.note_whom(first, &growth.labels, &sums, portions.as_ref());

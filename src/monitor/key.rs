@@ -16,7 +16,7 @@ use super::rule::{Limit, Rule};
 use super::scope::Asked;
 use super::usual::{Amount, Baseline, Held};
 use super::who::{Failures, Names, Past, Portions, Weight};
-use super::window::{Sums, Window, signed};
+use super::window::{Sums, Window, Windows, signed};
 use crate::price::PicoUsd;
 
 /// Minutes are sampled this long after their end, so that output that comes late is in.
@@ -68,7 +68,7 @@ impl Room {
 pub(super) struct Key {
     /// Of the first that came, or of the last where a rule tells who has fallen silent. All have those that the key is made of.
     pub(super) labels: Arc<Labels>,
-    pub(super) windows: Vec<Window>,
+    pub(super) windows: Windows,
     pub(super) alerts: Vec<Alert>,
     pub(super) baselines: Vec<Baseline>,
     /// Samples of minutes in an episode, which enter the baseline after it, by rule.
@@ -108,8 +108,6 @@ pub(super) struct Key {
     pub(super) others_until: i64,
     /// The second for which this key stands in the queue of timers.
     pub(super) scheduled: Option<i64>,
-    /// The second that its windows have been moved to.
-    advanced: i64,
 }
 
 /// The second at which a minute is sampled.
@@ -122,12 +120,12 @@ impl Key {
     /// One that has seen nothing, which begins at this moment.
     pub(super) fn new(
         labels: &Arc<Labels>,
-        windows: Vec<Window>,
+        windows: Windows,
         n_rules: usize,
         baselines: Vec<Baseline>,
         at: Time,
     ) -> Self {
-        let secs = || windows.iter().map(Window::secs);
+        let secs = || windows.each().map(Window::secs);
         let (shortest, longest) = (secs().min(), secs().max());
         Self {
             labels: Arc::clone(labels),
@@ -153,31 +151,17 @@ impl Key {
             is_still: false,
             others_until: i64::MIN,
             scheduled: None,
-            advanced: i64::MIN,
         }
     }
 
     pub(super) fn advance(&mut self, now: Time) {
-        self.advance_to(now.secs());
-    }
-
-    /// The same, if the second is known.
-    #[inline]
-    pub(super) fn advance_to(&mut self, second: i64) {
-        if second > self.advanced {
-            self.advanced = second;
-            for window in &mut self.windows {
-                window.advance(second);
-            }
-        }
+        self.windows.advance(now.secs());
     }
 
     /// Moves all that it has seen in time: the clock was wrong by so much. What was learned stays where it is.
     pub(super) fn shift(&mut self, ms: i64) {
         let secs = ms / 1000;
-        for window in &mut self.windows {
-            window.shift(secs);
-        }
+        self.windows.shift(secs);
         for alert in &mut self.alerts {
             alert.shift(ms);
         }
@@ -202,7 +186,6 @@ impl Key {
             past.shift(secs);
         }
         self.forget_rooms();
-        self.advanced = self.advanced.saturating_add(secs);
         if let Some(retry) = &mut self.retry {
             *retry += secs;
         }
@@ -211,17 +194,8 @@ impl Key {
         }
     }
 
-    /// Adds to all windows; false if one of them does not hold that second any more.
-    pub(super) fn add(&mut self, second: i64, sums: &Sums) -> bool {
-        let mut held = true;
-        for window in &mut self.windows {
-            held &= window.add(second, sums);
-        }
-        held
-    }
-
-    pub(super) fn window(&self, secs: i64) -> Option<&Window> {
-        self.windows.iter().find(|window| window.secs() == secs)
+    pub(super) fn window(&self, secs: i64) -> Option<Window<'_>> {
+        self.windows.each().find(|window| window.secs() == secs)
     }
 
     /// The value of a windowed rule, and the step of its ladder of windows that it comes from: the one an open episode fired
@@ -230,8 +204,8 @@ impl Key {
         let read = |step: usize| {
             let secs = *rule.windows.get(step)?;
             let total = self.window(secs)?.total();
-            (rule.is_enough(total) || (open_step.is_some() && rule.metric.is_sum()))
-                .then(|| rule.metric.read(total, secs, rule.per_secs))
+            (rule.is_enough(&total) || (open_step.is_some() && rule.metric.is_sum()))
+                .then(|| rule.metric.read(&total, secs, rule.per_secs))
                 .flatten()
         };
         match open_step {
@@ -349,14 +323,16 @@ impl Key {
 
     /// What its longest window holds missed what it could have read.
     pub(super) fn has_missed(&self) -> bool {
-        let longest = self.windows.last().map(Window::total);
-        longest.is_some_and(|total| total.affected > 0)
+        let longest = self.windows.each().next_back();
+        longest.is_some_and(|longest| longest.read(|sums| sums.affected.into()) > 0)
     }
 
     /// How much of what its longest window holds was paid again.
     pub(super) fn waste(&self) -> PicoUsd {
-        let longest = self.windows.last().map(Window::total);
-        longest.map_or(PicoUsd::ZERO, |total| total.waste)
+        let longest = self.windows.each().next_back();
+        longest.map_or(PicoUsd::ZERO, |longest| {
+            PicoUsd(longest.read(|sums| sums.waste.0))
+        })
     }
 
     /// The second at which it is silent, if nothing comes.
@@ -374,7 +350,7 @@ impl Key {
         let runs = rules.iter().filter(|rule| rule.metric == Metric::MissRun);
         let idle = runs.filter_map(|rule| rule.windows.last()).max();
         let idle = idle.map(|longest| self.last_record.secs() + 2 * longest + 1);
-        let windows = self.windows.iter().filter_map(Window::last_expiry);
+        let windows = self.windows.each().filter_map(Window::last_expiry);
         windows.chain(idle).max()
     }
 
@@ -519,7 +495,7 @@ impl Key {
 
     /// The next second after `now` at which anything leaves a window.
     pub(super) fn next_expiry(&self, now: i64) -> Option<i64> {
-        let expiries = self.windows.iter().filter_map(Window::next_expiry);
+        let expiries = self.windows.each().filter_map(Window::next_expiry);
         expiries.filter(|second| *second > now).min()
     }
 

@@ -15,7 +15,7 @@ use super::state::State;
 use super::tell::{Place, Reason, Teller};
 use super::usual::Baseline;
 use super::who::Past;
-use super::window::Window;
+use super::window::Windows;
 
 type Keys = FxHashMap<u64, Box<Key>>;
 type Pooled = Option<Vec<Baseline>>;
@@ -23,7 +23,7 @@ type Pooled = Option<Vec<Baseline>>;
 /// What an evaluator remembers, without its rules.
 #[derive(Debug, Serialize)]
 pub struct Memory<'a> {
-    scopes: Vec<(&'a Keys, &'a Pooled, &'a [Window], &'a Past)>,
+    scopes: Vec<(&'a Keys, &'a Pooled, &'a Option<Windows>, &'a Past)>,
     state: &'a State,
     tellers: &'a [Teller],
 }
@@ -31,7 +31,7 @@ pub struct Memory<'a> {
 /// What another evaluator with the same rules remembered.
 #[derive(Debug, Deserialize)]
 pub struct Remembered {
-    scopes: Vec<(Keys, Pooled, Vec<Window>, Past)>,
+    scopes: Vec<(Keys, Pooled, Option<Windows>, Past)>,
     state: State,
     tellers: Vec<Teller>,
 }
@@ -43,7 +43,7 @@ impl Evaluator {
             scopes: self
                 .scopes
                 .iter()
-                .map(|scope| (&scope.keys, &scope.pooled, &scope.other[..], &scope.past))
+                .map(|scope| (&scope.keys, &scope.pooled, &scope.other, &scope.past))
                 .collect(),
             state: &self.state,
             tellers: &self.tellers,

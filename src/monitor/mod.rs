@@ -77,4 +77,4 @@ pub use totals::{CauseTotal, GroupBy, ModelTotal, OTHER_GROUPS, Totals};
 pub use usual::{Amount, Baseline, MIN_MINUTES, UNIT, Usual};
 pub use variants::Variants;
 pub use who::{Changed, MAX_PROJECTS, Makeup, PORTIONS, Portion, Portions, ProjectShare, Rate};
-pub use window::{BUCKETS, Summed, Sums, Window};
+pub use window::{BUCKETS, Summed, Sums, Window, Windows};

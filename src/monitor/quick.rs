@@ -142,8 +142,8 @@ impl Part {
 
 impl Part {
     /// How much may come until a sum is more than this; none if it is already, or may rise by what leaves.
-    fn slack(self, most: i128, sums: &Sums) -> Option<Slack> {
-        let left = most - self.read(sums);
+    fn slack(self, most: i128, window: Window<'_>) -> Option<Slack> {
+        let left = most - window.read(|sums| self.read(sums));
         let mut slack = Slack::ENDLESS;
         match self {
             Self::Cost => slack.cost = left,
@@ -206,8 +206,7 @@ impl Quick {
             .filter(|scale| scale.mean_of.is_none())?;
         let slacks = scale.windows.iter().map(|window| {
             let bound = scale.bound(*window, limit, 1, Amount::div_euclid);
-            let total = key.windows[bound.window].total();
-            bound.part.slack(bound.most, total)
+            bound.part.slack(bound.most, key.windows.at(bound.window))
         });
         slacks.reduce(|a, b| Some(a?.min(b?))).flatten()
     }
@@ -242,7 +241,7 @@ impl Quick {
             scale
                 .windows
                 .iter()
-                .map(|(window, _)| &key.windows[*window])
+                .map(|(window, _)| key.windows.at(*window))
         };
         // What comes until then is in all that is left by then, and all that is in a window that is empty now.
         let horizon = now + scale.ahead_secs;
@@ -250,13 +249,13 @@ impl Quick {
         if !scale.is_under(key, limit) {
             // One that has too few responses to decide is above it already, and decides as soon as another has fewer, or it has more.
             let expiries = windows().filter_map(Window::next_expiry);
-            let room = windows().map(|window| -above(window.total())).min();
+            let room = windows().map(|window| -window.read(above)).min();
             return (expiries.chain([horizon]).min(), room.unwrap_or(0));
         }
         let any_empty = windows().any(Window::is_empty);
         let (mut next, mut room) = (None, if any_empty { 0 } else { Amount::MAX });
         for window in windows().filter(|window| !window.is_empty()) {
-            room = room.min(-above(window.total()));
+            room = room.min(-window.read(above));
             let mut at = horizon;
             for (second, above) in window.leaving(above) {
                 if second > horizon {
@@ -287,22 +286,27 @@ impl Bound {
     /// It is not above the number.
     #[inline]
     pub(super) fn holds(&self, key: &Key) -> bool {
-        self.is_of(key.windows[self.window].total())
+        let window = key.windows.at(self.window);
+        let sum = window.read(|sums| self.part.read(sums));
+        sum <= self.most_of(|| window.read(|sums| sums.requests.into()))
     }
 
+    /// The most that a sum may come to, where there are so many responses.
     #[inline]
-    fn is_of(&self, total: &Sums) -> bool {
-        let sum = self.part.read(total);
+    fn most_of(&self, requests: impl Fn() -> i128) -> i128 {
         if self.is_mean {
-            sum <= self.most * i128::from(total.requests)
+            self.most * requests()
         } else {
-            sum <= self.most
+            self.most
         }
     }
 
     /// The second at which enough has left the window that a sum is not above the number, if nothing comes.
     pub(super) fn holds_at(&self, key: &Key) -> Option<i64> {
-        let mut leaving = key.windows[self.window].leaving(|sums| self.part.read(sums));
+        let mut leaving = key
+            .windows
+            .at(self.window)
+            .leaving(|sums| self.part.read(sums));
         let (second, _) = leaving.find(|(_, left)| *left <= self.most)?;
         Some(second)
     }
@@ -459,10 +463,12 @@ impl Scale {
     #[inline]
     fn is_under(&self, key: &Key, limit: Amount) -> bool {
         self.windows.iter().all(|(window, secs)| {
-            let total = key.windows[*window].total();
-            let sum = self.part.read(total) * self.unit;
+            let window = key.windows.at(*window);
+            if self.mean_of.is_some() {
+                return window.read(|sums| self.above(sums, limit)) <= 0;
+            }
+            let sum = window.read(|sums| self.part.read(sums)) * self.unit;
             match self.per_secs {
-                _ if self.mean_of.is_some() => self.above(total, limit) <= 0,
                 Some(per) => sum * i128::from(per) <= limit * i128::from(*secs),
                 None => sum <= limit,
             }
@@ -473,17 +479,19 @@ impl Scale {
 impl Test {
     #[inline]
     fn holds(self, cache: &CacheTracker, key: &Key) -> bool {
-        let total = |window: usize| key.windows[window].total();
         match self {
-            Self::AtMost { window, part, most } => part.read(total(window)) <= most,
+            Self::AtMost { window, part, most } => {
+                key.windows.at(window).read(|sums| part.read(sums)) <= most
+            }
             Self::MeanAtMost { window, part, most } => {
-                let total = total(window);
-                part.read(total) <= most * i128::from(total.requests)
+                let beyond = |sums: &Sums| part.read(sums) - most * i128::from(sums.requests);
+                key.windows.at(window).read(beyond) <= 0
             }
             Self::Priced => !key.unpriced,
             Self::Caching { window, requests } => {
-                let total = total(window);
-                total.cached > 0 || total.large < requests
+                let window = key.windows.at(window);
+                window.read(|sums| sums.cached.into()) > 0
+                    || window.read(|sums| sums.large.into()) < requests.into()
             }
             Self::NoRun => cache
                 .run(key.labels.conversation)
@@ -496,17 +504,18 @@ impl Test {
     /// How much may come in plain responses while it holds; none if that cannot be told.
     fn slack(self, cache: &CacheTracker, key: &Key) -> Option<Slack> {
         match self {
-            Self::AtMost { window, part, most } => part.slack(most, key.windows[window].total()),
+            Self::AtMost { window, part, most } => part.slack(most, key.windows.at(window)),
             // It is for the room of means to say.
             Self::MeanAtMost { .. } => None,
             Self::Priced => (!key.unpriced).then_some(Slack::ENDLESS),
             Self::Caching { window, requests } => {
-                let total = key.windows[window].total();
-                if total.cached > 0 {
+                let window = key.windows.at(window);
+                if window.read(|sums| sums.cached.into()) > 0 {
                     // What leaves has the key looked at.
                     Some(Slack::ENDLESS)
                 } else {
-                    let left = i128::from(requests - 1 - total.large);
+                    let large = window.read(|sums| sums.large.into());
+                    let left = i128::from(requests - 1) - large;
                     (left >= 0).then_some(Slack {
                         requests: left,
                         ..Slack::ENDLESS
@@ -599,20 +608,21 @@ mod tests {
             let scale = scale(metric, per);
             let sums = Sums { fresh: i64::try_from(sum).unwrap(), output: i64::try_from(sum).unwrap(), requests, ..Sums::default() };
             let value = metric.read(&sums, 600, per).unwrap();
+            let is_of = |bound: &Bound, sums: &Sums| bound.part.read(sums) <= bound.most_of(|| sums.requests.into());
             let quick = Quick { least: Vec::new(), scale: Some(scale) };
             let within = quick.within(Some(limit)).unwrap().0[0].unwrap();
             let clear = quick.within_and_clear(limit, 0, limit).unwrap().0[0].unwrap();
             let (above, unclear) = (quick.above(0, limit).unwrap(), quick.unclear(0, limit).unwrap());
             if is_mean {
-                prop_assert!(!within.is_of(&sums) || !value.is_above(limit));
-                prop_assert!(above.is_of(&sums) || value.is_above(limit));
-                prop_assert!(unclear.is_of(&sums) || !value.is_clear_below(limit));
+                prop_assert!(!is_of(&within, &sums) || !value.is_above(limit));
+                prop_assert!(is_of(&above, &sums) || value.is_above(limit));
+                prop_assert!(is_of(&unclear, &sums) || !value.is_clear_below(limit));
             } else {
-                prop_assert_eq!(within.is_of(&sums), !value.is_above(limit));
-                prop_assert!(above.is_of(&sums) || value.is_above(limit));
-                prop_assert_eq!(unclear.is_of(&sums), value.is_clear_below(limit));
+                prop_assert_eq!(is_of(&within, &sums), !value.is_above(limit));
+                prop_assert!(is_of(&above, &sums) || value.is_above(limit));
+                prop_assert_eq!(is_of(&unclear, &sums), value.is_clear_below(limit));
             }
-            prop_assert!(!clear.is_of(&sums) || value.is_clear_below(limit));
+            prop_assert!(!is_of(&clear, &sums) || value.is_clear_below(limit));
         }
     }
 }

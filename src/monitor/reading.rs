@@ -371,10 +371,7 @@ fn read_window(cache: &mut CacheTracker, key: &Key, alert: &Alert, with: &Step<'
         }
     }
     let secs = secs_of(step);
-    let total = key
-        .window(secs)
-        .map(|window| *window.total())
-        .unwrap_or_default();
+    let total = key.window(secs).map(Window::total).unwrap_or_default();
     let basis = open.map_or(
         Basis {
             usual,
@@ -492,7 +489,7 @@ impl Against<'_> {
             let ends_under = open.map_or(limit, |episode| episode.ends_under(limit));
             value.is_clear_below(ends_under)
         };
-        let total = self.key.window(secs).map(|window| *window.total());
+        let total = self.key.window(secs).map(Window::total);
         let total = total.unwrap_or_default();
         let may_be_chance = || {
             let odds = self.odds.as_ref();

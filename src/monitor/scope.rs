@@ -18,7 +18,7 @@ use super::record::{Labels, Time};
 use super::rule::{Filter, Label, Limit, Rule};
 use super::usual::Baseline;
 use super::who::{Makeup, Past, is_of_makeup};
-use super::window::{BUCKETS, Window};
+use super::window::{BUCKETS, Window, Windows};
 use crate::price::PicoUsd;
 
 /// Rules that share keys.
@@ -40,7 +40,7 @@ pub(super) struct Scope {
     pub(super) keys: FxHashMap<u64, Box<Key>>,
     max_keys: usize,
     /// What the keys saw that had to make room: sums stay whole, though nothing is judged by them.
-    pub(super) other: Vec<Window>,
+    pub(super) other: Option<Windows>,
     /// Baselines of each rule over all keys, where a single key is too short-lived to learn from.
     pub(super) pooled: Option<Vec<Baseline>>,
     /// When it is soon enough to look at a key again.
@@ -139,7 +139,7 @@ impl Scope {
             own_secs: BTreeSet::new(),
             keys: FxHashMap::default(),
             max_keys,
-            other: Vec::new(),
+            other: None,
             pooled: pooled.then(Vec::new),
             soon: Soon::default(),
             learns: false,
@@ -309,8 +309,7 @@ impl Scope {
             self.make_room(has_on);
         }
         let minutes = if self.learns { SAMPLED_MINUTES } else { 0 };
-        let windows = self.window_secs.iter();
-        let windows = windows.map(|secs| Window::new(*secs, minutes)).collect();
+        let windows = Windows::new(self.window_secs.iter().copied(), minutes);
         let own = self.rules.iter().filter(|_| self.pooled.is_none());
         let own = own.map(|rule| rule.baseline());
         let key = Key::new(labels, windows, self.rules.len(), own.collect(), at);
@@ -340,17 +339,13 @@ impl Scope {
                 None => return,
             }
         }
-        if self.other.is_empty() {
-            let windows = self.window_secs.iter();
-            self.other = windows.map(|secs| Window::new(*secs, 0)).collect();
-        }
+        let secs = self.window_secs.iter().copied();
+        let other = self.other.get_or_insert_with(|| Windows::new(secs, 0));
         for (_, key) in self
             .keys
             .extract_if(|id, key| key.last_record <= cut && idle(*id, key))
         {
-            for (other, window) in self.other.iter_mut().zip(&key.windows) {
-                other.absorb(window);
-            }
+            other.absorb(&key.windows);
         }
     }
 
@@ -430,7 +425,7 @@ mod tests {
         });
         let mut scope = Scope::new(&rule, 100);
         scope.add_rule(rule);
-        let mut whole = Window::new(3600, 0);
+        let mut whole = Windows::new([3600], 0);
         for n in 0..5_000_i64 {
             let labels = Labels {
                 session: Some(format!("s-{}", n * 7919 % 2_000).into()),
@@ -444,18 +439,17 @@ mod tests {
             };
             let id = scope.key_of(&labels);
             scope.open_key(id, &labels, Time::from_secs(n), |_| false);
-            scope.keys.get_mut(&id).unwrap().add(n, &sums);
+            scope.keys.get_mut(&id).unwrap().windows.add(n, &sums);
             whole.add(n, &sums);
         }
-        assert!(scope.keys.len() <= 100 && !scope.other.is_empty());
+        assert!(scope.keys.len() <= 100 && scope.other.is_some());
         let mut sum = Sums::default();
-        for window in scope.keys.values_mut().flat_map(|key| &mut key.windows) {
-            window.advance(4_999);
-            sum.add(window.total());
+        let keys = scope.keys.values_mut().map(|key| &mut key.windows);
+        for windows in keys.chain(&mut scope.other) {
+            windows.advance(4_999);
+            sum.add(&windows.at(0).total());
         }
-        scope.other[0].advance(4_999);
-        sum.add(scope.other[0].total());
-        assert_eq!(sum, *whole.total());
+        assert_eq!(sum, whole.at(0).total());
     }
 
     /// What was announced stays so, and has no end; there is an end to what is remembered of it.

@@ -29,7 +29,7 @@ use super::tell::{Place, Teller, Voices};
 use super::totals::Totals;
 use super::usual::Amount;
 use super::variants::Variants;
-use super::window::{Sums, Window};
+use super::window::{Sums, Windows};
 use crate::price::PicoUsd;
 
 /// All that scopes share.
@@ -87,7 +87,7 @@ pub(super) struct State {
 /// What the minutes of the whole stream cost, so that an episode can be told from ordinary spending.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pace {
-    pub(super) window: Window<PicoUsd>,
+    pub(super) windows: Windows<PicoUsd>,
     /// Those that have not been sampled yet.
     pub(super) minutes: VecDeque<i64>,
     /// The last minute in which a response came for a key with an alert that fired, or one began or ended.
@@ -97,14 +97,14 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new() -> Self {
         Self {
-            window: Window::new(60, SAMPLED_MINUTES),
+            windows: Windows::new([60], SAMPLED_MINUTES),
             minutes: VecDeque::new(),
             disturbed: i64::MIN,
         }
     }
 
     pub(super) fn add(&mut self, at: Time, cost: PicoUsd) {
-        self.window.add(at.secs(), &cost);
+        self.windows.add(at.secs(), &cost);
         if self
             .minutes
             .back()
@@ -136,8 +136,8 @@ impl Pace {
             && let Some(minute) = self.minutes.front().copied()
         {
             self.minutes.pop_front();
-            self.window.advance(sampled_at(minute));
-            let sample = self.window.at_end_of(minute).map(|cost| cost.0);
+            self.windows.advance(sampled_at(minute));
+            let sample = self.windows.at(0).at_end_of(minute).map(|cost| cost.0);
             if let Some(sample) = sample.filter(|_| minute > self.disturbed) {
                 for (n, teller) in tellers.iter_mut().enumerate() {
                     let is_ordinary = teller.sample(minute, sample, &watches.flow);
@@ -164,7 +164,7 @@ impl State {
         self.clocks = None;
         self.cache.shift(ms);
         self.blind.shift(ms);
-        self.pace.window.shift(secs);
+        self.pace.windows.shift(secs);
         for minute in &mut self.pace.minutes {
             *minute += secs.div_euclid(60);
         }
@@ -217,11 +217,11 @@ impl State {
             };
             key
         };
-        key.advance_to(now);
+        key.windows.advance(now);
         key.judge_prompt(sums, record, *at, scope.min_prompt_tokens);
         sums.waste_told_by_run = spoken.run;
         sums.waste_told_by_window = spoken.window;
-        let held = key.add(second, sums);
+        let held = key.windows.add(second, sums);
         if let Some(secs) = scope.explained_secs.filter(|_| miss.is_some()) {
             let spoken = tellers.iter_mut().map(|teller| &mut teller.spoken);
             spoken.for_each(|spoken| spoken.add(self.event, (index, id), secs, second, now));
@@ -347,7 +347,7 @@ impl State {
             errors: 1,
             ..Sums::default()
         };
-        key.add(at.secs(), &sums);
+        key.windows.add(at.secs(), &sums);
         key.last_record = key.last_record.max(at);
         key.failures.note(at, error);
         for (alert, rule) in key.alerts.iter_mut().zip(&scope.rules) {

@@ -178,8 +178,8 @@ impl Evaluator {
         }
         for scope in &mut self.scopes {
             scope.past.shift(ms / 1000);
-            for window in &mut scope.other {
-                window.shift(ms / 1000);
+            if let Some(other) = &mut scope.other {
+                other.shift(ms / 1000);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::monitor::record::Time;
-use crate::monitor::window::Window;
+use crate::monitor::window::Windows;
 
 /// Outcomes remembered of a stream without conversation ids, how many of them it takes to judge it, and how many hundredths of
 /// them must be hits. Ten users interleaved, each pausing over five minutes now and then, hit 92 times in a hundred and would
@@ -53,7 +53,7 @@ impl History {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Chance {
     blocks: VecDeque<(i64, u64, u64)>,
-    last_hour: Window<i64>,
+    last_hour: Windows<i64>,
     /// What the blocks came to when somebody asked last.
     #[serde(skip)]
     summed: Option<Summed>,
@@ -74,7 +74,7 @@ impl Chance {
     pub(super) fn new() -> Self {
         Self {
             blocks: VecDeque::new(),
-            last_hour: Window::new(3600, 0),
+            last_hour: Windows::new([3600], 0),
             summed: None,
         }
     }
@@ -94,7 +94,7 @@ impl Chance {
         let Summed {
             judged, affected, ..
         } = summed;
-        let last_hour = u64::try_from(*self.last_hour.total()).unwrap_or(0);
+        let last_hour = u64::try_from(self.last_hour.at(0).total()).unwrap_or(0);
         Odds {
             affected: affected + 1,
             judged: judged + 100,

@@ -96,7 +96,7 @@ impl SpokenByOwn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::window::Window;
+    use crate::monitor::window::Windows;
     use proptest::prelude::*;
 
     proptest! {
@@ -108,7 +108,7 @@ mod tests {
             // Those of each second key are longer.
             let secs = |key: u64| if key.is_multiple_of(2) { [60, 600, 3600] } else { [60, 3600, 86_400] };
             let mut spoken = SpokenByOwn::default();
-            let mut known: FxHashMap<u64, Vec<Window<PicoUsd>>> = FxHashMap::default();
+            let mut known: FxHashMap<u64, Windows<PicoUsd>> = FxHashMap::default();
             let mut now = 1_000_000;
             for (event, (pause, late, key, waste)) in (1..).zip(comes) {
                 now += pause;
@@ -120,15 +120,13 @@ mod tests {
                 spoken.add(event + 1, (0, key), longest, at, now);
                 let windows = known
                     .entry(key)
-                    .or_insert_with(|| secs(key).iter().map(|secs| Window::new(*secs, 0)).collect());
-                for window in windows {
-                    window.advance(now);
-                    window.add(at, &PicoUsd(waste));
-                }
+                    .or_insert_with(|| Windows::new(secs(key), 0));
+                windows.advance(now);
+                windows.add(at, &PicoUsd(waste));
                 for (key, windows) in &mut known {
-                    for window in windows {
-                        window.advance(now);
-                        prop_assert_eq!(spoken.in_window((0, *key), window.secs(), now), *window.total());
+                    windows.advance(now);
+                    for window in windows.each() {
+                        prop_assert_eq!(spoken.in_window((0, *key), window.secs(), now), window.total());
                         prop_assert_eq!(spoken.in_window((1, *key), window.secs(), now), PicoUsd::ZERO);
                     }
                 }

@@ -136,8 +136,9 @@ impl Evidence {
         if self.is_none() {
             return true;
         }
-        let total = key.windows[self.window].total();
-        total.requests >= self.requests && total.cost >= self.cost
+        let window = key.windows.at(self.window);
+        window.read(|sums| sums.requests.into()) >= self.requests.into()
+            && window.read(|sums| sums.cost.0) >= self.cost.0
     }
 }
 

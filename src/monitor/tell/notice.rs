@@ -54,7 +54,7 @@ impl Teller {
             .windows
             .get(episode.step)
             .and_then(|secs| key.window(*secs));
-        let evidence = window.map_or(0, |window| rule.metric.evidence(window.total()));
+        let evidence = window.map_or(0, |window| rule.metric.evidence(&window.total()));
         let value = match rule.metric {
             Metric::MissRun => {
                 let run = state.cache.run(key.labels.conversation);
@@ -71,8 +71,8 @@ impl Teller {
                 Some(i128::from(large) * UNIT)
             }
             _ => window
-                .filter(|w| rule.metric.is_sum() || rule.is_enough(w.total()))
-                .and_then(|w| rule.metric.read(w.total(), w.secs(), rule.per_secs))
+                .filter(|w| rule.metric.is_sum() || rule.is_enough(&w.total()))
+                .and_then(|w| rule.metric.read(&w.total(), w.secs(), rule.per_secs))
                 .map(Value::amount),
         };
         let (exposed, exposed_is_all) = self.exposed(rule, episode);
@@ -88,7 +88,7 @@ impl Teller {
         let before = before.filter(|_| reason != Reason::Resolved);
         let changed = before.zip(window).map(|(before, window)| Changed {
             before,
-            now: Makeup::of_window(window.total(), window.secs(), &top),
+            now: Makeup::of_window(&window.total(), window.secs(), &top),
         });
         let (names, error_kinds) = if rule.metric == Metric::Errors {
             let secs = window.map_or(0, Window::secs);
