@@ -500,6 +500,36 @@ proptest! {
         prop_assert_eq!(said(&alone), said(&looked_at), "{}", rule);
     }
 
+    /// A leak is told with the first response by which more was paid again than the limits of its rule, as far as no other rule told
+    /// of it, and never again.
+    #[test]
+    fn a_leak_is_told_with_the_response_that_makes_it_one(seed in any::<u64>(), cents in 0_i64..60, percent in 0_i64..40, others in any::<bool>()) {
+        let min_waste = format!("cache-leak.min_waste={}.{:02}", cents / 100, cents % 100);
+        let share = format!("cache-leak.share_of_cost=0.{percent:02}");
+        let off = ["cache-break", "cache-waste"].map(|rule| format!("{rule}.enabled=false"));
+        let mut set = vec!["cache-leak.min_requests=0", &min_waste, &share];
+        if !others {
+            set.extend(off.iter().map(String::as_str));
+        }
+        let mut pipeline = pipeline(&set);
+        pipeline.evaluator.go_live();
+        let (mut affected, mut before, mut is_leak, mut n_told) = (0, PicoUsd::ZERO, false, 0);
+        for line in leaky(seed) {
+            feed(&mut pipeline, "app.log", &[line]);
+            let (waste, cost) = (pipeline.evaluator.totals().waste(), pipeline.evaluator.totals().cost);
+            affected += i32::from(waste > before);
+            before = waste;
+            let limit = (i128::from(cents) * 10_000_000_000).max(cost.0 * i128::from(percent) / 100);
+            is_leak |= affected >= 3 && waste.0 > limit;
+            n_told += pipeline.take_notices().iter().filter(|n| &*n.rule.name == "cache-leak").count();
+            if others {
+                prop_assert!(n_told <= usize::from(is_leak));
+            } else {
+                prop_assert_eq!(n_told, usize::from(is_leak));
+            }
+        }
+    }
+
     /// The same requests in each minute are usual, however many they are.
     #[test]
     fn the_same_in_each_minute_fires_no_learned_rule(per_minute in 1_u64..8, output in 1_u64..20_000, read in 5_000_u64..150_000) {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use claude_tokmon::monitor::{Notice, Reason, Severity, Time};
+use claude_tokmon::monitor::{Cause, Notice, Reason, Severity, Time};
 use claude_tokmon::pipeline::Pipeline;
 use claude_tokmon::price::PicoUsd;
 use claude_tokmon::sink::headline;
@@ -233,6 +233,72 @@ fn a_compacted_session_starts_anew_and_is_no_break() {
 }
 
 /// Only the beginning of each prompt is cached, on purpose. The rest of it was never in the cache and is not missed.
+/// Conversations whose requests go to two regions by turns of chance: each has a cache of its own, which lags behind.
+#[test]
+fn a_cache_that_leaks_all_day_is_told_once_and_nobody_is_paged() {
+    let mut random = Random(7);
+    let (mut at, mut lines) = (TWO_O_CLOCK - 48 * HOUR, Vec::new());
+    for conversation in 0..700 {
+        // It begins slowly, so that it is known how many requests miss before it is much.
+        let per_hour = if conversation < 80 { 4.0 } else { 20.0 };
+        at += random.pause_ms(per_hour).max(1);
+        let (mut begin, mut prompt, mut cached) = (at, 6_000, [6_000, 6_000]);
+        for turn in 0..8 {
+            begin += 20_000 + random.pause_ms(200.0).min(60_000);
+            prompt += 500 + random.below(500);
+            let region = usize::from(random.chance(0.5));
+            let read = cached[region];
+            cached[region] = prompt;
+            let call = Call {
+                at: begin,
+                id: format!("msg_{conversation}_{turn}"),
+                session: Some(["s-0", "s-1", "s-2", "s-3", "s-4", "s-5", "s-6"][conversation % 7]),
+                input: 5,
+                output: 500,
+                read,
+                write_5m: prompt - read,
+                ..Call::default()
+            };
+            lines.push((
+                begin,
+                call.line().replace("\"s-", &format!("\"s-{conversation}-")),
+            ));
+        }
+    }
+    lines.sort();
+    let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
+    let mut pipeline = pipeline(&["cost-spike.enabled=false"]);
+    let notices = told(&mut pipeline, &lines);
+    assert_eq!(story(&notices), ["cache-leak first"]);
+    let (notice, totals) = (&notices[0], pipeline.evaluator.totals());
+    let value = notice.value.unwrap();
+    assert!(
+        notice.limit < value && value < notice.limit + 10_i128.pow(12),
+        "{value} {}",
+        notice.limit
+    );
+    assert!(
+        notice
+            .causes
+            .iter()
+            .all(|tally| tally.cause == Cause::Partial)
+    );
+    let words = headline(notice);
+    assert!(
+        words.contains(
+            "told by no other alert: more than $5.00 and 10 % of what claude-opus-4-7 cost"
+        ),
+        "{words}"
+    );
+    // It is what the report says of the whole.
+    assert!(
+        totals.waste().0 * 10 > totals.cost.0,
+        "{} of {}",
+        totals.waste(),
+        totals.cost
+    );
+}
+
 #[test]
 fn a_tail_that_is_never_cached_is_no_waste() {
     let mut lines = Vec::new();

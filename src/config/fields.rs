@@ -354,7 +354,7 @@ fn fields_of(rule: &Rule) -> Vec<(&'static str, String)> {
     if rule.min_requests > 0 {
         fields.push(("min_requests", rule.min_requests.to_string()));
     }
-    if rule.metric.is_about_cache() || rule.metric == Metric::NoCache {
+    if rule.metric.is_about_cache() || matches!(rule.metric, Metric::NoCache | Metric::CacheLeak) {
         fields.push(("min_prompt_tokens", rule.min_prompt_tokens.to_string()));
     }
     if rule.min_waste > PicoUsd::ZERO {

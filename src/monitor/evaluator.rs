@@ -699,7 +699,7 @@ fn rank(metric: Metric) -> u8 {
         | Metric::Silence
         | Metric::Budget
         | Metric::Blind => 4,
-        Metric::Unpriced | Metric::NoCache => 5,
+        Metric::Unpriced | Metric::NoCache | Metric::CacheLeak => 5,
     }
 }
 

@@ -44,10 +44,12 @@ pub enum Metric {
     Unpriced,
     /// Large prompts that neither read nor wrote the cache. Said once for each key.
     NoCache,
+    /// Dollars paid again for what the cache would have given that no other alert has told of. Said once for each key.
+    CacheLeak,
 }
 
 /// All metrics in the order of the documentation.
-pub const METRICS: [Metric; 18] = [
+pub const METRICS: [Metric; 19] = [
     Metric::Cost,
     Metric::Tokens,
     Metric::PromptTokens,
@@ -66,6 +68,7 @@ pub const METRICS: [Metric; 18] = [
     Metric::MissRun,
     Metric::Unpriced,
     Metric::NoCache,
+    Metric::CacheLeak,
 ];
 
 /// What a value counts.
@@ -105,6 +108,7 @@ impl Metric {
             Self::MissRun => "miss-run",
             Self::Unpriced => "unpriced",
             Self::NoCache => "no-cache",
+            Self::CacheLeak => "cache-leak",
         }
     }
 
@@ -131,6 +135,7 @@ impl Metric {
             Self::MissRun => "requests in a row that missed the cache, in one conversation",
             Self::Unpriced => "responses of a model without a price; said once for each",
             Self::NoCache => "large prompts that neither read nor wrote the cache; said once",
+            Self::CacheLeak => "dollars paid again that no other alert told of; said once",
         }
     }
 
@@ -139,6 +144,7 @@ impl Metric {
         match self {
             Self::Cost
             | Self::CacheWaste
+            | Self::CacheLeak
             | Self::CacheGain
             | Self::CostPerRequest
             | Self::Budget => Unit::Usd,
@@ -176,7 +182,8 @@ impl Metric {
             | Self::Blind
             | Self::MissRun
             | Self::Unpriced
-            | Self::NoCache => false,
+            | Self::NoCache
+            | Self::CacheLeak => false,
         }
     }
 
@@ -213,7 +220,7 @@ impl Metric {
 
     /// Said once for each key, without limit or end.
     pub const fn is_announcement(self) -> bool {
-        matches!(self, Self::Unpriced | Self::NoCache)
+        matches!(self, Self::Unpriced | Self::NoCache | Self::CacheLeak)
     }
 
     /// Has no limit: it is so or it is not.
@@ -255,6 +262,7 @@ impl Metric {
             Self::MissRun
             | Self::Unpriced
             | Self::NoCache
+            | Self::CacheLeak
             | Self::Silence
             | Self::Budget
             | Self::Blind => return None,

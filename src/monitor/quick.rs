@@ -119,7 +119,8 @@ impl Part {
             | Metric::Blind
             | Metric::MissRun
             | Metric::Unpriced
-            | Metric::NoCache => return None,
+            | Metric::NoCache
+            | Metric::CacheLeak => return None,
         })
     }
 
@@ -542,6 +543,11 @@ fn tests(rule: &Rule, window_secs: &[i64]) -> Option<Vec<Test>> {
             let window = index(rule.windows.first()?)?;
             let requests = rule.min_requests;
             return Some(vec![Test::Caching { window, requests }]);
+        }
+        Metric::CacheLeak => {
+            let window = index(rule.windows.first()?)?;
+            let (part, most) = (Part::Waste, rule.min_waste.0);
+            return Some(vec![Test::AtMost { window, part, most }]);
         }
         Metric::CacheMiss => {
             // What the longest window has not, none of them has.

@@ -9,7 +9,7 @@ use super::key::Key;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
 use super::record::Time;
-use super::rule::{Limit, Rule};
+use super::rule::{Limit, Rule, times};
 use super::scope::Asked;
 use super::step::Step;
 use super::usual::{Amount, Baseline, UNIT, Usual};
@@ -45,6 +45,7 @@ pub(super) fn read(cache: &mut CacheTracker, key: &Key, alert: &Alert, step: &St
         Metric::Silence => read_silence(key, rule, now),
         Metric::Unpriced => read_unpriced(key, alert, step.arrived.is_some()),
         Metric::NoCache => read_no_cache(key, alert, rule),
+        Metric::CacheLeak => read_leak(key, alert, step),
         Metric::Cost
         | Metric::Tokens
         | Metric::PromptTokens
@@ -168,7 +169,7 @@ fn stays_quiet(cache: &CacheTracker, key: &Key, rule: &Rule, baseline: Option<&B
     }
     // Over what its limit may be at least, as the traffic of a large service always is: it takes what has been learned, or what
     // all else has cost.
-    let is_of_cost = rule.share_of_cost > 0;
+    let is_of_cost = rule.share_of_cost > 0 && !rule.metric.is_limitless();
     if !is_of_cost && !rule.limit.learns() {
         return false;
     }
@@ -208,6 +209,7 @@ fn is_under_least(cache: &CacheTracker, key: &Key, rule: &Rule) -> bool {
         Metric::Unpriced => !key.unpriced,
         Metric::CacheMiss if !may_come_by_itself(key, rule) => true,
         Metric::NoCache => !is_uncached(key, rule),
+        Metric::CacheLeak => leak(key, rule).is_none(),
         Metric::Silence => false,
         _ => {
             let Some(least) = rule.least_limit() else {
@@ -243,6 +245,7 @@ pub(super) fn may_come_by_itself(key: &Key, rule: &Rule) -> bool {
         Metric::NoCache => total.large > 0,
         Metric::MissRun
         | Metric::Unpriced
+        | Metric::CacheLeak
         | Metric::Blind
         | Metric::Budget
         | Metric::Cost
@@ -263,7 +266,9 @@ pub(super) fn never_comes_by_itself(rule: &Rule) -> bool {
         return false;
     }
     match rule.metric {
-        Metric::MissRun | Metric::Unpriced | Metric::Blind | Metric::Budget => true,
+        Metric::MissRun | Metric::Unpriced | Metric::CacheLeak | Metric::Blind | Metric::Budget => {
+            true
+        }
         // A sum only falls.
         Metric::Cost
         | Metric::Tokens
@@ -346,6 +351,27 @@ fn read_silence(key: &Key, rule: &Rule, now: Time) -> Read {
 fn read_no_cache(key: &Key, alert: &Alert, rule: &Rule) -> Read {
     let on = alert.phase == Phase::Firing;
     Read::announcement(on || is_uncached(key, rule))
+}
+
+/// It is said with a response, and stays so.
+fn read_leak(key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
+    let leak = leak(key, step.rule).filter(|_| step.arrived.is_some());
+    let on = alert.phase == Phase::Firing;
+    Read {
+        limit: leak.map_or(0, |limit| limit.0),
+        ..Read::announcement(on || leak.is_some())
+    }
+}
+
+/// Enough was paid again that no alert has told of: more than this. None if it was not.
+fn leak(key: &Key, rule: &Rule) -> Option<PicoUsd> {
+    let total = key.window(*rule.windows.first()?)?.total();
+    let limit = rule
+        .min_waste
+        .0
+        .max(times(total.cost.0, rule.share_of_cost));
+    let is_enough = total.eligible >= rule.min_requests && total.affected >= MIN_AFFECTED;
+    (is_enough && total.untold_waste().0 > limit).then_some(PicoUsd(limit))
 }
 
 /// Many large prompts, and none of them used the cache.
@@ -686,6 +712,7 @@ pub(super) fn is_explained(
         | Metric::Budget
         | Metric::Blind
         | Metric::Unpriced
-        | Metric::NoCache => false,
+        | Metric::NoCache
+        | Metric::CacheLeak => false,
     }
 }

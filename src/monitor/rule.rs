@@ -331,7 +331,8 @@ impl Rule {
         if self.per_secs.is_some() && !metric.is_sum() {
             return misplaced("per");
         }
-        if self.share_of_cost > 0 && metric != Metric::CacheWaste {
+        let has_share = matches!(metric, Metric::CacheWaste | Metric::CacheLeak);
+        if self.share_of_cost > 0 && !has_share {
             return misplaced("share_of_cost");
         }
         if self.share_of_cost >= UNIT {
@@ -339,7 +340,8 @@ impl Rule {
                 "what is paid again is a part of the cost, never all of it",
             ));
         }
-        if self.min_waste > PicoUsd::ZERO && !metric.is_about_cache() {
+        let has_waste = metric.is_about_cache() || metric == Metric::CacheLeak;
+        if self.min_waste > PicoUsd::ZERO && !has_waste {
             return misplaced("min_waste");
         }
         // A sum of dollars has a limit or a floor.
@@ -522,7 +524,7 @@ fn beyond_busy(usual: Usual, factor: Amount) -> Amount {
 }
 
 /// An amount so many times, in units: both are cut to millionths, so that the product is one of units again.
-fn times(amount: Amount, factor: Amount) -> Amount {
+pub(super) fn times(amount: Amount, factor: Amount) -> Amount {
     millionths(amount) * millionths(factor)
 }
 

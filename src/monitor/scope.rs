@@ -161,7 +161,8 @@ impl Scope {
     }
 
     pub(super) fn add_rule(&mut self, rule: Arc<Rule>) {
-        if rule.metric.is_windowed() || rule.metric == Metric::NoCache {
+        let has_windows = matches!(rule.metric, Metric::NoCache | Metric::CacheLeak);
+        if rule.metric.is_windowed() || has_windows {
             self.add_windows(&rule.windows);
         }
         if let Some(pooled) = &mut self.pooled {

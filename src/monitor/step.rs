@@ -158,6 +158,11 @@ impl Step<'_> {
             episode.minutes = minutes;
             episode.last_minute = now.minute();
         }
+        if rule.metric == Metric::CacheLeak {
+            for miss in &key.misses {
+                episode.add_miss(miss);
+            }
+        }
         if rule.metric.is_about_cache() {
             let since = episode.since;
             for miss in key.misses.iter().filter(|miss| miss.at >= since) {

@@ -138,6 +138,13 @@ impl Sums {
     }
 }
 
+impl Sums {
+    /// The part of `waste` that no firing alert has spoken for.
+    pub const fn untold_waste(&self) -> PicoUsd {
+        PicoUsd(self.waste.0 - self.waste_told_by_run.0 - self.waste_told_by_window.0)
+    }
+}
+
 impl Summed for Sums {
     #[inline]
     fn add(&mut self, other: &Self) {

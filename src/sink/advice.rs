@@ -44,6 +44,7 @@ pub(super) fn advice(notice: &Notice, changes: &Changes, clock: Clock) -> Option
                 "what the errors since {at} say: a rate limit, an outage, or a loop that tries again"
             ),
         }),
+        Metric::CacheLeak => notice.causes.first().map(|tally| of_leak(&tally.cause)),
         Metric::NoCache => {
             Some("cache_control on the part of the prompt that stays the same".to_owned())
         }
@@ -119,6 +120,24 @@ fn of_errors(kind: &str, at: &str) -> String {
     }
 }
 
+/// Where to look for what loses a part of the cache all the time: it is how prompts are built, not a change.
+fn of_leak(cause: &Cause) -> String {
+    match cause {
+        Cause::Partial => "what edits earlier messages or comes before them: history that is cut, documents or times in front of it, \
+                           requests spread over several keys or regions"
+            .to_owned(),
+        Cause::Rewritten => {
+            "what is new at the front of each prompt: a time, an id, tools in another order; or several keys or regions".to_owned()
+        }
+        Cause::Dropped => "the requests that are sent without cache_control".to_owned(),
+        Cause::TtlChanged => "the ttl of cache_control: some entries live five minutes".to_owned(),
+        Cause::Api(kind) => format!("what changes all the time: the API says {}", clean(kind)),
+        Cause::Expired | Cause::Compacted | Cause::Concurrent | Cause::ModelChanged => {
+            "what changes in prompts all the time".to_owned()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +172,19 @@ mod tests {
                 let advice = of_errors(kind, "02:00");
                 assert!(advice.contains(word), "{kind}: {advice}");
             }
+        }
+    }
+
+    #[test]
+    fn a_leak_says_where_to_look_for_it() {
+        for (cause, word) in [
+            (Cause::Partial, "history that is cut"),
+            (Cause::Rewritten, "front of each prompt"),
+            (Cause::Dropped, "without cache_control"),
+            (Cause::TtlChanged, "ttl"),
+            (Cause::Api("tools_changed".into()), "tools_changed"),
+        ] {
+            assert!(of_leak(&cause).contains(word), "{cause:?}");
         }
     }
 }

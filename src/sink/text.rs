@@ -318,6 +318,10 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
             "no price for model \"{}\": its cost is missing from every sum; add it with --prices FILE",
             clean(&notice.labels.model)
         ),
+        Metric::CacheLeak => format!(
+            "{at_least}{now} paid again in {window} for what the cache had, told by no other alert: {}",
+            more_than(notice)
+        ),
         Metric::NoCache => format!(
             "{} large prompts in {window} and none used the prompt cache (model {})",
             held / UNIT,
@@ -331,6 +335,20 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
             let usual = usual(notice).unwrap_or_default();
             format!("{at_least}{now} over {window}, {against}{usual}")
         }
+    }
+}
+
+/// What is paid again is told when it is more than this: `more than $5.00 and 10 % of what claude-opus-4-7 cost`.
+fn more_than(notice: &Notice) -> String {
+    let (rule, model) = (&notice.rule, clean(&notice.labels.model));
+    let dollars = (rule.min_waste > PicoUsd::ZERO).then(|| rule.min_waste.to_string());
+    let share = (rule.share_of_cost > 0)
+        .then(|| format!("{} of what {model} cost", percent(rule.share_of_cost)));
+    let limits: Vec<String> = dollars.into_iter().chain(share).collect();
+    if limits.is_empty() {
+        format!("model {model}")
+    } else {
+        format!("more than {}", limits.join(" and "))
     }
 }
 
@@ -520,7 +538,12 @@ pub fn explanation(notice: &Notice, clock: Clock) -> Vec<String> {
 
 fn causes(notice: &Notice, ending: bool) -> Option<String> {
     let main = notice.causes.first()?;
-    let mut line = format!("cause: {}", cause(main));
+    let mut line = if notice.rule.metric == Metric::CacheLeak {
+        let seen: u64 = notice.causes.iter().map(|tally| tally.requests).sum();
+        format!("cause of the last {seen}: {}", cause(main))
+    } else {
+        format!("cause: {}", cause(main))
+    };
     if let Some(other) = notice.causes.get(1) {
         let name = clean(other.cause.name());
         let _ = write!(line, "; also {name} ({})", other.cost);

@@ -70,6 +70,7 @@ impl Teller {
                 let large = window.map_or(1, |window| window.total().large);
                 Some(i128::from(large) * UNIT)
             }
+            Metric::CacheLeak => window.map(|window| window.total().untold_waste().0),
             _ => window
                 .filter(|w| rule.metric.is_sum() || rule.is_enough(&w.total()))
                 .and_then(|w| rule.metric.read(&w.total(), w.secs(), rule.per_secs))

@@ -380,7 +380,8 @@ fn about(rule: &Rule) -> Option<About> {
         | Metric::Budget
         | Metric::Blind
         | Metric::Unpriced
-        | Metric::NoCache => return None,
+        | Metric::NoCache
+        | Metric::CacheLeak => return None,
     };
     let is_whole = match &rule.by[..] {
         [] => rule.filter.is_of_all_sessions(),
