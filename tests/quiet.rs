@@ -285,9 +285,7 @@ fn a_cache_that_leaks_all_day_is_told_once_and_nobody_is_paged() {
     );
     let words = headline(notice);
     assert!(
-        words.contains(
-            "told by no other alert: more than $5.00 and 10 % of what claude-opus-4-7 cost"
-        ),
+        words.contains("hour after hour: more than $5.00 and 10 % of what claude-opus-4-7 cost"),
         "{words}"
     );
     // It is what the report says of the whole.
@@ -297,6 +295,59 @@ fn a_cache_that_leaks_all_day_is_told_once_and_nobody_is_paged() {
         totals.waste(),
         totals.cost
     );
+}
+
+/// Conversations of which only the system prompt is ever read, because their history is cut: by day, for so many days.
+fn cut_conversations(days: i64) -> Vec<String> {
+    let (mut random, mut lines) = (Random(11), Vec::new());
+    let mut at = TWO_O_CLOCK - days * DAY;
+    for conversation in 0_i64.. {
+        at += random.pause_ms(3.0).max(1);
+        if at >= TWO_O_CLOCK {
+            break;
+        }
+        if !(8 * HOUR..20 * HOUR).contains(&at.rem_euclid(DAY)) {
+            continue;
+        }
+        for turn in 0..10 {
+            let at = at + turn * 40_000;
+            let read = if turn > 0 { 6_000 } else { 0 };
+            let call = Call {
+                at,
+                id: format!("msg_{conversation}_{turn}"),
+                session: Some("s"),
+                input: 5,
+                output: 300,
+                read,
+                write_5m: 16_000 - read,
+                ..Call::default()
+            };
+            let line = call
+                .line()
+                .replace("\"s\"", &format!("\"s-{conversation}\""));
+            lines.push((at, line));
+        }
+    }
+    lines.sort();
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+#[test]
+fn what_is_told_of_the_cache_on_most_days_is_told_once_a_day() {
+    let notices = told(&mut pipeline(&[]), &cut_conversations(9));
+    let news = notices
+        .iter()
+        .filter(|n| n.reason != Reason::Resolved && is_cache_alert(n));
+    let mut days = [0; 10];
+    for notice in news {
+        let day = notice.at.0.div_euclid(DAY) - (TWO_O_CLOCK - 9 * DAY).div_euclid(DAY);
+        assert_eq!(notice.daily, day >= 4, "{day} {}", headline(notice));
+        days[usize::try_from(day).unwrap()] += 1;
+    }
+    // Of the last one there is only a night.
+    let (first, later) = days[..9].split_at(4);
+    assert!(first.iter().all(|n| *n > 4), "{days:?}");
+    assert!(later.iter().all(|n| (1..=2).contains(n)), "{days:?}");
 }
 
 #[test]

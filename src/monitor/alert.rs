@@ -554,6 +554,8 @@ pub struct Notice {
     pub also: usize,
     /// It fires and resolves again and again.
     pub flapping: bool,
+    /// It was told on most of the days before, and is told once a day.
+    pub daily: bool,
     /// It ended for want of traffic.
     pub stale: bool,
     /// It ended because it had lasted for days, and is what is usual by now.
@@ -604,6 +606,7 @@ impl Notice {
             explains: Vec::new(),
             also: 0,
             flapping: false,
+            daily: false,
             stale: false,
             usual_by_now: false,
             missed: false,

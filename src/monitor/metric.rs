@@ -44,7 +44,7 @@ pub enum Metric {
     Unpriced,
     /// Large prompts that neither read nor wrote the cache. Said once for each key.
     NoCache,
-    /// Dollars paid again for what the cache would have given that no other alert has told of. Said once for each key.
+    /// Dollars paid again for what the cache would have given, all day long. Said once for each key.
     CacheLeak,
 }
 
@@ -135,7 +135,7 @@ impl Metric {
             Self::MissRun => "requests in a row that missed the cache, in one conversation",
             Self::Unpriced => "responses of a model without a price; said once for each",
             Self::NoCache => "large prompts that neither read nor wrote the cache; said once",
-            Self::CacheLeak => "dollars paid again that no other alert told of; said once",
+            Self::CacheLeak => "dollars paid again, in at least a quarter of the window; said once",
         }
     }
 

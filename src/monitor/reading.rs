@@ -17,6 +17,9 @@ use super::variants::{Variants, decide};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
+/// A leak goes on: something was missed in a quarter of the buckets of its window, which are six hours of a day.
+const LEAKING_BUCKETS: usize = 15;
+
 /// Fewer requests than this that missed the cache are no pattern, however large their share.
 pub(super) const MIN_AFFECTED: i64 = 3;
 
@@ -355,23 +358,27 @@ fn read_no_cache(key: &Key, alert: &Alert, rule: &Rule) -> Read {
 
 /// It is said with a response, and stays so.
 fn read_leak(key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
-    let leak = leak(key, step.rule).filter(|_| step.arrived.is_some());
     let on = alert.phase == Phase::Firing;
+    let has_come = !on && step.arrived.is_some();
+    let leak = has_come.then(|| leak(key, step.rule)).flatten();
     Read {
         limit: leak.map_or(0, |limit| limit.0),
         ..Read::announcement(on || leak.is_some())
     }
 }
 
-/// Enough was paid again that no alert has told of: more than this. None if it was not.
+/// What was paid again is more than this, and not that of an incident: it was so in many parts of the window. None if it is not so.
 fn leak(key: &Key, rule: &Rule) -> Option<PicoUsd> {
-    let total = key.window(*rule.windows.first()?)?.total();
+    let window = key.window(*rule.windows.first()?)?;
+    let total = window.total();
     let limit = rule
         .min_waste
         .0
         .max(times(total.cost.0, rule.share_of_cost));
     let is_enough = total.eligible >= rule.min_requests && total.affected >= MIN_AFFECTED;
-    (is_enough && total.untold_waste().0 > limit).then_some(PicoUsd(limit))
+    let is_leak = is_enough && total.waste.0 > limit;
+    let goes_on = || window.buckets_with(|sums| sums.affected.into()) >= LEAKING_BUCKETS;
+    (is_leak && goes_on()).then_some(PicoUsd(limit))
 }
 
 /// Many large prompts, and none of them used the cache.

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::alert::Basis;
 use super::calendar::Period;
 use super::metric::{MIN_WINDOW_SECS, Metric};
@@ -21,7 +23,7 @@ pub const BEYOND_BUSY: Amount = UNIT * 14 / 10;
 pub const DEFAULT_RULES: &str = include_str!("rules.toml");
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Severity {
     /// Good to know.
     Info,

@@ -138,13 +138,6 @@ impl Sums {
     }
 }
 
-impl Sums {
-    /// The part of `waste` that no firing alert has spoken for.
-    pub const fn untold_waste(&self) -> PicoUsd {
-        PicoUsd(self.waste.0 - self.waste_told_by_run.0 - self.waste_told_by_window.0)
-    }
-}
-
 impl Summed for Sums {
     #[inline]
     fn add(&mut self, other: &Self) {
@@ -592,6 +585,14 @@ impl<'a, S: Summed> Window<'a, S> {
             let left = all - linear(end);
             ((bucket.index + BUCKETS) * self.buckets.bucket_secs, left)
         })
+    }
+
+    /// In how many of its buckets there is something of a [number](Self::read).
+    pub fn buckets_with(self, linear: impl Fn(&S) -> i128) -> usize {
+        let buckets = self.ends_of_buckets();
+        buckets
+            .filter(|(bucket, end)| linear(end) != linear(&bucket.before))
+            .count()
     }
 
     /// The second at which the newest bucket leaves the window, which is empty from then on.

@@ -319,7 +319,7 @@ fn state(notice: &Notice, exposed: PicoUsd) -> String {
             clean(&notice.labels.model)
         ),
         Metric::CacheLeak => format!(
-            "{at_least}{now} paid again in {window} for what the cache had, told by no other alert: {}",
+            "{at_least}{now} paid again in {window} for what the cache had, hour after hour: {}",
             more_than(notice)
         ),
         Metric::NoCache => format!(
@@ -518,6 +518,12 @@ pub(super) fn details(notice: &Notice, clock: Clock) -> Vec<String> {
             "{n} {what} the same and {} not told one by one",
             if notice.also == 1 { "is" } else { "are" }
         ));
+    }
+    if notice.daily {
+        lines.push(
+            "like the days before: told once a day, unless it comes to cost twice as much"
+                .to_owned(),
+        );
     }
     if notice.flapping {
         lines.push("flapping: it comes and goes; over once it stays clear for longer".to_owned());

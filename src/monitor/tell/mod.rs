@@ -2,6 +2,7 @@
 //!
 //! One incident trips several rules and is told by a few. Changes no alert, so that many tellers can tell of the same ones.
 
+mod habit;
 mod hush;
 mod notice;
 mod teller;

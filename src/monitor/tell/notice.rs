@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use super::habit::Kind;
 use super::teller::{Place, Teller};
 use super::told::Reason;
 use super::voices::is_about_spending;
@@ -70,7 +71,7 @@ impl Teller {
                 let large = window.map_or(1, |window| window.total().large);
                 Some(i128::from(large) * UNIT)
             }
-            Metric::CacheLeak => window.map(|window| window.total().untold_waste().0),
+            Metric::CacheLeak => window.map(|window| window.total().waste.0),
             _ => window
                 .filter(|w| rule.metric.is_sum() || rule.is_enough(&w.total()))
                 .and_then(|w| rule.metric.read(&w.total(), w.secs(), rule.per_secs))
@@ -99,6 +100,8 @@ impl Teller {
             (top.by_measure, Vec::new())
         };
         let [models, sessions, projects] = names;
+        let kind = Kind::of(rule, episode).filter(|_| reason != Reason::Resolved);
+        let is_daily = kind.is_some_and(|kind| self.habits.is_one(&kind, state.now));
         let mut causes = episode.causes.clone();
         causes.sort_by_key(|tally| Reverse((tally.cost, tally.requests)));
         Notice {
@@ -131,6 +134,7 @@ impl Teller {
             explains: self.silences(rule),
             also: self.firing_beside(scope, place),
             flapping: episode.is_flapping(),
+            daily: is_daily,
             stale: episode.stale,
             usual_by_now: episode.is_usual_by_now(value),
             missed: false,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::habit::{Habits, Kind};
 use super::hush::Hush;
 use super::notice::{is_beyond_usual, is_explaining};
 use super::told::{Reason, Told, UNTOLD};
@@ -36,6 +37,7 @@ pub(in crate::monitor) struct Teller {
     withheld: BTreeSet<(usize, u64)>,
     pub(in crate::monitor) voices: Voices,
     pub(in crate::monitor) hush: Hush,
+    pub(super) habits: Habits,
     /// What a minute of the whole stream costs while nothing is on.
     pub(in crate::monitor) ordinary: Baseline,
     #[serde(skip)]
@@ -55,6 +57,21 @@ pub(in crate::monitor) struct Teller {
     /// What the rule that it judges itself has spoken for of others.
     #[serde(skip)]
     pub(in crate::monitor) spoken: SpokenByOwn,
+}
+
+/// What is due of an episode.
+struct News<'a> {
+    reason: Reason,
+    episode: u64,
+    /// What the episode has cost so far, and whether that has grown much since it was told last.
+    exposed: PicoUsd,
+    has_grown: bool,
+    /// Of one that is told for the first time, or is back.
+    weight: Option<Weight>,
+    /// Of one that may be a habit.
+    kind: Option<&'a Kind>,
+    /// It stands for several conversations.
+    of_several: bool,
 }
 
 /// An alert of a key, with its rule.
@@ -365,6 +382,9 @@ impl Teller {
             let due = due.filter(|_| !is_inhibited);
             let begins = matches!(due, Some(Reason::First | Reason::Reopened));
             let weight = begins.then(|| self.weight(state, key, rule, episode));
+            let is_news = |reason: &Reason| *reason != Reason::Resolved;
+            let kind = due.filter(is_news).and_then(|_| Kind::of(rule, episode));
+            let of_several = is_of_several(&key.labels);
             let (episode_id, rule) = (episode.id, Arc::clone(rule));
             let since = episode.since;
             if is_explained && !is_told {
@@ -375,23 +395,21 @@ impl Teller {
             let Some(mut reason) = due else {
                 continue;
             };
-            let voices = &self.voices;
-            let withheld =
-                weight.and_then(|weight| voices.withheld(&rule, episode_id, weight, state.now));
-            let again = match reason {
-                Reason::Repeat | Reason::Reopened => {
-                    voices.repeat_withheld(&rule, episode_id, has_grown, state.now)
-                }
-                _ => None,
+            let news = News {
+                reason,
+                episode: episode_id,
+                exposed,
+                has_grown,
+                weight,
+                // What is on when the watch begins is said, however often it was before.
+                kind: kind.as_ref().filter(|_| instead.is_none()),
+                of_several,
             };
-            if withheld.is_some() || again.is_some() {
+            if let Some((by, until)) = self.held_back(&rule, &news, state.now) {
                 if begins {
-                    // Where enough is told again already, none of those tells of this.
-                    let by = withheld.map_or(Withheld::ByItsLike, |(by, _)| by);
                     let is_new = self.hush.withhold(place, &rule.name, by);
                     self.list(&rule.name, by, is_new, state.event);
                 }
-                let until = withheld.and_then(|(_, until)| until).max(again);
                 self.withheld.insert((index, id));
                 if let (Some(key), Some(until)) = (scope.keys.get_mut(&id), until) {
                     key.look_again_at(state.now, until);
@@ -418,6 +436,9 @@ impl Teller {
                 state.totals.count_alert(&rule.name);
             }
             self.hush.end(place);
+            if let Some(kind) = kind {
+                self.habits.note(kind, episode_id, exposed, state.now);
+            }
             self.voices
                 .note(&rule, episode_id, reason, state.now, exposed);
             state.note_release(&self.voices);
@@ -430,6 +451,35 @@ impl Teller {
             self.hush.follow(&self.voices);
         }
         was_due
+    }
+
+    /// Why something that is due is not told now, and until when, if time alone ends that. None if it is.
+    fn held_back(
+        &self,
+        rule: &Rule,
+        news: &News<'_>,
+        now: Time,
+    ) -> Option<(Withheld, Option<Time>)> {
+        let withheld = news
+            .weight
+            .and_then(|weight| self.voices.withheld(rule, news.episode, weight, now));
+        let again = match news.reason {
+            Reason::Repeat | Reason::Reopened => {
+                self.voices
+                    .repeat_withheld(rule, news.episode, news.has_grown, now)
+            }
+            _ => None,
+        };
+        let daily = news.kind.and_then(|kind| {
+            self.habits
+                .withheld(kind, news.exposed, news.of_several, now)
+        });
+        if withheld.is_none() && again.is_none() && daily.is_none() {
+            return None;
+        }
+        // Where enough is told again already, none of those tells of this.
+        let (by, until) = withheld.unwrap_or((Withheld::ByItsLike, None));
+        Some((by, until.max(again).max(daily)))
     }
 
     /// Alerts about the cache, or its own rule if it is about that, have spoken for it.
@@ -542,6 +592,9 @@ impl Teller {
                 told.take_back(*reason);
             }
         }
+        for (episode, _) in notices {
+            self.habits.unhear(*episode);
+        }
         if !notices.is_empty() {
             // What is told next finds out anew who speaks.
             self.voices.clear();
@@ -598,6 +651,7 @@ impl Teller {
             told.shift(ms);
         }
         self.voices.shift(ms);
+        self.habits.shift(ms);
     }
 
     /// What it has said, and spoken for, belongs to no event that is still to come, by whoever counts these.

@@ -29,7 +29,7 @@ struct Voice {
     about: Option<About>,
     /// It may explain others.
     explains: bool,
-    severity: u8,
+    severity: Severity,
     first: Time,
     last: Time,
 }
@@ -73,7 +73,7 @@ const MAX_ENDED: usize = 64;
 struct Ended {
     episode: u64,
     rule: Arc<str>,
-    severity: u8,
+    severity: Severity,
     at: Time,
     /// What it has told of.
     exposed: PicoUsd,
@@ -133,7 +133,7 @@ impl Voices {
         let about = about(rule)?;
         // However much was told, that money runs away in earnest is told at once, and once.
         let is_spoken_for =
-            others().any(|v| v.about == Some(about) && v.severity >= rank(Severity::Critical));
+            others().any(|v| v.about == Some(about) && v.severity >= Severity::Critical);
         let must_tell = is_grave && !is_spoken_for;
         if let Some(until) = self.crowded_until(rule, now).filter(|_| !must_tell) {
             let by = match about {
@@ -151,7 +151,7 @@ impl Voices {
                 let louder = |voice: &Voice| {
                     voice.about == Some(about)
                         && voice.rule != rule.name
-                        && voice.severity >= rank(rule.severity)
+                        && voice.severity >= rule.severity
                 };
                 if others().any(louder) {
                     return Some((Withheld::BySpending, None));
@@ -179,7 +179,7 @@ impl Voices {
 
     /// What other rules about spending have told of until it was over, and no less loudly than this one would.
     fn louder(&self, rule: &Rule) -> impl Iterator<Item = &Ended> {
-        let (name, severity) = (Arc::clone(&rule.name), rank(rule.severity));
+        let (name, severity) = (Arc::clone(&rule.name), rule.severity);
         let ended = self.ended.iter();
         ended.filter(move |ended| ended.rule != name && ended.severity >= severity)
     }
@@ -273,7 +273,7 @@ impl Voices {
                 self.ended.push_back(Ended {
                     episode,
                     rule: Arc::clone(&rule.name),
-                    severity: rank(rule.severity),
+                    severity: rule.severity,
                     at: now,
                     exposed,
                 });
@@ -285,7 +285,7 @@ impl Voices {
                 rule: Arc::clone(&rule.name),
                 about: about(rule),
                 explains: is_explaining(rule),
-                severity: rank(rule.severity),
+                severity: rule.severity,
                 first,
                 last: now,
             });
@@ -346,14 +346,6 @@ impl Voices {
         self.speaking
             .iter()
             .any(|voice| voice.about == Some(About::Spending))
-    }
-}
-
-const fn rank(severity: Severity) -> u8 {
-    match severity {
-        Severity::Info => 0,
-        Severity::Warning => 1,
-        Severity::Critical => 2,
     }
 }
 
