@@ -52,7 +52,7 @@ fn an_appended_line_that_crosses_a_limit_is_told_and_the_end_is_clean() {
     let start = watch.expect("watching");
     assert_eq!(
         start,
-        "watching 1 file · last 7d: 1 response, $1.00 at list price · 15 rules, 5 learning"
+        "watching 1 file · last 7d: 1 response, $1.00 at list price · 16 rules, 5 learning"
     );
     append(&log, &[dollars_now("1", 3)]);
     let alert = watch.expect("cost-rate");
@@ -310,6 +310,44 @@ fn raw_response(i: u32) -> String {
     format!(
         r#"{{"id":"msg_{i}","type":"message","role":"assistant","model":"claude-opus-4-7","content":[],"stop_reason":"end_turn","usage":{{"input_tokens":50000,"output_tokens":100}}}}"#
     )
+}
+
+#[test]
+fn what_a_longer_life_in_the_cache_would_have_saved_is_said_at_the_start() {
+    let home = home();
+    let log = home.path().join("app.log");
+    let first = now_ms() - 7 * 3_600_000;
+    let ask = |n: i64| {
+        // The second is asked at once, and read.
+        let (minutes, read) = if n == 1 { (1, 20_000) } else { (7 * n, 0) };
+        let call = Call {
+            at: first + minutes * 60_000,
+            id: format!("msg_{n}"),
+            session: Some("bot"),
+            input: 500,
+            output: 100,
+            read,
+            write_5m: 20_000 - read,
+            ..Call::default()
+        };
+        call.line()
+    };
+    append(&log, &(0..51).map(ask).collect::<Vec<_>>());
+    let mut watch = Watch::start(tail(home.path(), &["app.log"]));
+    watch.expect("last 7d: 51 responses");
+    let advice = watch.expect("cheaper:");
+    // Each of the other 49 pauses is longer than five minutes; the prompt is read for $0.01 then, not written for $0.125, and the first
+    // write costs $0.075 more.
+    assert!(
+        advice.starts_with(
+            "cheaper: \"ttl\": \"1h\" in cache_control would have cost about $5.56 less (claude-opus-4-7): "
+        ),
+        "{advice}"
+    );
+    // None of that came while it watched.
+    let (_, lines) = watch.end();
+    let said = lines.iter().filter(|line| line.contains("cheaper"));
+    assert_eq!(said.count(), 1, "{lines:?}");
 }
 
 #[test]

@@ -23,7 +23,6 @@ mod suggest;
 mod suggestion;
 mod table;
 mod timeline;
-mod ttl;
 
 use std::time::Duration;
 

@@ -10,7 +10,6 @@ use super::figures::per_day;
 use super::strip;
 use super::table::{self, row};
 use super::timeline::Timeline;
-use super::ttl;
 use crate::config::{Options, Span};
 use crate::monitor::{
     Cause, GroupBy, Learning, Metric, ModelTotal, PORTIONS, Portion, Rule, Severity, Time, Tokens,
@@ -18,7 +17,9 @@ use crate::monitor::{
 };
 use crate::pipeline::LineCounts;
 use crate::price::PicoUsd;
-use crate::sink::{Clock, Style, clean, count, counted, duration, progress, quantity};
+use crate::sink::{
+    Clock, Style, clean, count, counted, duration, hour_is_cheaper, progress, quantity, ttl_advice,
+};
 use crate::source::{MAX_LINE_BYTES, SplitStats, places};
 
 /// So many models or groups are listed.
@@ -450,9 +451,7 @@ impl Report<'_> {
                 total.cost.to_string(),
                 match cause {
                     _ if cause.is_waste() => "avoidable",
-                    Cause::Expired if ttl::hour_is_cheaper(self.totals) => {
-                        "a longer ttl costs less"
-                    }
+                    Cause::Expired if hour_is_cheaper(self.totals) => "a longer ttl costs less",
                     _ => "in the nature of things",
                 }
                 .to_owned(),
@@ -482,7 +481,7 @@ impl Report<'_> {
 
     /// What else is to be said of how the cache was used.
     pub(super) fn cache_lines(&self) -> impl Iterator<Item = String> {
-        ttl::advice(self.totals).chain(self.doubt())
+        ttl_advice(self.totals).chain(self.doubt())
     }
 
     fn causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -494,7 +493,7 @@ impl Report<'_> {
         if !rows.is_empty() {
             self.table(f, &rows)?;
             // "$0.00" above what a longer life would have saved would read as if that were not so.
-            if self.totals.waste() > PicoUsd::ZERO || !ttl::hour_is_cheaper(self.totals) {
+            if self.totals.waste() > PicoUsd::ZERO || !hour_is_cheaper(self.totals) {
                 writeln!(f, "{} could have been avoided", self.avoidable())?;
             }
         }

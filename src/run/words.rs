@@ -9,7 +9,7 @@ use crate::monitor::Totals;
 use crate::pipeline::{BadLine, LineCounts};
 use crate::sink::{
     BadLineField, FileField, Files, Summary, SummaryFields, clean, count, counted, duration,
-    progress,
+    progress, ttl_advice,
 };
 use crate::source::{Input, MAX_LINE_BYTES, NoEvents, Note, Refusal, Source, SplitStats, places};
 
@@ -117,6 +117,14 @@ impl Tail<'_> {
             ));
         }
         self.say_lines(&totals);
+        self.say_advice(&totals);
+    }
+
+    /// Says what would have been cheaper, if anything clearly would have.
+    fn say_advice(&mut self, totals: &Totals) {
+        for advice in ttl_advice(totals) {
+            self.sinks.printer.line(&format!("cheaper: {advice}"));
+        }
     }
 
     pub(super) fn rules_line(&self) -> String {
@@ -266,6 +274,7 @@ impl Tail<'_> {
             );
             self.sinks.printer.line(&text);
         }
+        self.say_advice(&totals);
         if self.pipe {
             self.say_past(&totals);
         }

@@ -16,6 +16,7 @@ mod printer;
 mod progress;
 mod terminal;
 mod text;
+mod ttl;
 
 use std::io;
 
@@ -36,6 +37,7 @@ pub use text::{
     Clock, amount, clean, count, counted, duration, explanation, headline, percent, progress,
     quantity, who,
 };
+pub use ttl::{hour_is_cheaper, ttl_advice};
 
 use crate::monitor::{Notice, Time};
 

@@ -2,9 +2,9 @@
 //!
 //! Knows sums, and neither requests nor prices.
 
+use super::text::clean;
 use crate::monitor::{Lifetimes, Totals};
 use crate::price::PicoUsd;
-use crate::sink::clean;
 
 /// A saving is worth a sentence from here on, and from a twentieth of what its model cost.
 const MUCH: PicoUsd = PicoUsd::DOLLAR;
@@ -39,12 +39,12 @@ fn less(models: &[(&str, PicoUsd)]) -> Option<String> {
 }
 
 /// What expired would have been cheaper to keep for an hour.
-pub(super) fn hour_is_cheaper(totals: &Totals) -> bool {
+pub fn hour_is_cheaper(totals: &Totals) -> bool {
     !models(totals, |gain| gain.hour).is_empty()
 }
 
 /// What to set `ttl` of `cache_control` to, and what that would have saved. Usually nothing.
-pub(super) fn advice(totals: &Totals) -> impl Iterator<Item = String> {
+pub fn ttl_advice(totals: &Totals) -> impl Iterator<Item = String> {
     let hour = less(&models(totals, |gain| gain.hour)).map(|less| {
         format!(
             "\"ttl\": \"1h\" in cache_control would have cost {less}: most of what expired after five minutes would still have been there"
