@@ -135,7 +135,7 @@ impl Metric {
             Self::MissRun => "requests in a row that missed the cache, in one conversation",
             Self::Unpriced => "responses of a model without a price; said once for each",
             Self::NoCache => "large prompts that neither read nor wrote the cache; said once",
-            Self::CacheLeak => "dollars paid again, in at least a quarter of the window; said once",
+            Self::CacheLeak => "dollars paid again, all over the window and not at once; said once",
         }
     }
 

@@ -17,7 +17,8 @@ use super::variants::{Variants, decide};
 use super::window::{Sums, Window};
 use crate::price::PicoUsd;
 
-/// A leak goes on: something was missed in a quarter of the buckets of its window, which are six hours of a day.
+/// A leak goes on: something was missed in a quarter of the buckets of its window, which lie over more than half of it. An incident is
+/// over by then.
 const LEAKING_BUCKETS: usize = 15;
 
 /// Fewer requests than this that missed the cache are no pattern, however large their share.
@@ -377,8 +378,13 @@ fn leak(key: &Key, rule: &Rule) -> Option<PicoUsd> {
         .max(times(total.cost.0, rule.share_of_cost));
     let is_enough = total.eligible >= rule.min_requests && total.affected >= MIN_AFFECTED;
     let is_leak = is_enough && total.waste.0 > limit;
-    let goes_on = || window.buckets_with(|sums| sums.affected.into()) >= LEAKING_BUCKETS;
-    (is_leak && goes_on()).then_some(PicoUsd(limit))
+    let goes_on = || {
+        let mut missed = window.seconds_with(|sums| sums.affected.into());
+        let first = missed.next()?;
+        let (others, last) = missed.fold((0, first), |(n, _), second| (n + 1, second));
+        Some(others + 1 >= LEAKING_BUCKETS && (last - first) * 2 > window.secs())
+    };
+    (is_leak && goes_on()?).then_some(PicoUsd(limit))
 }
 
 /// Many large prompts, and none of them used the cache.

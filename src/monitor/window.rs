@@ -587,12 +587,11 @@ impl<'a, S: Summed> Window<'a, S> {
         })
     }
 
-    /// In how many of its buckets there is something of a [number](Self::read).
-    pub fn buckets_with(self, linear: impl Fn(&S) -> i128) -> usize {
+    /// The first second of each of its buckets in which there is something of a [number](Self::read), oldest first.
+    pub fn seconds_with(self, linear: impl Fn(&S) -> i128) -> impl Iterator<Item = i64> {
         let buckets = self.ends_of_buckets();
-        buckets
-            .filter(|(bucket, end)| linear(end) != linear(&bucket.before))
-            .count()
+        let with = buckets.filter(move |(bucket, end)| linear(end) != linear(&bucket.before));
+        with.map(move |(bucket, _)| bucket.index * self.buckets.bucket_secs)
     }
 
     /// The second at which the newest bucket leaves the window, which is empty from then on.
