@@ -500,8 +500,8 @@ proptest! {
         prop_assert_eq!(said(&alone), said(&looked_at), "{}", rule);
     }
 
-    /// A leak is told with the first response by which more was paid again than the limits of its rule, in a quarter of its window and
-    /// over more than half of it, and never again; whatever else is told.
+    /// A leak is told with the first response that missed by which more was paid again than the limits of its rule, also without the
+    /// dearest quarter of its window, over more than half of it, and never again; whatever else is told.
     #[test]
     fn a_leak_is_told_with_the_response_that_makes_it_one(
         seed in any::<u64>(),
@@ -532,18 +532,25 @@ proptest! {
             let at: jiff::Timestamp = line[9..33].parse().unwrap();
             came.push((at.as_second(), cost, waste));
             let held = came.iter().filter(|(at, ..)| at.div_euclid(bucket) > now.div_euclid(bucket) - 60);
-            let (mut all, mut again, mut affected, mut buckets) = (0, 0, 0, BTreeSet::new());
+            let mut buckets: HashMap<i64, (i128, i128)> = HashMap::new();
             for (at, cost, waste) in held {
-                all += cost;
-                again += waste;
-                if *waste > 0 {
-                    affected += 1;
-                    buckets.insert(at.div_euclid(bucket));
-                }
+                let of_bucket = buckets.entry(at.div_euclid(bucket)).or_default();
+                *of_bucket = (of_bucket.0 + waste, of_bucket.1 + cost);
             }
-            let limit = (i128::from(cents) * 10_000_000_000).max(all * i128::from(percent) / 100);
-            let over = buckets.last().zip(buckets.first()).map_or(0, |(last, first)| last - first);
-            is_leak |= affected >= 3 && again > limit && buckets.len() >= 15 && over > 30;
+            let sum = |of: &[(i64, (i128, i128))]| of.iter().fold((0, 0), |sum, (_, of)| (sum.0 + of.0, sum.1 + of.1));
+            let mut all: Vec<(i64, (i128, i128))> = buckets.into_iter().collect();
+            all.sort_by_key(|(index, (waste, _))| (-waste, *index));
+            let (again, cost) = sum(&all);
+            // The dearest quarter may be an incident.
+            let others = all.get(15..).unwrap_or_default();
+            let (again_of_others, cost_of_others) = sum(others);
+            let mut leaking: Vec<i64> = others.iter().filter(|(_, (waste, _))| *waste > 0).map(|(index, _)| *index).collect();
+            leaking.sort_unstable();
+            let over = leaking.last().zip(leaking.first()).map_or(0, |(last, first)| last - first);
+            let share = |cost: i128| cost * i128::from(percent) / 100;
+            let has_missed = waste > 0 && came.iter().all(|(other, ..)| *other <= at.as_second());
+            is_leak |= has_missed && again > share(cost).max(i128::from(cents) * 10_000_000_000)
+                && again_of_others > share(cost_of_others) && leaking.len() >= 5 && over > 30;
             n_told += pipeline.take_notices().iter().filter(|n| &*n.rule.name == "cache-leak").count();
             prop_assert_eq!(n_told, usize::from(is_leak));
         }

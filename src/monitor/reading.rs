@@ -2,6 +2,8 @@
 //!
 //! Reads only. What follows from a reading is the alert's business.
 
+use std::cmp::Reverse;
+
 use super::alert::{Alert, Basis, Episode, Phase, Reading};
 use super::cache::{CacheTracker, Odds};
 use super::calm::Slack;
@@ -14,12 +16,15 @@ use super::scope::Asked;
 use super::step::Step;
 use super::usual::{Amount, Baseline, UNIT, Usual};
 use super::variants::{Variants, decide};
-use super::window::{Sums, Window};
+use super::window::{BUCKETS, Sums, Window};
 use crate::price::PicoUsd;
 
-/// A leak goes on: something was missed in a quarter of the buckets of its window, which lie over more than half of it. An incident is
-/// over by then.
-const LEAKING_BUCKETS: usize = 15;
+/// So many buckets of the window of a leak, the dearest, may be those of an incident: six hours of a day. The others leak as well, and
+/// lie over more than half of the window.
+const OF_AN_INCIDENT: usize = 15;
+
+/// In at least so many of the others something was missed.
+const LEAKING: usize = 5;
 
 /// Fewer requests than this that missed the cache are no pattern, however large their share.
 pub(super) const MIN_AFFECTED: i64 = 3;
@@ -368,23 +373,30 @@ fn read_leak(key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
     }
 }
 
-/// What was paid again is more than this, and not that of an incident: it was so in many parts of the window. None if it is not so.
+/// What was paid again is more than this, and not that of an incident: the same share is paid again all over the window. Only asked
+/// with a response that missed. None if it is not so.
 fn leak(key: &Key, rule: &Rule) -> Option<PicoUsd> {
+    let miss = key.misses.back()?;
+    if miss.at < key.last_record || !miss.cause.is_waste() {
+        return None;
+    }
     let window = key.window(*rule.windows.first()?)?;
     let total = window.total();
-    let limit = rule
-        .min_waste
-        .0
-        .max(times(total.cost.0, rule.share_of_cost));
-    let is_enough = total.eligible >= rule.min_requests && total.affected >= MIN_AFFECTED;
-    let is_leak = is_enough && total.waste.0 > limit;
-    let goes_on = || {
-        let mut missed = window.seconds_with(|sums| sums.affected.into());
-        let first = missed.next()?;
-        let (others, last) = missed.fold((0, first), |(n, _), second| (n + 1, second));
-        Some(others + 1 >= LEAKING_BUCKETS && (last - first) * 2 > window.secs())
-    };
-    (is_leak && goes_on()?).then_some(PicoUsd(limit))
+    let share_of = |cost: PicoUsd| times(cost.0, rule.share_of_cost);
+    let limit = rule.min_waste.0.max(share_of(total.cost));
+    if total.eligible < rule.min_requests || total.waste.0 <= limit {
+        return None;
+    }
+    let mut buckets: Vec<(i64, Sums)> = window.each_bucket().collect();
+    buckets.sort_by_key(|(_, sums)| Reverse(sums.waste));
+    let others = buckets.get(OF_AN_INCIDENT..)?;
+    let cost: PicoUsd = others.iter().map(|(_, sums)| sums.cost).sum();
+    let waste: PicoUsd = others.iter().map(|(_, sums)| sums.waste).sum();
+    let leaking = others.iter().filter(|(_, sums)| sums.affected > 0);
+    let leaking: Vec<i64> = leaking.map(|(index, _)| *index).collect();
+    let over = leaking.iter().max()? - leaking.iter().min()?;
+    let goes_on = leaking.len() >= LEAKING && over > BUCKETS / 2;
+    (goes_on && waste.0 > share_of(cost)).then_some(PicoUsd(limit))
 }
 
 /// Many large prompts, and none of them used the cache.

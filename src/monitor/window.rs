@@ -549,8 +549,8 @@ impl<'a, S: Summed> Window<'a, S> {
         buckets.iter().zip(ends.chain([self.came]))
     }
 
-    /// What each bucket in the window holds, oldest first.
-    fn each_bucket(self) -> impl Iterator<Item = (i64, S)> {
+    /// What each bucket in the window holds, oldest first, with its index: how many of its length lie before it.
+    pub fn each_bucket(self) -> impl Iterator<Item = (i64, S)> {
         self.ends_of_buckets().map(|(bucket, end)| {
             let mut sums = *end;
             sums.subtract(&bucket.before);
@@ -585,13 +585,6 @@ impl<'a, S: Summed> Window<'a, S> {
             let left = all - linear(end);
             ((bucket.index + BUCKETS) * self.buckets.bucket_secs, left)
         })
-    }
-
-    /// The first second of each of its buckets in which there is something of a [number](Self::read), oldest first.
-    pub fn seconds_with(self, linear: impl Fn(&S) -> i128) -> impl Iterator<Item = i64> {
-        let buckets = self.ends_of_buckets();
-        let with = buckets.filter(move |(bucket, end)| linear(end) != linear(&bucket.before));
-        with.map(move |(bucket, _)| bucket.index * self.buckets.bucket_secs)
     }
 
     /// The second at which the newest bucket leaves the window, which is empty from then on.
