@@ -508,7 +508,7 @@ proptest! {
         cents in 0_i64..60,
         percent in 0_i64..40,
         window in prop::sample::select(vec![("1h", 60), ("2h", 120), ("24h", 1440)]),
-        others in any::<bool>(),
+        may_tell in any::<bool>(),
     ) {
         let (window, bucket) = window;
         let rule = [
@@ -517,8 +517,8 @@ proptest! {
             format!("cache-leak.share_of_cost=0.{percent:02}"),
             format!("cache-leak.window=\"{window}\""),
         ];
-        let off = ["cache-break", "cache-waste", "cache-miss"].map(|rule| format!("{rule}.enabled={others}"));
-        let set: Vec<&str> = rule.iter().chain(&off).map(String::as_str).collect();
+        let others = ["cache-break", "cache-waste", "cache-miss"].map(|rule| format!("{rule}.enabled={may_tell}"));
+        let set: Vec<&str> = rule.iter().chain(&others).map(String::as_str).collect();
         let mut pipeline = pipeline(&set);
         pipeline.evaluator.go_live();
         // When each response came, what it cost, and what of that was paid again.

@@ -242,6 +242,7 @@ fn a_cache_that_leaks_all_day_is_told_once_and_nobody_is_paged() {
         // It begins slowly, so that it is known how many requests miss before it is much.
         let per_hour = if conversation < 80 { 4.0 } else { 20.0 };
         at += random.pause_ms(per_hour).max(1);
+        let session = format!("s-{conversation}");
         let (mut begin, mut prompt, mut cached) = (at, 6_000, [6_000, 6_000]);
         for turn in 0..8 {
             begin += 20_000 + random.pause_ms(200.0).min(60_000);
@@ -252,17 +253,14 @@ fn a_cache_that_leaks_all_day_is_told_once_and_nobody_is_paged() {
             let call = Call {
                 at: begin,
                 id: format!("msg_{conversation}_{turn}"),
-                session: Some(["s-0", "s-1", "s-2", "s-3", "s-4", "s-5", "s-6"][conversation % 7]),
+                session: Some(&session),
                 input: 5,
                 output: 500,
                 read,
                 write_5m: prompt - read,
                 ..Call::default()
             };
-            lines.push((
-                begin,
-                call.line().replace("\"s-", &format!("\"s-{conversation}-")),
-            ));
+            lines.push((begin, call.line()));
         }
     }
     lines.sort();
@@ -309,23 +307,21 @@ fn cut_conversations(days: i64) -> Vec<String> {
         if !(8 * HOUR..20 * HOUR).contains(&at.rem_euclid(DAY)) {
             continue;
         }
+        let session = format!("s-{conversation}");
         for turn in 0..10 {
             let at = at + turn * 40_000;
             let read = if turn > 0 { 6_000 } else { 0 };
             let call = Call {
                 at,
                 id: format!("msg_{conversation}_{turn}"),
-                session: Some("s"),
+                session: Some(&session),
                 input: 5,
                 output: 300,
                 read,
                 write_5m: 16_000 - read,
                 ..Call::default()
             };
-            let line = call
-                .line()
-                .replace("\"s\"", &format!("\"s-{conversation}\""));
-            lines.push((at, line));
+            lines.push((at, call.line()));
         }
     }
     lines.sort();

@@ -13,7 +13,7 @@
 //! | [`metric`](Metric), [`rule`](Rule), `variants` | which number is held against which limit; rules judged as one |
 //! | [`alert`](Alert), `held`, `step` | the life of an alert; samples of an episode; how it moves on |
 //! | `scope`, `key` | rules with the same keys; what one key has seen |
-//! | `calm`, `quick`, `reading` | a rule's value against its limit, and two cheaper looks at it |
+//! | `calm`, `quick`, `reading`, `leak` | a rule's value against its limit, two cheaper looks at it, and a cache that loses all day |
 //! | `arrival`, `state` | why rules are read; what all keys share |
 //! | [`calendar`](Calendar), `budget`, `blind` | what no window shows: a calendar's dollars, nothing seen |
 //! | `tell/` | which alerts are told, when, and what the [`Notice`] says |
@@ -34,6 +34,7 @@ mod evaluator;
 mod explain;
 mod held;
 mod key;
+mod leak;
 mod learning;
 mod memory;
 mod metric;

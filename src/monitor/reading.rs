@@ -2,29 +2,21 @@
 //!
 //! Reads only. What follows from a reading is the alert's business.
 
-use std::cmp::Reverse;
-
 use super::alert::{Alert, Basis, Episode, Phase, Reading};
 use super::cache::{CacheTracker, Odds};
 use super::calm::Slack;
 use super::key::Key;
+use super::leak::leak;
 use super::metric::{Metric, Value};
 use super::quick::Quick;
 use super::record::Time;
-use super::rule::{Limit, Rule, times};
+use super::rule::{Limit, Rule};
 use super::scope::Asked;
 use super::step::Step;
 use super::usual::{Amount, Baseline, UNIT, Usual};
 use super::variants::{Variants, decide};
-use super::window::{BUCKETS, Sums, Window};
+use super::window::{Sums, Window};
 use crate::price::PicoUsd;
-
-/// So many buckets of the window of a leak, the dearest, may be those of an incident: six hours of a day. The others leak as well, and
-/// lie over more than half of the window.
-const OF_AN_INCIDENT: usize = 15;
-
-/// In at least so many of the others something was missed.
-const LEAKING: usize = 5;
 
 /// Fewer requests than this that missed the cache are no pattern, however large their share.
 pub(super) const MIN_AFFECTED: i64 = 3;
@@ -371,32 +363,6 @@ fn read_leak(key: &Key, alert: &Alert, step: &Step<'_>) -> Read {
         limit: leak.map_or(0, |limit| limit.0),
         ..Read::announcement(on || leak.is_some())
     }
-}
-
-/// What was paid again is more than this, and not that of an incident: the same share is paid again all over the window. Only asked
-/// with a response that missed. None if it is not so.
-fn leak(key: &Key, rule: &Rule) -> Option<PicoUsd> {
-    let miss = key.misses.back()?;
-    if miss.at < key.last_record || !miss.cause.is_waste() {
-        return None;
-    }
-    let window = key.window(*rule.windows.first()?)?;
-    let total = window.total();
-    let share_of = |cost: PicoUsd| times(cost.0, rule.share_of_cost);
-    let limit = rule.min_waste.0.max(share_of(total.cost));
-    if total.eligible < rule.min_requests || total.waste.0 <= limit {
-        return None;
-    }
-    let mut buckets: Vec<(i64, Sums)> = window.each_bucket().collect();
-    buckets.sort_by_key(|(_, sums)| Reverse(sums.waste));
-    let others = buckets.get(OF_AN_INCIDENT..)?;
-    let cost: PicoUsd = others.iter().map(|(_, sums)| sums.cost).sum();
-    let waste: PicoUsd = others.iter().map(|(_, sums)| sums.waste).sum();
-    let leaking = others.iter().filter(|(_, sums)| sums.affected > 0);
-    let leaking: Vec<i64> = leaking.map(|(index, _)| *index).collect();
-    let over = leaking.iter().max()? - leaking.iter().min()?;
-    let goes_on = leaking.len() >= LEAKING && over > BUCKETS / 2;
-    (goes_on && waste.0 > share_of(cost)).then_some(PicoUsd(limit))
 }
 
 /// Many large prompts, and none of them used the cache.

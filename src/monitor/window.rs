@@ -187,6 +187,16 @@ struct Bucket<S> {
     before: S,
 }
 
+impl<S: Summed> Bucket<S> {
+    /// What came from its beginning on, until so much had come in all.
+    #[inline]
+    fn until(&self, came: &S) -> S {
+        let mut sums = *came;
+        sums.subtract(&self.before);
+        sums
+    }
+}
+
 /// The windows of one key: the same records over several lengths of time.
 ///
 /// What comes is added up once, for all of them. Of each bucket that holds something a window knows what had come before, so that
@@ -380,11 +390,8 @@ impl<S: Summed> Buckets<S> {
     /// What they hold, of all that has come.
     #[inline]
     fn total(&self, came: &S) -> S {
-        self.held.front().map_or_else(S::default, |oldest| {
-            let mut total = *came;
-            total.subtract(&oldest.before);
-            total
-        })
+        let oldest = self.held.front();
+        oldest.map_or_else(S::default, |oldest| oldest.until(came))
     }
 
     /// Lets go of what is too old at this second.
@@ -549,13 +556,10 @@ impl<'a, S: Summed> Window<'a, S> {
         buckets.iter().zip(ends.chain([self.came]))
     }
 
-    /// What each bucket in the window holds, oldest first, with its index: how many of its length lie before it.
+    /// What each bucket in the window holds, oldest first, with its index: how many of its length lie between it and the epoch.
     pub fn each_bucket(self) -> impl Iterator<Item = (i64, S)> {
-        self.ends_of_buckets().map(|(bucket, end)| {
-            let mut sums = *end;
-            sums.subtract(&bucket.before);
-            (bucket.index, sums)
-        })
+        self.ends_of_buckets()
+            .map(|(bucket, end)| (bucket.index, bucket.until(end)))
     }
 
     /// The sums over the part of the window that begins with the bucket of this second.
@@ -563,11 +567,7 @@ impl<'a, S: Summed> Window<'a, S> {
         let oldest = second.div_euclid(self.buckets.bucket_secs);
         let mut buckets = self.buckets.held.iter();
         let first = buckets.find(|bucket| bucket.index >= oldest);
-        first.map_or_else(S::default, |first| {
-            let mut total = *self.came;
-            total.subtract(&first.before);
-            total
-        })
+        first.map_or_else(S::default, |first| first.until(self.came))
     }
 
     /// The first second, from `from` on, of the oldest bucket in the window for which `pick` holds.
