@@ -1,7 +1,7 @@
 //! Where a response may stand in a line, what is read of it, and what is never counted.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
-use claude_tokmon::monitor::{Stamp, Time};
+use claude_tokmon::monitor::{Prompts, Stamp, Steps, Time, Tokens};
 use claude_tokmon::parse::{
     Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, parse_line,
 };
@@ -126,6 +126,20 @@ fn a_response_is_found_in_every_wrapper() {
             r#"{"timestamp":"2019-01-01T00:00:00Z","id":"msg_01P","usage":{"input_tokens":1,"output_tokens":2}}"#,
             "msg_01P - impossible 1/2/0/0/0",
         ),
+        // Serilog, and an event of a .NET console
+        (
+            r#"{"@t":"2026-11-23T10:00:00.1234567Z","@mt":"done","id":"msg_01Q","usage":{"input_tokens":12,"output_tokens":29}}"#,
+            "msg_01Q - 2026-11-23T10:00:00.123Z 12/29/0/0/0",
+        ),
+        (
+            r#"{"Timestamp":"2026-11-23T10:00:00.123Z","Message":"done","usage":{"input_tokens":12,"output_tokens":29}}"#,
+            "- - 2026-11-23T10:00:00.123Z 12/29/0/0/0",
+        ),
+        // Shortened names of the cache counts
+        (
+            r#"{"usage":{"input_tokens":12,"output_tokens":29,"cache_read_tokens":7,"cache_write_tokens":5}}"#,
+            "- - undated 12/29/5/0/7",
+        ),
         // Escaped keys are keys; of duplicate ones the last counts; unknown fields are no matter.
         (
             r#"{"us\u0061ge":{"input_tokens":12,"\u006futput_tokens":29,"new":[1]},"usage":{"input_tokens":1,"output_tokens":2}}"#,
@@ -139,6 +153,81 @@ fn a_response_is_found_in_every_wrapper() {
     for (line, expected) in table {
         assert_eq!(read(line), [expected], "{line}");
     }
+}
+
+/// Which prompts the counts are of decides whether the cache is judged by them.
+#[test]
+fn sums_over_several_prompts_are_told_from_responses() {
+    let prompts = |line: &str| {
+        let mut found = Vec::new();
+        parse_line(line.as_bytes(), &ParseOptions::default(), clock(), |item| {
+            if let Item::Usage(usage) = item {
+                found.push(usage.prompts.clone());
+            }
+        });
+        assert_eq!(found.len(), 1, "{line}");
+        found.swap_remove(0)
+    };
+    let counts = r#""input_tokens":30,"cache_read_input_tokens":900,"output_tokens":7"#;
+    let tools = |n: u8| {
+        format!(r#""server_tool_use":{{"web_search_requests":0,"web_fetch_requests":{n}}}"#)
+    };
+    let step = |kind: &str, read: u64| {
+        format!(
+            r#"{{"type":"{kind}","input_tokens":10,"cache_read_input_tokens":{read},"output_tokens":2}}"#
+        )
+    };
+    let with = |more: &str| prompts(&format!(r#"{{"usage":{{{counts},{more}}}}}"#));
+    assert_eq!(with(&tools(0)), Prompts::One);
+    assert_eq!(with(&tools(1)), Prompts::Sum);
+    let steps = |all: &[String]| format!(r#"{},"iterations":[{}]"#, tools(1), all.join(","));
+    assert_eq!(with(&steps(&[step("message", 900)])), Prompts::One);
+    assert_eq!(
+        with(&steps(&[step("compaction", 5), step("message", 900)])),
+        Prompts::One
+    );
+    let tokens = |cache_read| Tokens {
+        input: 10,
+        output: 2,
+        cache_read,
+        ..Tokens::default()
+    };
+    assert_eq!(
+        with(&steps(&[
+            step("message", 200),
+            step("advisor_message", 1),
+            step("message", 300),
+            step("message", 400)
+        ])),
+        Prompts::Steps(Box::new(Steps {
+            first: tokens(200),
+            last: tokens(400),
+        }))
+    );
+    // Pydantic AI sums up the requests of a run.
+    let run = |n: u8| {
+        format!(
+            r#"{{"usage":{{"input_tokens":940,"cache_read_tokens":900,"output_tokens":7,"details":{{"input_tokens":40}},"requests":{n}}}}}"#
+        )
+    };
+    assert_eq!(
+        (prompts(&run(1)), prompts(&run(2))),
+        (Prompts::One, Prompts::Run)
+    );
+    // So does the AI SDK, and then leaves out what the provider said.
+    let ai = |raw: &str, more: &str| {
+        format!(
+            r#"{{"usage":{{"inputTokens":940,"outputTokens":7,"inputTokenDetails":{{"noCacheTokens":40,"cacheReadTokens":900}}{raw}}}{more}}}"#
+        )
+    };
+    let raw = r#","raw":{"input_tokens":40,"cache_read_input_tokens":900,"output_tokens":7}"#;
+    assert_eq!(prompts(&ai(raw, "")), Prompts::One);
+    assert_eq!(prompts(&ai("", "")), Prompts::Run);
+    let total = |n: u64| {
+        format!(r#","totalUsage":{{"inputTokens":{n},"outputTokens":7,"inputTokenDetails":{{}}}}"#)
+    };
+    assert_eq!(prompts(&ai(raw, &total(940))), Prompts::One);
+    assert_eq!(prompts(&ai(raw, &total(941))), Prompts::Run);
 }
 
 #[test]
@@ -176,6 +265,17 @@ fn usage_is_never_counted_inside_prompts_tools_and_reports() {
         ),
         format!(r#"{{"request":{{"messages":[],"usage":{usage}}}}}"#),
         format!(r#"{{"a":{{"b":{{"usage":{usage}}}}}}}"#),
+        // What a framework was asked, and what came of tools, stands beside what it answered.
+        format!(
+            r#"{{"steps":[{{"content":[{{"usage":{usage}}}],"toolResults":[{{"output":{{"usage":{usage}}}}}]}}]}}"#
+        ),
+        format!(
+            r#"{{"generations":[[{{"text":"x","generation_info":{{"usage":{usage}}}}}]],"llm_output":{{"n":1}}}}"#
+        ),
+        format!(
+            r#"{{"response_metadata":{{"input":{{"usage":{usage}}}}},"content":[{{"usage_metadata":{usage}}}]}}"#
+        ),
+        format!(r#"{{"record":{{"extra":{{"tool":{{"usage":{usage}}}}}}}}}"#),
         // Four objects deep is out of reach of the built-in search.
         format!(r#"{{"data":{{"data":{{"data":{{"usage":{usage}}}}}}}}}"#),
         format!(

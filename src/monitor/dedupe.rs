@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::record::{
-    ErrorRecord, ExtraUsage, Labels, ResponseId, Stamp, Time, Tokens, UsageRecord,
+    ErrorRecord, ExtraUsage, Labels, Prompts, ResponseId, Stamp, Time, Tokens, UsageRecord,
 };
 use crate::price::{PicoUsd, Premium};
 
@@ -279,6 +279,11 @@ impl Dedupe {
             }
             return self.grow(known, record);
         }
+        let is_used = |bare| self.uses.contains_key(&bare);
+        if record.prompts == Prompts::Run && identity.bare.is_some_and(is_used) {
+            // Its requests were logged one by one.
+            return Sighting::Copy;
+        }
         let first = match record.stamp {
             Stamp::At(time) => time,
             Stamp::Undated | Stamp::Impossible(_) => Time(i64::MIN),
@@ -489,6 +494,21 @@ mod tests {
             Sighting::Grown(growth) => (growth.tokens.output, growth.cost.map(|cost| cost.0)),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_sum_of_requests_that_were_counted_one_by_one_is_a_copy() {
+        let run = |at, id| UsageRecord {
+            prompts: Prompts::Run,
+            ..record(at, id, None, 9)
+        };
+        let mut dedupe = Dedupe::new(None);
+        assert_eq!(dedupe.sight(&run(0, 10)), Sighting::New);
+        let mut dedupe = Dedupe::new(None);
+        assert_eq!(dedupe.sight(&record(0, 11, None, 5)), Sighting::New);
+        assert_eq!(dedupe.sight(&run(0, 10)), Sighting::Copy);
+        // Another response may have the same id later.
+        assert_eq!(dedupe.sight(&record(HOUR * 2, 12, None, 5)), Sighting::New);
     }
 
     #[test]

@@ -217,6 +217,30 @@ pub struct MissReason {
     pub missed_tokens: Option<u64>,
 }
 
+/// Of how many prompts the tokens of a response are. With tools on the server a response takes several steps, each of which reads
+/// a prompt of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Prompts {
+    /// Of one, as most are.
+    #[default]
+    One,
+    /// Of several, and nobody knows what each was.
+    Sum,
+    /// Of several, of which these are known.
+    Steps(Box<Steps>),
+    /// Those of several requests, each of which has an id of its own; the last one's stands for all.
+    Run,
+}
+
+/// Steps of a response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps {
+    /// The first, which goes on from the response before.
+    pub first: Tokens,
+    /// The last, from which the next response goes on.
+    pub last: Tokens,
+}
+
 /// What is not exact about a record, or was decided for want of better knowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Caveats {
@@ -261,6 +285,8 @@ pub struct UsageRecord {
     pub premium: Premium,
     /// Part of a batch: counts in totals, never in a rate.
     pub batch: bool,
+    /// Of how many prompts its tokens are.
+    pub prompts: Prompts,
     /// Why the API says the cache was missed.
     pub miss_reason: Option<MissReason>,
     /// What is not exact.
@@ -282,6 +308,7 @@ impl UsageRecord {
             rates: None,
             premium: Premium::default(),
             batch: false,
+            prompts: Prompts::One,
             miss_reason: None,
             caveats: Caveats::default(),
         }

@@ -277,7 +277,7 @@ mod tests {
     }
 
     /// How lines are written; each `$` is a value.
-    const LAYOUTS: [&str; 10] = [
+    const LAYOUTS: [&str; 14] = [
         r#"{"ts":$,"id":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"cache_read_input_tokens":$,"cache_creation_input_tokens":$}}"#,
         r#"{"timestamp":$,"level":$,"trace":$,"session_id":$,"message":{"id":$,"type":"message","role":$,"model":$,"content":$,"stop_reason":$,"usage":{"input_tokens":$,"cache_creation":{"ephemeral_5m_input_tokens":$,"ephemeral_1h_input_tokens":$},"output_tokens":$,"service_tier":$}},"duration_ms":$}"#,
         r#"{"ts":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"iterations":$}}"#,
@@ -287,6 +287,10 @@ mod tests {
         r#"{"ts":$,"usage":{"input_tokens":$,"prompt_tokens":$,"cache_read_input_tokens":$},"model":$,"id":$,"id":$}"#,
         r#"{"ts":$,"usage":{"output_tokens":$,"input_tokens":$,"input_tokens_details":{"cached_tokens":$}},"model":$}"#,
         r#"{"ts":$,"modelId":$,"gen_ai.request.model":$,"event.name":$,"status":$,"call_type":$,"usage":{"output_tokens":$}}"#,
+        r#"{"ts":$,"id":$,"response_metadata":{"id":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$}},"usage_metadata":{"input_tokens":$,"output_tokens":$,"input_token_details":{"cache_read":$}}}"#,
+        r#"{"ts":$,"model_name":$,"usage":{"input_tokens":$,"output_tokens":$,"cache_read_tokens":$,"details":$,"requests":$}}"#,
+        r#"{"usage":{"inputTokens":$,"outputTokens":$,"raw":{"input_tokens":$,"output_tokens":$}},"providerMetadata":$,"response":{"id":$,"timestamp":$,"modelId":$}}"#,
+        r#"{"record":{"extra":{"model":$,"usage":{"output_tokens":$,"server_tool_use":{"web_fetch_requests":$}}},"time":{"repr":$,"timestamp":$}}}"#,
         r#"{"log":$,"stream":$,"ts":$,"usage":{"output_tokens":$},"request":{"model":$},"diagnostics":{"cache_miss_reason":{"type":$}}}"#,
     ];
 

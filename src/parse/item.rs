@@ -2,7 +2,7 @@
 //!
 //! Values only, before prices and labels. Knows nothing of how they were written.
 
-use crate::monitor::{Stamp, Time, Tokens};
+use crate::monitor::{Prompts, Stamp, Time, Tokens};
 use crate::price::{RecordedCost, Terms};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub struct Usage {
     pub assumed_5m: bool,
     /// An input count that should hold the cache counts cannot, so it was taken as without them.
     pub taken_exclusive: bool,
+    /// Of how many prompts its counts are.
+    pub prompts: Prompts,
     /// What the writer of the log says that it cost.
     pub recorded_cost: Option<RecordedCost>,
 }

@@ -75,7 +75,9 @@ pub(super) fn read(frame: &Frame<'_>, context: &Context<'_>) -> Option<Found> {
     let name = event_name(frame);
     let name = name.as_deref().unwrap_or_default();
     let is_claude_code = attributes.get("gen_ai.usage.input_tokens").is_none();
-    let is_unnamed = name.is_empty() && attributes.get("cache_read_tokens").is_some();
+    let has = |key| attributes.get(key).is_some();
+    // A framework uses the same names for other counts, with details beside.
+    let is_unnamed = name.is_empty() && has("cache_read_tokens") && !has("details");
     match name.strip_prefix("claude_code.").unwrap_or(name) {
         event if is_claude_code && (event == "api_request" || is_unnamed) => {
             return attributes

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use super::failure::kind_of;
-use super::json::{Key, Object, Raw, embedded_object, keys, text};
+use super::json::{Key, Object, Raw, elements, embedded_object, keys, text};
 use super::notes::{Notes, Role};
 use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
@@ -17,7 +17,7 @@ use super::{otel, result};
 use crate::monitor::Stamp;
 
 /// Keys under which a response may be wrapped, in the order of trying.
-const WRAPPERS: [Key; 19] = keys([
+const WRAPPERS: [Key; 23] = keys([
     "message",
     "response",
     "body",
@@ -37,6 +37,10 @@ const WRAPPERS: [Key; 19] = keys([
     "line",
     "outputBodyJson",
     "extra",
+    "record",
+    "context",
+    "kwargs",
+    "raw",
 ]);
 
 /// The model of answers that Claude Code made up itself.
@@ -102,6 +106,9 @@ impl<'s> Frame<'s> {
         if let Some(found) = self.by_its_own_words(context) {
             return found;
         }
+        if let Some(found) = self.of_framework(context) {
+            return found;
+        }
         if let Some(found) = self.own_usage(context) {
             return found;
         }
@@ -112,6 +119,8 @@ impl<'s> Frame<'s> {
         }
         let mut other = Found::Nothing;
         for (key, value) in self.object.values(&WRAPPERS) {
+            // Loguru puts all into one more object.
+            let depth = depth + u8::from(key == "record" && self.outer.is_none());
             let found = if value.bytes().starts_with(b"{") && depth > 0 {
                 let inner = self.object.object(key);
                 inner.map(|inner| self.inside(&inner).search(context, depth - 1, decodes))
@@ -272,6 +281,67 @@ impl<'s> Frame<'s> {
         plain.then(|| usage::read(self.object, None))
     }
 
+    /// What the frameworks that call the API in the place of a program know of a response.
+    fn of_framework(&self, context: &Context<'_>) -> Option<Found> {
+        let mut values = self.object.values(&FRAMEWORK_KEYS);
+        values.find_map(|(key, raw)| match key {
+            "steps" | "generations" => self.of_each(raw, context),
+            "usage" => self.of_ai_sdk(context),
+            _ => self.of_langchain(context),
+        })
+    }
+
+    /// The steps of a run of the AI SDK, or the answers to a call of `LangChain`. Each is a response.
+    fn of_each(&self, all: Raw<'s>, context: &Context<'_>) -> Option<Found> {
+        let answers = |raw: &Raw<'s>| match Object::of(*raw) {
+            Some(step) => vec![step],
+            None => elements(*raw)
+                .iter()
+                .filter_map(|raw| Object::of(*raw)?.object("message"))
+                .collect(),
+        };
+        let mut found = Vec::new();
+        for one in elements(all).iter().flat_map(answers) {
+            found.extend(self.inside(&one).of_framework(context));
+        }
+        (!found.is_empty()).then_some(Found::Several(found))
+    }
+
+    /// A step of the AI SDK: the provider's answer stands beside its usage.
+    fn of_ai_sdk(&self, context: &Context<'_>) -> Option<Found> {
+        let usage = self.object.object("usage")?;
+        if !usage::is_ai_sdk(self.object, &usage) {
+            return None;
+        }
+        // The end of a stream sums up its steps.
+        if self.object.text("type").as_deref() == Some("finish") {
+            return Some(Found::Skipped(Skipped::Copy));
+        }
+        let answer = self.object.object("response");
+        let inside = answer.as_ref().map(|answer| self.inside(answer));
+        let frame = inside.as_ref().unwrap_or(self);
+        let model = frame.model(context);
+        Some(match usage::ai_sdk(self.object, &usage, model.as_deref()) {
+            Ok(counts) => Found::Item(Item::Usage(Box::new(frame.usage(counts, model, context)))),
+            Err(refused) => refused.into(),
+        })
+    }
+
+    /// A message of `LangChain`: what the provider said of it, or else what is made of that.
+    fn of_langchain(&self, context: &Context<'_>) -> Option<Found> {
+        let metadata = self.object.object("response_metadata");
+        let inside = metadata.as_ref().map(|metadata| self.inside(metadata));
+        let said = metadata
+            .as_ref()
+            .and_then(|metadata| metadata.object("usage"));
+        let said = said.filter(|usage| usage.get("output_tokens").is_some());
+        let usage = said.or_else(|| {
+            let own = self.object.object("usage_metadata")?;
+            own.get("output_tokens").is_some().then_some(own)
+        })?;
+        Some(inside.as_ref().unwrap_or(self).respond(&usage, context))
+    }
+
     fn respond(&self, usage: &Object, context: &Context<'_>) -> Found {
         if let Some(notes) = context.notes {
             notes.begin();
@@ -340,6 +410,7 @@ impl<'s> Frame<'s> {
                 && self.object.get("content").is_some_and(|raw| raw.is("[]")),
             assumed_5m: counts.assumed_5m,
             taken_exclusive: counts.taken_exclusive,
+            prompts: counts.prompts,
             recorded_cost: counts.recorded_cost.or_else(|| self.cost_beside_usage()),
         }
     }
@@ -498,10 +569,12 @@ impl<'s> Frame<'s> {
         Some(text.into_owned())
     }
 
-    /// Some wrappers name the model only in the request beside the response.
+    /// Some wrappers name the model only in the request beside the response, or where that was sent.
     fn requested_model(&self) -> Option<Cow<'_, str>> {
+        let requested = |object: &Object<'s>| object.object("request")?.text("model");
+        let sent_to = |object: &Object<'s>| object.object("model")?.text("modelId");
         self.outward()
-            .find_map(|object| object.object("request")?.text("model"))
+            .find_map(|object| requested(object).or_else(|| sent_to(object)))
     }
 
     /// The text or number at a place the user named, seen from the line.
@@ -603,16 +676,26 @@ impl<'s> Frame<'s> {
 /// Where usage stands in the object of its response. The detailed counts of Langfuse come before its old ones.
 const USAGE_KEYS: [Key; 3] = keys(["usageDetails", "usage_details", "usage"]);
 
-const ID_KEYS: [Key; 2] = keys(["id", "gen_ai.response.id"]);
+/// Keys of what frameworks write.
+const FRAMEWORK_KEYS: [Key; 5] = keys([
+    "steps",
+    "generations",
+    "response_metadata",
+    "usage_metadata",
+    "usage",
+]);
+
+const ID_KEYS: [Key; 3] = keys(["id", "gen_ai.response.id", "provider_response_id"]);
 const REQUEST_KEYS: [Key; 2] = keys(["requestId", "request_id"]);
 const ERROR_ID_KEYS: [Key; 4] = keys(["uuid", "requestId", "request_id", "id"]);
 
 /// Keys that name the model; what answered before what was asked for.
-const MODEL_KEYS: [Key; 8] = keys([
+const MODEL_KEYS: [Key; 9] = keys([
     "model",
     "gen_ai.response.model",
     "gen_ai.request.model",
     "modelId",
+    "model_name",
     "model_id",
     "response_model",
     "request_model",
@@ -640,7 +723,7 @@ const START_KEYS: [Key; 5] = keys([
 ]);
 
 /// Keys that hold a time, best first. Ends are preferred to starts.
-const TIME_KEYS: [Key; 21] = keys([
+const TIME_KEYS: [Key; 24] = keys([
     "timestamp",
     "ts",
     "time",
@@ -649,6 +732,9 @@ const TIME_KEYS: [Key; 21] = keys([
     "createdAt",
     "created",
     "logged_at",
+    "datetime",
+    "Timestamp",
+    "@t",
     "endTime",
     "startTime",
     "end_time",
@@ -673,7 +759,11 @@ fn name(raw: Raw<'_>) -> Option<Cow<'_, str>> {
 /// The best time of an object, and the value that it is read from.
 fn best_time<'a>(object: &Object<'a>, clock: Clock<'_>) -> Option<(Stamp, Raw<'a>)> {
     let mut impossible = None;
-    for (_, raw) in object.values(&TIME_KEYS) {
+    for (key, raw) in object.values(&TIME_KEYS) {
+        // Loguru writes it twice, for people and as a number.
+        let is_object = raw.bytes().starts_with(b"{");
+        let twice = is_object.then(|| object.object(key)).flatten();
+        let raw = twice.and_then(|time| time.get("timestamp")).unwrap_or(raw);
         match clock.read(raw) {
             Some(at @ Stamp::At(_)) => return Some((at, raw)),
             Some(other) => impossible = Some((other, raw)),

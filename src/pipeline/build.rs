@@ -139,6 +139,7 @@ impl Builder<'_> {
             rates: quote.map(|quote| quote.rates),
             premium: quote.map(|quote| quote.premium).unwrap_or_default(),
             batch: usage.terms.batch,
+            prompts: usage.prompts.clone(),
             miss_reason: usage
                 .miss_reason
                 .as_ref()

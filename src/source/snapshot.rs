@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::reason;
 
 /// Version of the shape of the file. A test (`tests/state.rs`) tells when it has to be raised.
-const VERSION: u32 = 27;
+const VERSION: u32 = 28;
 
 const MAGIC: &str = "claude-tokmon";
 

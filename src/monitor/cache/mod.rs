@@ -24,7 +24,7 @@ pub(super) use spread::{Elsewhere, is_of_several};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Labels, Time, UsageRecord};
+use super::record::{Labels, Prompts, Time, Tokens, UsageRecord};
 use chance::Chance;
 use conversation::Conversation;
 use firsts::First;
@@ -96,15 +96,28 @@ impl CacheTracker {
         }
     }
 
-    /// Judges a request and remembers it as the predecessor of the next.
+    /// Judges a request and remembers it as the predecessor of the next. A sum of several says nothing of any of them.
     pub fn observe(&mut self, record: &UsageRecord, at: Time) -> Outcome {
         self.before = None;
         self.elsewhere = None;
         self.late.clear();
-        let prompt = record.tokens.prompt();
-        if record.batch {
-            return Outcome::NotJudged;
+        match &record.prompts {
+            _ if record.batch => Outcome::NotJudged,
+            Prompts::One => self.observe_prompt(record, &record.tokens, at),
+            Prompts::Sum | Prompts::Run => Outcome::NotJudged,
+            Prompts::Steps(steps) => {
+                let first = UsageRecord {
+                    tokens: steps.first,
+                    ..record.clone()
+                };
+                self.observe_prompt(&first, &steps.last, at)
+            }
         }
+    }
+
+    /// Judges a prompt, which leaves in the cache what `left` was read and written.
+    fn observe_prompt(&mut self, record: &UsageRecord, left: &Tokens, at: Time) -> Outcome {
+        let prompt = record.tokens.prompt();
         if prompt < self.min_prompt_tokens {
             if !record.names_conversation()
                 && let Some(stream) = self.streams.get_mut(&record.labels.stream)
@@ -185,7 +198,7 @@ impl CacheTracker {
         if outcome == Outcome::Hit {
             ended = ended.or_else(|| stream.end_spread(at));
         }
-        conversation.remember(&record.tokens, at, &outcome);
+        conversation.remember(left, at, &outcome);
         if let Some(key) = session
             && before.is_none_or(|before| before.at <= at)
         {
@@ -221,7 +234,12 @@ impl CacheTracker {
 
     /// A copy of a response that was counted elsewhere is still what its own conversation goes on from.
     pub fn observe_copy(&mut self, record: &UsageRecord, at: Time) {
-        if record.tokens.prompt() < self.min_prompt_tokens || record.batch {
+        let left = match &record.prompts {
+            Prompts::One => &record.tokens,
+            Prompts::Sum | Prompts::Run => return,
+            Prompts::Steps(steps) => &steps.last,
+        };
+        if left.prompt() < self.min_prompt_tokens || record.batch {
             return;
         }
         let unnamed = !record.names_conversation();
@@ -230,7 +248,7 @@ impl CacheTracker {
             .entry(record.labels.conversation)
             .or_insert_with(|| Conversation::new(at, unnamed));
         if at >= conversation.last {
-            conversation.remember(&record.tokens, at, &Outcome::NotJudged);
+            conversation.remember(left, at, &Outcome::NotJudged);
         }
     }
 
@@ -347,7 +365,7 @@ mod tests {
     use super::super::record::Stamp;
     use super::spread::stream_conversation;
     use super::*;
-    use crate::monitor::{Labels, Tokens};
+    use crate::monitor::{Labels, Steps, Tokens};
     use std::sync::Arc;
 
     const STREAM: u64 = 7;
@@ -371,6 +389,48 @@ mod tests {
             },
             ..UsageRecord::blank()
         }
+    }
+
+    fn tokens(cache_read: u64, cache_write_5m: u64) -> Tokens {
+        Tokens {
+            cache_write_5m,
+            cache_read,
+            ..Tokens::default()
+        }
+    }
+
+    /// The request after one with a tool on the server puts 15,000 tokens more in the cache, and reads all that it had there.
+    #[test]
+    fn a_response_of_several_prompts_is_judged_by_the_first_and_leaves_the_last() {
+        let (first, last) = (tokens(20_000, 0), tokens(20_000, 10_000));
+        let after = |prompts: Prompts| {
+            let mut cache = CacheTracker::new(5_000);
+            let mut ask = |secs: i64, tokens: Tokens, prompts: Prompts| {
+                let request = UsageRecord {
+                    tokens,
+                    prompts,
+                    ..request(1, secs, true)
+                };
+                cache.observe(&request, Time::from_secs(secs))
+            };
+            ask(0, tokens(0, 20_000), Prompts::One);
+            ask(5, tokens(20_000, 0), Prompts::One);
+            let outcome = ask(10, tokens(40_000, 10_000), prompts);
+            (outcome, ask(20, tokens(30_000, 15_000), Prompts::One))
+        };
+        let missed = |outcome: &Outcome| match outcome {
+            Outcome::Miss(miss) => miss.tokens,
+            _ => 0,
+        };
+        let steps = |first, last| Prompts::Steps(Box::new(Steps { first, last }));
+        assert_eq!(after(steps(first, last)), (Outcome::Hit, Outcome::Hit));
+        let (lost, next) = after(steps(tokens(0, 20_000), last));
+        assert_eq!((missed(&lost), next), (20_000, Outcome::Hit));
+        for unknown in [Prompts::Sum, Prompts::Run] {
+            assert_eq!(after(unknown), (Outcome::NotJudged, Outcome::Hit));
+        }
+        // As one prompt it would have had 50,000 tokens there.
+        assert_eq!(missed(&after(Prompts::One).1), 15_000);
     }
 
     /// Observes them one second after the other, and gives how long the runs of these conversations are.

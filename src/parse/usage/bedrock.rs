@@ -6,10 +6,6 @@ use crate::parse::json::{Object, elements};
 
 /// The usage of Converse. Each cache count stands there under two names and is one number.
 pub(super) fn converse(usage: &Object) -> Result<Counts, Refused> {
-    // Another toolkit uses these names for counts that hold the cache; they cannot be told apart from here.
-    if usage.get("cachedInputTokens").is_some() {
-        return Err(Refused::OtherDialect);
-    }
     let total = first_count(
         usage,
         &["cacheWriteInputTokens", "cacheWriteInputTokenCount"],

@@ -1,7 +1,7 @@
 //! The usage object of the Messages API.
 
-use super::{Counts, Refused, count, split_writes};
-use crate::monitor::Tokens;
+use super::{Counts, Refused, count, first_count, split_writes};
+use crate::monitor::{Prompts, Steps, Tokens};
 use crate::parse::json::{Object, Raw, elements};
 use crate::price::{Speed, Terms};
 
@@ -15,24 +15,42 @@ pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refuse
         recorded_cost: usage.get("cost").and_then(super::recorded_cost),
         ..Counts::default()
     };
-    counts.tokens.web_search = web_searches(usage)?.unwrap_or(0);
+    let tools = usage.object("server_tool_use");
+    counts.tokens.web_search = web_searches(tools.as_ref())?.unwrap_or(0);
+    if tools.is_some_and(|tools| is_used(&tools)) {
+        counts.prompts = Prompts::Sum;
+    }
     take_out_cached(usage, &mut counts)?;
     Iterations::of(usage).apply(model, &mut counts)?;
     Ok(counts)
 }
 
-/// Two kinds of writers count the cache into `input_tokens`: those of the Responses API, told by `input_tokens_details`, and
-/// gateways that give `prompt_tokens` the same number.
+/// What a tool on the server gave was sampled from in another step; the counts are the sum of all.
+fn is_used(tools: &Object) -> bool {
+    let used = |key| count(tools, key).is_ok_and(|n| n > Some(0));
+    [
+        "web_search_requests",
+        "web_fetch_requests",
+        "code_execution_requests",
+    ]
+    .into_iter()
+    .any(used)
+}
+
+/// Several kinds of writers count the cache into `input_tokens`: those of the Responses API, told by `input_tokens_details`,
+/// frameworks, and gateways that give `prompt_tokens` the same number.
 fn take_out_cached(usage: &Object, counts: &mut Counts) -> Result<(), Refused> {
     let tokens = &mut counts.tokens;
     if let Some(details) = usage.object("input_tokens_details") {
         let read = count(&details, "cached_tokens")?.unwrap_or(0);
         tokens.cache_read = tokens.cache_read.max(read);
-        let cached = tokens.cache_read + tokens.cache_write();
-        counts.taken_exclusive = cached > tokens.input;
-        if !counts.taken_exclusive {
-            tokens.input -= cached;
-        }
+        counts.take_out_of_input();
+    } else if let Some(details) = usage.object("input_token_details") {
+        super::framework::langchain(&details, counts)?;
+    } else if usage.get("cache_read_tokens").is_some()
+        && let Some(details) = usage.object("details")
+    {
+        super::framework::pydantic(usage, &details, counts)?;
     } else if tokens.cache_read > 0 && count(usage, "prompt_tokens")? == Some(tokens.input) {
         let cached = tokens.cache_read + tokens.cache_write();
         if cached <= tokens.input {
@@ -54,15 +72,20 @@ fn terms(usage: &Object) -> Terms {
     }
 }
 
-fn web_searches(usage: &Object) -> Result<Option<u64>, Refused> {
-    match usage.object("server_tool_use") {
-        Some(tools) => count(&tools, "web_search_requests"),
-        None => Ok(None),
-    }
+fn web_searches(tools: Option<&Object>) -> Result<Option<u64>, Refused> {
+    tools.map_or(Ok(None), |tools| count(tools, "web_search_requests"))
 }
 
-fn tokens(usage: &Object) -> Result<(Tokens, bool), Refused> {
-    let written = count(usage, "cache_creation_input_tokens")?;
+/// Names of the cache counts; where they are shortened they mean the same.
+const READ_KEYS: [&str; 2] = ["cache_read_input_tokens", "cache_read_tokens"];
+const WRITE_KEYS: [&str; 3] = [
+    "cache_creation_input_tokens",
+    "cache_creation_tokens",
+    "cache_write_tokens",
+];
+
+pub(super) fn tokens(usage: &Object) -> Result<(Tokens, bool), Refused> {
+    let written = first_count(usage, &WRITE_KEYS)?;
     let split = split(usage)?;
     let named = Named {
         written,
@@ -70,10 +93,20 @@ fn tokens(usage: &Object) -> Result<(Tokens, bool), Refused> {
         written_1h: split.map(|(_, written_1h)| written_1h),
         input: count(usage, "input_tokens")?,
         output: count(usage, "output_tokens")?,
-        read: count(usage, "cache_read_input_tokens")?,
+        read: first_count(usage, &READ_KEYS)?,
     };
     Ok(named.tokens())
 }
+
+/// With one of these a count is not what stands at its name.
+const MEANS_MORE: [&str; 6] = [
+    "prompt_tokens",
+    "input_tokens_details",
+    "input_token_details",
+    "details",
+    "iterations",
+    "requests",
+];
 
 /// The counts that a usage object names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,9 +133,15 @@ pub(in crate::parse) enum NamedCount {
 impl Named {
     /// From where each of them is read. `None` if the counts depend on more than their own values, or stand for something else.
     pub(in crate::parse) fn places<'a>(usage: &Object<'a>) -> Option<Vec<(NamedCount, Raw<'a>)>> {
-        let has = |key| usage.get(key).is_some();
+        let has = |key: &str| usage.get(key).is_some();
         let is_own = has("input_tokens") || has("output_tokens");
-        if !is_own || has("prompt_tokens") || has("input_tokens_details") || has("iterations") {
+        if !is_own
+            || MEANS_MORE.iter().any(|key| has(key))
+            || READ_KEYS[1..]
+                .iter()
+                .chain(&WRITE_KEYS[1..])
+                .any(|key| has(key))
+        {
             return None;
         }
         let split = usage.object("cache_creation");
@@ -193,6 +232,7 @@ impl Iterations {
         model: Option<&str>,
         counts: &mut Counts,
     ) -> Result<(), Refused> {
+        let mut own_steps: Vec<Tokens> = Vec::new();
         for step in self.0.iter().filter_map(|step| Object::parse(step)) {
             let own = step.text("model");
             match step.text("type").as_deref() {
@@ -201,8 +241,14 @@ impl Iterations {
                 Some("message") if own.is_some() && own.as_deref() != model => {
                     counts.declined_hops += 1;
                 }
+                Some("message") => own_steps.push(tokens(&step)?.0),
                 _ => {}
             }
+        }
+        match own_steps[..] {
+            [] => {}
+            [_] => counts.prompts = Prompts::One,
+            [first, .., last] => counts.prompts = Prompts::Steps(Box::new(Steps { first, last })),
         }
         Ok(())
     }
@@ -241,7 +287,7 @@ impl Delta {
             written: count(usage, "cache_creation_input_tokens")?,
             split: split(usage)?,
             read: count(usage, "cache_read_input_tokens")?,
-            web_search: web_searches(usage)?,
+            web_search: web_searches(usage.object("server_tool_use").as_ref())?,
             terms: names_terms.then(|| terms(usage)),
             iterations: Iterations::of(usage),
         })

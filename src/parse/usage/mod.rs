@@ -2,11 +2,14 @@
 //!
 //! Knows the fields of a usage object and nothing around it. A dialect is told by its field names, never by where it stands.
 
+mod ai_sdk;
 mod bedrock;
+mod framework;
 mod messages;
 mod observed;
 mod openai;
 
+pub(super) use ai_sdk::{ai_sdk, is_ai_sdk};
 pub(super) use bedrock::{converse_stream, invocation};
 pub(super) use messages::{Delta, Named, NamedCount};
 pub use openai::InputCount;
@@ -14,7 +17,7 @@ pub(super) use openai::{flat, genai};
 
 use super::json::{Object, Raw, is_null};
 use super::scan::leading_digits;
-use crate::monitor::Tokens;
+use crate::monitor::{Prompts, Tokens};
 use crate::price::{RecordedCost, Terms};
 
 /// More tokens than this in one count are a mistake of the writer, not usage.
@@ -33,8 +36,24 @@ pub(super) struct Counts {
     pub(super) assumed_5m: bool,
     /// A prompt count that should hold the cache counts is smaller than them, so it was taken as without them.
     pub(super) taken_exclusive: bool,
+    /// Of how many prompts they are.
+    pub(super) prompts: Prompts,
     /// What the writer of the log says that it cost.
     pub(super) recorded_cost: Option<RecordedCost>,
+}
+
+impl Counts {
+    /// The input holds the cache counts; one that is smaller than them must be without them already.
+    fn take_out_of_input(&mut self) {
+        let cached = self
+            .tokens
+            .cache_read
+            .saturating_add(self.tokens.cache_write());
+        self.taken_exclusive = cached > self.tokens.input;
+        if !self.taken_exclusive {
+            self.tokens.input -= cached;
+        }
+    }
 }
 
 /// Why a usage object cannot be counted.
@@ -59,6 +78,8 @@ pub(super) fn read(usage: &Object, model: Option<&str>) -> Result<Counts, Refuse
         messages::read(usage, model)
     } else if has("prompt_tokens") || has("completion_tokens") {
         openai::read(usage)
+    } else if is_ai_sdk(usage, usage) {
+        ai_sdk(usage, usage, model)
     } else if has("inputTokens") || has("outputTokens") {
         bedrock::converse(usage)
     } else if has("input") || has("output") {

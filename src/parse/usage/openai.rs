@@ -73,22 +73,17 @@ pub(super) fn read(usage: &Object) -> Result<Counts, Refused> {
     Ok(counts)
 }
 
-/// Fresh input is the prompt without its cache counts. A prompt smaller than those must be without them already.
+/// Fresh input is the prompt without its cache counts.
 fn whole_prompt(prompt: u64, rest: Tokens) -> Counts {
-    let cached = rest.cache_read + rest.cache_write();
-    let taken_exclusive = cached > prompt;
-    Counts {
+    let mut counts = Counts {
         tokens: Tokens {
-            input: if taken_exclusive {
-                prompt
-            } else {
-                prompt - cached
-            },
+            input: prompt,
             ..rest
         },
-        taken_exclusive,
         ..Counts::default()
-    }
+    };
+    counts.take_out_of_input();
+    counts
 }
 
 /// Counts that stand beside the other fields of a record, as Helicone and `LiteLLM` write them.
