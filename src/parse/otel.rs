@@ -1,13 +1,13 @@
 //! OpenTelemetry: OTLP/JSON exports, and attributes written flat.
 //!
-//! Reads the events of Claude Code (whose input counts are without the cache) and the attributes of the conventions for
-//! generative AI (whose input counts hold it).
+//! Reads the events of Claude Code (whose input counts are without the cache), and the attributes of the conventions for
+//! generative AI and of `OpenInference` (whose input counts hold it).
 
 use std::borrow::Cow;
 
-use super::json::{Object, Raw, elements};
+use super::json::{Object, Raw, elements, embedded_object};
 use super::places::{Context, Frame};
-use super::usage::{Counts, count, genai, recorded_cost};
+use super::usage::{self, Counts, count, genai, recorded_cost};
 use super::{Found, Skipped};
 use crate::monitor::Tokens;
 use crate::price::{RecordedCost, Speed, Terms};
@@ -19,9 +19,12 @@ pub(super) fn is_export(object: &Object) -> bool {
 
 /// Whether an object may hold attributes that tell of a response. Cheap, because it is asked of every object.
 pub(super) fn may_be(object: &Object) -> bool {
-    object
-        .keys()
-        .any(|key| matches!(key, "event.name" | "cache_read_tokens") || key.starts_with("gen_ai."))
+    object.keys().any(|key| {
+        matches!(key, "event.name" | "cache_read_tokens")
+            || ["gen_ai.", "llm.token_count."]
+                .iter()
+                .any(|of| key.starts_with(of))
+    })
 }
 
 /// All records of an export.
@@ -100,10 +103,44 @@ pub(super) fn read(frame: &Frame<'_>, context: &Context<'_>) -> Option<Found> {
         return None;
     }
     match genai(attributes, context.options.otel_input) {
-        Ok(None) => None,
-        Ok(Some(counts)) => Some(frame.response(counts, context)),
+        Ok(None) => open_inference(frame, context),
+        Ok(Some(counts)) => {
+            // The AI SDK adds what the provider said.
+            let said = embedded(attributes, "ai.response.providerMetadata");
+            let said = said.as_deref().and_then(Object::parse);
+            let said = said.and_then(|said| said.object("anthropic")?.object("usage"));
+            let said = said.and_then(|said| usage::read(&said, None).ok());
+            let is_same = |said: &Counts| said.tokens.output == counts.tokens.output;
+            Some(frame.response(said.filter(is_same).unwrap_or(counts), context))
+        }
         Err(refused) => Some(refused.into()),
     }
+}
+
+/// The object in an attribute that holds JSON.
+fn embedded(attributes: &Object, key: &str) -> Option<String> {
+    attributes.get(key).and_then(embedded_object)
+}
+
+/// A span of `OpenInference`. It may hold the whole answer, which tells the id, and how long cache writes live.
+fn open_inference(frame: &Frame<'_>, context: &Context<'_>) -> Option<Found> {
+    let attributes = frame.object;
+    let kind = attributes.text("openinference.span.kind");
+    if kind.is_some_and(|kind| kind != "LLM") {
+        return None;
+    }
+    let counts = match usage::open_inference(attributes) {
+        Ok(counts) => counts?,
+        Err(refused) => return Some(refused.into()),
+    };
+    let answer = embedded(attributes, "output.value");
+    let answer = answer.as_deref().and_then(Object::parse);
+    let said = answer.as_ref().and_then(|answer| {
+        let said = usage::read(&answer.object("usage")?, None).ok()?;
+        let of = |counts: &Counts| (counts.tokens.prompt(), counts.tokens.output);
+        (of(&said) == of(&counts)).then(|| frame.inside(answer).response(said, context))
+    });
+    Some(said.unwrap_or_else(|| frame.response(counts, context)))
 }
 
 /// The name of an event: an attribute, or the body of the record.

@@ -190,7 +190,7 @@ impl<'s> Frame<'s> {
                 Some("api_error") => return Some(self.error(None, context)),
                 _ => {}
             },
-            Some("result") if result::is_result(object) => return Some(self.run(context)),
+            _ if result::is_result(object, kind.as_deref()) => return Some(self.run(context)),
             _ => {}
         }
         let flagged = |key| object.get(key).is_some_and(|raw| raw.is("true"));
@@ -685,15 +685,22 @@ const FRAMEWORK_KEYS: [Key; 5] = keys([
     "usage",
 ]);
 
-const ID_KEYS: [Key; 3] = keys(["id", "gen_ai.response.id", "provider_response_id"]);
+const ID_KEYS: [Key; 4] = keys([
+    "id",
+    "gen_ai.response.id",
+    "message_id",
+    "provider_response_id",
+]);
 const REQUEST_KEYS: [Key; 2] = keys(["requestId", "request_id"]);
 const ERROR_ID_KEYS: [Key; 4] = keys(["uuid", "requestId", "request_id", "id"]);
 
 /// Keys that name the model; what answered before what was asked for.
-const MODEL_KEYS: [Key; 9] = keys([
+const MODEL_KEYS: [Key; 11] = keys([
     "model",
     "gen_ai.response.model",
     "gen_ai.request.model",
+    "llm.response.model_name",
+    "llm.model_name",
     "modelId",
     "model_name",
     "model_id",

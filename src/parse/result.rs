@@ -12,12 +12,16 @@ const READ: [&str; 2] = ["cacheReadInputTokens", "cache_read_input_tokens"];
 const WRITTEN: [&str; 2] = ["cacheCreationInputTokens", "cache_creation_input_tokens"];
 const SEARCHES: [&str; 2] = ["webSearchRequests", "web_search_requests"];
 
-/// Whether an object is such a line.
-pub(super) fn is_result(object: &Object) -> bool {
-    object.text("type").as_deref() == Some("result")
-        && ["num_turns", "modelUsage", "model_usage", "total_cost_usd"]
-            .iter()
-            .any(|key| object.get(key).is_some())
+/// Whether an object is such a line. `kind` is what it says it is; the Agent SDK for Python leaves that to the class.
+pub(super) fn is_result(object: &Object, kind: Option<&str>) -> bool {
+    let has = |key: &&str| object.get(key).is_some();
+    let sums = ["num_turns", "modelUsage", "model_usage", "total_cost_usd"];
+    let own = ["num_turns", "duration_api_ms", "session_id", "usage"];
+    match kind {
+        Some("result") => sums.iter().any(has),
+        None => own.iter().all(has),
+        Some(_) => false,
+    }
 }
 
 /// What the line says, but for the names around it. An error names the count that is none.

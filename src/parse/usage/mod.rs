@@ -13,7 +13,7 @@ pub(super) use ai_sdk::{ai_sdk, is_ai_sdk};
 pub(super) use bedrock::{converse_stream, invocation};
 pub(super) use messages::{Delta, Named, NamedCount};
 pub use openai::InputCount;
-pub(super) use openai::{flat, genai};
+pub(super) use openai::{flat, genai, open_inference};
 
 use super::json::{Object, Raw, is_null};
 use super::scan::leading_digits;

@@ -108,38 +108,80 @@ pub(in crate::parse) fn flat(record: &Object) -> Result<Option<Counts>, Refused>
     Ok(Some(counts))
 }
 
-const INPUT: [&str; 2] = ["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"];
-const OUTPUT: [&str; 2] = [
-    "gen_ai.usage.output_tokens",
-    "gen_ai.usage.completion_tokens",
-];
-const READ: [&str; 4] = [
-    "gen_ai.usage.cache_read.input_tokens",
-    "gen_ai.usage.cache_read_input_tokens",
-    "gen_ai.usage.input_tokens.cached",
-    "gen_ai.usage.cached_tokens",
-];
-const WRITE: [&str; 2] = [
-    "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.cache_creation_input_tokens",
-];
+/// Under which names attributes of spans hold counts.
+struct Attributes {
+    input: &'static [&'static str],
+    output: &'static [&'static str],
+    read: &'static [&'static str],
+    write: &'static [&'static str],
+}
+
+const GEN_AI: Attributes = Attributes {
+    input: &["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"],
+    output: &[
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.completion_tokens",
+    ],
+    read: &[
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.input_tokens.cached",
+        "gen_ai.usage.cached_tokens",
+    ],
+    write: &[
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+    ],
+};
+
+const OPEN_INFERENCE: Attributes = Attributes {
+    input: &["llm.token_count.prompt"],
+    output: &["llm.token_count.completion"],
+    read: &["llm.token_count.prompt_details.cache_read"],
+    write: &["llm.token_count.prompt_details.cache_write"],
+};
+
+/// The AI SDK writes these beside those of the conventions, which it gives no cache counts.
+const AI_SDK: Attributes = Attributes {
+    input: &["ai.usage.inputTokens"],
+    output: &["ai.usage.outputTokens"],
+    read: &["ai.usage.inputTokenDetails.cacheReadTokens"],
+    write: &["ai.usage.inputTokenDetails.cacheWriteTokens"],
+};
 
 /// The attributes of the OpenTelemetry conventions for generative AI.
 pub(in crate::parse) fn genai(
     attributes: &Object,
     input: InputCount,
 ) -> Result<Option<Counts>, Refused> {
+    let counts = of_attributes(attributes, &GEN_AI, input)?;
+    if counts.is_some() && attributes.get(AI_SDK.read[0]).is_some() {
+        return of_attributes(attributes, &AI_SDK, InputCount::Inclusive);
+    }
+    Ok(counts)
+}
+
+/// The attributes of `OpenInference`. The prompt holds the cache.
+pub(in crate::parse) fn open_inference(attributes: &Object) -> Result<Option<Counts>, Refused> {
+    of_attributes(attributes, &OPEN_INFERENCE, InputCount::Inclusive)
+}
+
+fn of_attributes(
+    attributes: &Object,
+    keys: &Attributes,
+    input: InputCount,
+) -> Result<Option<Counts>, Refused> {
     let (prompt, output) = (
-        first_count(attributes, &INPUT)?,
-        first_count(attributes, &OUTPUT)?,
+        first_count(attributes, keys.input)?,
+        first_count(attributes, keys.output)?,
     );
     if prompt.is_none() && output.is_none() {
         return Ok(None);
     }
-    let write = first_count(attributes, &WRITE)?.unwrap_or(0);
+    let write = first_count(attributes, keys.write)?.unwrap_or(0);
     let rest = Tokens {
         output: output.unwrap_or(0),
-        cache_read: first_count(attributes, &READ)?.unwrap_or(0),
+        cache_read: first_count(attributes, keys.read)?.unwrap_or(0),
         cache_write_5m: write,
         ..Tokens::default()
     };
