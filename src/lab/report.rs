@@ -276,6 +276,12 @@ impl Report<'_> {
                 count(answers)
             ));
         }
+        if totals.unlogged_summaries > 0 {
+            lines.push(format!(
+                "{}: what the summary cost is in no transcript, so the cost is a lower bound",
+                counted(totals.unlogged_summaries, "compaction")
+            ));
+        }
         lines.extend(self.reconciled());
         if totals.reused_id {
             lines.push("one response id stands for more than 100 different responses, each counted: a gateway or mock gives all the same".to_owned());

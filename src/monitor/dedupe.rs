@@ -318,7 +318,8 @@ impl Dedupe {
         error.id.is_none_or(|id| self.is_first(id))
     }
 
-    fn is_first(&mut self, id: ResponseId) -> bool {
+    /// Whether something that has this id, and that is no response, was not seen before. It is remembered.
+    pub fn is_first(&mut self, id: ResponseId) -> bool {
         if self.find(id, None).is_some() {
             return false;
         }

@@ -16,7 +16,7 @@ use super::dedupe::{Dedupe, Growth, Sighting};
 use super::key::Key;
 use super::metric::Metric;
 use super::reconcile::{Change, Ledger};
-use super::record::{ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
+use super::record::{Compaction, ErrorRecord, Labels, RunReport, Stamp, Time, UsageRecord};
 use super::rule::Rule;
 use super::scope::Scope;
 use super::settings::Watches;
@@ -555,9 +555,13 @@ impl Evaluator {
         }
     }
 
-    /// A Claude Code session was compacted: the next prompt of its conversations is expected to be new. `labels` are those of
-    /// the boundary; its model is not known, so all models of the session are meant.
-    pub fn compacted(&mut self, labels: &Labels) {
+    /// A Claude Code session was compacted: the next prompt of its conversations is expected to be new. Its model is not known, so
+    /// all models of the session are meant.
+    pub fn compacted(&mut self, compaction: &Compaction) {
+        if !self.state.is_brief {
+            self.state.totals.unlogged_summaries += u64::from(compaction.is_unlogged);
+        }
+        let labels = &compaction.labels;
         let scopes = &self.scopes;
         let same = |other: &Labels| other.session == labels.session && other.agent == labels.agent;
         let known: std::collections::HashSet<u64> = scopes

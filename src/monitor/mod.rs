@@ -67,8 +67,8 @@ pub use memory::{Memory, Remembered};
 pub use metric::{METRICS, Metric, Unit, Value};
 pub use reconcile::{Change, Ledger, Residual};
 pub use record::{
-    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, Prompts, ResponseId,
-    RunReport, RunUsage, Stamp, Steps, Time, Tokens, UsageRecord,
+    Caveats, Compaction, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, Prompts,
+    ResponseId, RunReport, RunUsage, Stamp, Steps, Time, Tokens, UsageRecord,
 };
 pub use rule::{
     BEYOND_BUSY, DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity,

@@ -217,6 +217,17 @@ pub struct MissReason {
     pub missed_tokens: Option<u64>,
 }
 
+/// A conversation was summed up, and its next prompt starts anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compaction {
+    /// Whose it is; of which model is not known.
+    pub labels: Arc<Labels>,
+    /// Identity for counting copies once.
+    pub id: Option<ResponseId>,
+    /// What the summary cost stands nowhere in the log.
+    pub is_unlogged: bool,
+}
+
 /// Of how many prompts the tokens of a response are. With tools on the server a response takes several steps, each of which reads
 /// a prompt of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

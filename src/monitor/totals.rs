@@ -135,6 +135,8 @@ pub struct Totals {
     pub assumed_5m: u64,
     /// Responses whose input count could not hold the cache counts and was taken as without them.
     pub taken_exclusive: u64,
+    /// Conversations that were compacted, where what the summary cost stands nowhere in the log.
+    pub unlogged_summaries: u64,
     /// Error answers of the API.
     pub errors: u64,
     /// Runs with usage that stands in no line of its own and was taken from their closing line.
@@ -427,14 +429,15 @@ impl Totals {
             .sum()
     }
 
-    /// The cost is not the whole: some of it has no price, a placeholder for its output, cache writes that may be dearer, or hops
-    /// that may have been billed.
+    /// The cost is not the whole: some of it has no price, a placeholder for its output, cache writes that may be dearer, hops that
+    /// may have been billed, or summaries that are not in the log.
     pub fn is_lower_bound(&self) -> bool {
         [
             self.unpriced,
             self.understated,
             self.assumed_5m,
             self.declined_hops,
+            self.unlogged_summaries,
             self.reconciled_unpriced,
             self.reconciled_assumed,
         ]

@@ -118,6 +118,10 @@ pub enum Item {
         session: Option<String>,
         /// The sub-agent in it.
         agent: Option<String>,
+        /// Id of the line, so that copies count once.
+        id: Option<String>,
+        /// What the summary cost stands nowhere in such a log.
+        is_unlogged: bool,
     },
     /// An error answer.
     Error(Box<ApiError>),

@@ -185,6 +185,9 @@ impl<'s> Frame<'s> {
                     return Some(Found::Item(Item::CompactBoundary {
                         session: self.find_text(&SESSION_KEYS).map(Cow::into_owned),
                         agent: self.find_text(&AGENT_KEYS).map(Cow::into_owned),
+                        id: object.text("uuid").map(Cow::into_owned),
+                        // Where it is no transcript, the closing line of the run holds that.
+                        is_unlogged: object.get("sessionId").is_some(),
                     }));
                 }
                 Some("api_error") => return Some(self.error(None, context)),

@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Event;
 use super::pool::Share;
 use crate::monitor::{
-    Caveats, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, ResponseId,
-    RunReport, RunUsage, Stamp, Time, Tokens, UsageRecord,
+    Caveats, Compaction, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL,
+    ResponseId, RunReport, RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 use crate::parse::{ApiError, Item, Names, Run, RunModel, Usage};
 use crate::price::{PicoUsd, PriceTable, Quote, Resolved, div_half_even};
@@ -87,13 +87,22 @@ impl Builder<'_> {
             }
             Item::Error(error) => Event::Error(Box::new(self.error(error))),
             Item::Run(run) => Event::Run(Box::new(self.run(run))),
-            Item::CompactBoundary { session, agent } => {
+            Item::CompactBoundary {
+                session,
+                agent,
+                id,
+                is_unlogged,
+            } => {
                 let names = Names {
                     session: session.clone(),
                     agent: agent.clone(),
                     ..Names::default()
                 };
-                Event::Compacted(self.labels_of(NO_MODEL, &names, false))
+                Event::Compacted(Box::new(Compaction {
+                    labels: self.labels_of(NO_MODEL, &names, false),
+                    id: id.as_deref().map(|id| id_among("compacted ", id)),
+                    is_unlogged: *is_unlogged,
+                }))
             }
         }
     }
@@ -190,11 +199,7 @@ impl Builder<'_> {
     fn error(&mut self, error: &ApiError) -> ErrorRecord {
         let name = error.model.as_deref().unwrap_or(NO_MODEL);
         let resolved = self.resolve(name);
-        let id = error.id.as_deref().map(|id| {
-            let mut bytes = b"error ".to_vec();
-            bytes.extend_from_slice(id.as_bytes());
-            ResponseId(xxh3_64(&bytes))
-        });
+        let id = error.id.as_deref().map(|id| id_among("error ", id));
         ErrorRecord {
             id,
             stamp: error.stamp,
@@ -356,6 +361,11 @@ impl Key<'_> {
                 .eq(labels.places.iter().map(Option::as_deref))
             && self.interleaved == labels.interleaved
     }
+}
+
+/// The identity of something that is no response, among others of its kind.
+fn id_among(kind: &str, id: &str) -> ResponseId {
+    ResponseId(hash_of([kind.as_bytes(), id.as_bytes(), b""]))
 }
 
 /// The hash of parts in a row. Nearly all fit where no memory has to be asked for.

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use ahead::{Ahead, Stretch};
 
 use crate::monitor::{
-    Dedupe, ErrorRecord, Evaluator, Growth, Labels, Notice, RunReport, Settings, Sighting, Stamp,
-    Time, UsageRecord,
+    Compaction, Dedupe, ErrorRecord, Evaluator, Growth, Notice, RunReport, Settings, Sighting,
+    Stamp, Time, UsageRecord,
 };
 use crate::parse::ParseOptions;
 use crate::price::PriceTable;
@@ -33,7 +33,7 @@ pub enum Event {
     /// A response.
     Record(Box<UsageRecord>),
     /// A session was compacted.
-    Compacted(Arc<Labels>),
+    Compacted(Box<Compaction>),
     /// An error answer.
     Error(Box<ErrorRecord>),
     /// The sum of a run.
@@ -283,8 +283,8 @@ pub enum Seen {
     Copy(Box<UsageRecord>),
     /// A response that was counted before, and what its copy adds.
     Grown(Box<(Box<UsageRecord>, Growth)>),
-    /// A session was compacted.
-    Compacted(Arc<Labels>),
+    /// A session was compacted. If that is a copy, its summary is that of the first.
+    Compacted(Box<Compaction>),
     /// An error answer that is no copy.
     Error(Box<ErrorRecord>),
     /// The sum of a run.
@@ -333,7 +333,7 @@ impl Seen {
             Self::New(record) => evaluator.observe_new(record),
             Self::Copy(record) => evaluator.observe_copy(record),
             Self::Grown(grown) => evaluator.observe_grown(&grown.0, &grown.1),
-            Self::Compacted(labels) => evaluator.compacted(labels),
+            Self::Compacted(compaction) => evaluator.compacted(compaction),
             Self::Error(error) => evaluator.observe_new_error(error),
             Self::Run(report) => evaluator.observe_run(report),
             Self::Old => evaluator.count_old(),
@@ -360,7 +360,11 @@ pub fn see(
         }
     }
     match event {
-        Event::Compacted(labels) => Some(Seen::Compacted(labels)),
+        Event::Compacted(mut compaction) => {
+            let is_first = compaction.id.is_none_or(|id| dedupe.is_first(id));
+            compaction.is_unlogged &= is_first;
+            Some(Seen::Compacted(compaction))
+        }
         Event::Record(record) => Some(match dedupe.sight(&record) {
             Sighting::New => Seen::New(record),
             Sighting::Copy => Seen::Copy(record),
