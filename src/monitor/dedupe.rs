@@ -183,6 +183,13 @@ impl Queue {
         self.responses.len()
     }
 
+    /// All of them have come at this time.
+    fn date(&mut self, at: Time) {
+        for recent in &mut self.responses {
+            recent.at = at;
+        }
+    }
+
     fn oldest(&self) -> Option<&Recent> {
         self.responses.front()
     }
@@ -296,7 +303,7 @@ impl Dedupe {
             *uses += 1;
             self.reused_id |= *uses > MAX_USES;
         }
-        self.newest = self.newest.max(first);
+        self.note_time(first);
         self.recent.push(Recent {
             at: first.max(self.newest),
             id: identity.id,
@@ -338,6 +345,14 @@ impl Dedupe {
         }
         let alias = self.aliases.get(&id).copied().filter(&counted);
         alias.or_else(|| request.filter(counted))
+    }
+
+    /// A response of this time has come. Those before the first that has one are as recent as that.
+    fn note_time(&mut self, time: Time) {
+        if self.newest.0 == i64::MIN && time > self.newest {
+            self.recent.date(time);
+        }
+        self.newest = self.newest.max(time);
     }
 
     /// Forgets what is kept only of what is recent, of no more than are remembered at all.
@@ -495,6 +510,23 @@ mod tests {
             Sighting::Grown(growth) => (growth.tokens.output, growth.cost.map(|cost| cost.0)),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Lines of a run have no times; an exporter beside it knows their request ids only.
+    #[test]
+    fn what_came_before_any_time_is_recent_when_the_first_comes() {
+        let undated = |id| UsageRecord {
+            stamp: Stamp::Undated,
+            ..record(0, id, Some(id + 10), 5)
+        };
+        let mut dedupe = Dedupe::new(None);
+        assert_eq!(dedupe.sight(&undated(1)), Sighting::New);
+        assert_eq!(dedupe.sight(&undated(2)), Sighting::New);
+        assert_eq!(dedupe.sight(&record(HOUR * 9, 3, None, 5)), Sighting::New);
+        assert_eq!(dedupe.sight(&record(HOUR * 9, 11, None, 5)), Sighting::Copy);
+        // An hour later the other one is forgotten.
+        assert_eq!(dedupe.sight(&record(HOUR * 11, 4, None, 5)), Sighting::New);
+        assert_eq!(dedupe.sight(&record(HOUR * 11, 12, None, 5)), Sighting::New);
     }
 
     #[test]
