@@ -17,7 +17,7 @@ use super::{otel, result};
 use crate::monitor::Stamp;
 
 /// Keys under which a response may be wrapped, in the order of trying.
-const WRAPPERS: [Key; 23] = keys([
+const WRAPPERS: [Key; 24] = keys([
     "message",
     "response",
     "body",
@@ -39,6 +39,7 @@ const WRAPPERS: [Key; 23] = keys([
     "extra",
     "record",
     "context",
+    "meta",
     "kwargs",
     "raw",
 ]);
@@ -457,6 +458,10 @@ impl<'s> Frame<'s> {
                 let Some(usage) = message.object("usage") else {
                     return Found::Nothing;
                 };
+                // Of pi-coding-agent's events only the later ones name the response.
+                if usage.get("input").is_some() {
+                    return Found::Nothing;
+                }
                 match self.inside(&message).respond(&usage, context) {
                     Found::Item(Item::Usage(usage)) => EventKind::Start(usage),
                     other => return other,
@@ -688,7 +693,8 @@ const FRAMEWORK_KEYS: [Key; 5] = keys([
     "usage",
 ]);
 
-const ID_KEYS: [Key; 4] = keys([
+const ID_KEYS: [Key; 5] = keys([
+    "responseId",
     "id",
     "gen_ai.response.id",
     "message_id",
