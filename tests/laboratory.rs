@@ -121,6 +121,30 @@ fn a_night_before_the_cache_broke_is_not_in_the_pace() {
     assert_eq!(alert["pace_usd_per_hour"].as_f64(), Some(22.5), "{alert}");
 }
 
+#[test]
+fn a_burst_of_seconds_is_not_blown_up_to_an_hour() {
+    let missed = |n: i64| {
+        let burst = Call {
+            at: TWO_O_CLOCK + n * 200,
+            id: format!("msg_burst{n}"),
+            input: 50_000,
+            ..Call::default()
+        };
+        burst.line()
+    };
+    let served = (-100..0).map(|n| steady_call(n, true));
+    let log = Log::of(&served.chain((0..8).map(missed)).collect::<Vec<_>>());
+    let (objects, _) = log.replay(&[]);
+    let alert = event(&objects, "alert")[0];
+    let [exposed, pace] = ["exposed_usd", "pace_usd_per_hour"].map(|key| alert[key].as_f64());
+    // Of the minute that it has not lasted.
+    assert_eq!(
+        pace,
+        exposed.map(|usd| (usd * 60.0 * 100.0).round() / 100.0),
+        "{alert}"
+    );
+}
+
 /// What a shell puts in the place of `<(…)` can be read once only.
 #[cfg(unix)]
 #[test]

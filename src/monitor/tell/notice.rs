@@ -171,8 +171,11 @@ impl Teller {
     }
 }
 
-/// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length, so that
-/// a burst of seconds is not blown up to an hour. Of a day it would say nothing of the hours to come.
+/// What lasts for less is no pace yet: a burst of seconds is not blown up to an hour.
+const LEAST_PACE_MS: i64 = 60_000;
+
+/// Exposed dollars per hour: of a run since the last request before it, of a window over at least its whole length. Of a day it
+/// would say nothing of the hours to come.
 fn pace_of(now: Time, episode: &Episode, window_secs: i64, exposed: PicoUsd) -> Option<PicoUsd> {
     if episode.requests < 2 || window_secs >= DAY_SECS {
         return None;
@@ -182,7 +185,7 @@ fn pace_of(now: Time, episode: &Episode, window_secs: i64, exposed: PicoUsd) -> 
         None => now.millis_since(episode.since).max(window_secs * 1000),
     };
     Some(PicoUsd(
-        exposed.0 * 3_600_000 / i128::from(elapsed.max(1000)),
+        exposed.0 * 3_600_000 / i128::from(elapsed.max(LEAST_PACE_MS)),
     ))
 }
 
