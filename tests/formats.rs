@@ -1,7 +1,7 @@
 //! Where a response may stand in a line, what is read of it, and what is never counted.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
-use claude_tokmon::monitor::{Prompts, Stamp, Steps, Time, Tokens};
+use claude_tokmon::monitor::{Prompts, Stamp, Time, Tokens};
 use claude_tokmon::parse::{
     Clock, Item, ParseOptions, Reader, Skipped, Spare, Verdict, parse_line,
 };
@@ -199,10 +199,25 @@ fn sums_over_several_prompts_are_told_from_responses() {
             step("message", 300),
             step("message", 400)
         ])),
-        Prompts::Steps(Box::new(Steps {
-            first: tokens(200),
-            last: tokens(400),
-        }))
+        Prompts::Steps([200, 300, 400].map(tokens).into())
+    );
+    // A stream tells at its end.
+    let stream = |end: &str| {
+        prompts(&format!(
+            r#"{{"type":"message_start","message":{{"id":"msg_1","usage":{{{counts}}}}}}}{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{{"output_tokens":9{end}}}}}{{"type":"message_stop"}}"#
+        ))
+    };
+    assert_eq!(stream(""), Prompts::One);
+    let searched = r#","server_tool_use":{"web_search_requests":1}"#;
+    assert_eq!(stream(searched), Prompts::Sum);
+    let steps = format!(
+        r#"{searched},"iterations":[{},{}]"#,
+        step("message", 200),
+        step("message", 400)
+    );
+    assert_eq!(
+        stream(&steps),
+        Prompts::Steps([200, 400].map(tokens).into())
     );
     // Pydantic AI sums up the requests of a run.
     let run = |n: u8| {

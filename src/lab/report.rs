@@ -207,10 +207,10 @@ impl Report<'_> {
         caveats.try_for_each(|line| self.sentence(f, &line))
     }
 
-    /// What keeps the sums from being whole or the rules from having seen all.
-    pub(super) fn caveats(&self) -> Vec<String> {
+    /// How many responses are not all that they should be, and what is the matter with them.
+    fn inexact(&self) -> [(u64, &'static str); 12] {
         let totals = self.totals;
-        let known = [
+        [
             (
                 totals.unpriced,
                 "no price, so their dollars are in no sum (claude-tokmon prices MODEL; --prices FILE)",
@@ -246,10 +246,19 @@ impl Report<'_> {
                 "cache writes without their time to live, assumed 5m; a lower bound if it was 1h",
             ),
             (
+                totals.assumed_short,
+                "a sum over several prompts, valued as short ones; a lower bound if one was long",
+            ),
+            (
                 totals.taken_exclusive,
                 "an input count smaller than its cache counts, taken as without them (--otel-input exclusive)",
             ),
-        ];
+        ]
+    }
+
+    /// What keeps the sums from being whole or the rules from having seen all.
+    pub(super) fn caveats(&self) -> Vec<String> {
+        let totals = self.totals;
         let all = counted(totals.records, "response");
         let mut lines = Vec::new();
         if let Some((from, to)) = self.timeline.longest_gap() {
@@ -259,8 +268,8 @@ impl Report<'_> {
                 "longest gap: {length} without a response, from {from} on"
             ));
         }
-        let known = known.iter().filter(|(n, _)| *n > 0);
-        lines.extend(known.map(|(n, text)| format!("{} of {all}: {text}", count(*n))));
+        let known = self.inexact().into_iter().filter(|(n, _)| *n > 0);
+        lines.extend(known.map(|(n, text)| format!("{} of {all}: {text}", count(n))));
         if let Some(time) = totals.last_bad_time {
             lines.push(format!(
                 "{} of {all}: a time that cannot be, such as {}, counted in the totals only (--assume-tz names the zone of times that name none)",

@@ -68,7 +68,7 @@ pub use metric::{METRICS, Metric, Unit, Value};
 pub use reconcile::{Change, Ledger, Residual};
 pub use record::{
     Caveats, Compaction, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, Prompts,
-    ResponseId, RunReport, RunUsage, Stamp, Steps, Time, Tokens, UsageRecord,
+    ResponseId, RunReport, RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 pub use rule::{
     BEYOND_BUSY, DEFAULT_RULES, Filter, LABELS, Label, Limit, Rule, RuleError, Severity,

@@ -237,19 +237,17 @@ pub enum Prompts {
     One,
     /// Of several, and nobody knows what each was.
     Sum,
-    /// Of several, of which these are known.
-    Steps(Box<Steps>),
+    /// Of those of these steps, in their order; there is more than one.
+    Steps(Box<[Tokens]>),
     /// Those of several requests, each of which has an id of its own; the last one's stands for all.
     Run,
 }
 
-/// Steps of a response.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Steps {
-    /// The first, which goes on from the response before.
-    pub first: Tokens,
-    /// The last, from which the next response goes on.
-    pub last: Tokens,
+impl Prompts {
+    /// Nobody knows how long each of them was.
+    pub const fn are_unknown(&self) -> bool {
+        matches!(self, Self::Sum | Self::Run)
+    }
 }
 
 /// What is not exact about a record, or was decided for want of better knowledge.
@@ -271,6 +269,8 @@ pub struct Caveats {
     pub assumed_5m: bool,
     /// An input count that should hold the cache counts was smaller than them and taken as without them.
     pub taken_exclusive: bool,
+    /// Of several prompts nobody knows how long each was; valued as short ones, so the cost is a lower bound.
+    pub assumed_short: bool,
 }
 
 /// One priced API response.

@@ -135,6 +135,8 @@ pub struct Totals {
     pub assumed_5m: u64,
     /// Responses whose input count could not hold the cache counts and was taken as without them.
     pub taken_exclusive: u64,
+    /// Responses whose counts are of several prompts, of which some may have been long ones.
+    pub assumed_short: u64,
     /// Conversations that were compacted, where what the summary cost stands nowhere in the log.
     pub unlogged_summaries: u64,
     /// Error answers of the API.
@@ -242,6 +244,7 @@ impl Totals {
         self.declined_hops += u64::from(caveats.declined_hops);
         self.assumed_5m += u64::from(caveats.assumed_5m);
         self.taken_exclusive += u64::from(caveats.taken_exclusive);
+        self.assumed_short += u64::from(caveats.assumed_short);
     }
 
     /// Counts an error answer.
@@ -266,6 +269,7 @@ impl Totals {
         let reasons = [
             caveats.output_understated,
             caveats.assumed_5m,
+            caveats.assumed_short,
             caveats.declined_hops > 0,
         ];
         let inexact = reasons.into_iter().map(u64::from).sum();
@@ -429,13 +433,14 @@ impl Totals {
             .sum()
     }
 
-    /// The cost is not the whole: some of it has no price, a placeholder for its output, cache writes that may be dearer, hops that
-    /// may have been billed, or summaries that are not in the log.
+    /// The cost is not the whole: some of it has no price, a placeholder for its output, cache writes or prompts that may be dearer,
+    /// hops that may have been billed, or summaries that are not in the log.
     pub fn is_lower_bound(&self) -> bool {
         [
             self.unpriced,
             self.understated,
             self.assumed_5m,
+            self.assumed_short,
             self.declined_hops,
             self.unlogged_summaries,
             self.reconciled_unpriced,

@@ -217,6 +217,9 @@ impl Open {
         if let Some(model) = delta.iterations.fallback_model() {
             usage.model = Some(model);
         }
+        if let Some(prompts) = delta.prompts(usage.model.as_deref()) {
+            usage.prompts = prompts;
+        }
         let mut beside = Counts::default();
         if delta
             .iterations

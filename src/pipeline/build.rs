@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Event;
 use super::pool::Share;
 use crate::monitor::{
-    Caveats, Compaction, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL,
+    Caveats, Compaction, ErrorRecord, ExtraUsage, Identity, Labels, MissReason, NO_MODEL, Prompts,
     ResponseId, RunReport, RunUsage, Stamp, Time, Tokens, UsageRecord,
 };
 use crate::parse::{ApiError, Item, Names, Run, RunModel, Usage};
@@ -165,6 +165,11 @@ impl Builder<'_> {
                 declined_hops: usage.declined_hops,
                 assumed_5m,
                 taken_exclusive: usage.taken_exclusive,
+                assumed_short: usage.prompts.are_unknown()
+                    && self
+                        .prices
+                        .quote(&resolved, &tokens, usage.terms, at)
+                        .is_some_and(|quote| quote.premium.long_prompt),
             },
             extra,
         }
@@ -179,7 +184,7 @@ impl Builder<'_> {
         at: Option<Time>,
     ) -> (Tokens, Option<Quote>, bool) {
         let mut tokens = usage.tokens;
-        let quote = self.prices.quote(resolved, &tokens, usage.terms, at);
+        let quote = self.price(usage, resolved, &tokens, at);
         let told = usage
             .recorded_cost
             .filter(|_| usage.assumed_5m && tokens.cache_write_1h == 0 && usage.extra.is_empty())
@@ -192,8 +197,49 @@ impl Builder<'_> {
         };
         tokens.cache_write_5m -= one_hour;
         tokens.cache_write_1h = one_hour;
-        let quote = self.prices.quote(resolved, &tokens, usage.terms, at);
+        let quote = self.price(usage, resolved, &tokens, at);
         (tokens, quote, false)
+    }
+
+    /// Prices tokens, each by how long its prompt was. Where that is not known none counts as long.
+    fn price(
+        &self,
+        usage: &Usage,
+        resolved: &Resolved,
+        tokens: &Tokens,
+        at: Option<Time>,
+    ) -> Option<Quote> {
+        let of = |tokens: &Tokens, prompt_tokens| {
+            let terms = usage.terms;
+            self.prices
+                .quote_part(resolved, tokens, prompt_tokens, terms, at)
+        };
+        let steps = match &usage.prompts {
+            Prompts::One => return of(tokens, tokens.prompt()),
+            Prompts::Sum | Prompts::Run => &[][..],
+            Prompts::Steps(steps) => steps,
+        };
+        let mut short = *tokens;
+        let mut long = None;
+        for step in steps {
+            let quote = of(step, step.prompt())?;
+            if quote.premium.long_prompt {
+                short.subtract(step);
+                let before = long.map_or(PicoUsd::ZERO, |long: Quote| long.cost);
+                long = Some(Quote {
+                    cost: before + quote.cost,
+                    ..quote
+                });
+            }
+        }
+        let quote = of(&short, 0)?;
+        Some(match long {
+            Some(long) => Quote {
+                cost: quote.cost + long.cost,
+                ..long
+            },
+            None => quote,
+        })
     }
 
     fn error(&mut self, error: &ApiError) -> ErrorRecord {

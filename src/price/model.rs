@@ -160,16 +160,17 @@ impl Model {
         sources
     }
 
-    /// Prices a response, web searches left out. None if the model has no price for a kind of token that was used.
+    /// Prices a response with a prompt of this size, web searches left out. None if the model has no price for a kind of token that was used.
     pub(super) fn quote(
         &self,
         tokens: &Tokens,
+        prompt_tokens: u64,
         terms: Terms,
         trail: &NameTrail,
         at: Option<Time>,
     ) -> Option<Quote> {
         let (factor, assumed_standard) = self.factor(terms, trail);
-        let (row, long_prompt) = self.row(tokens.prompt(), at);
+        let (row, long_prompt) = self.row(prompt_tokens, at);
         let offered = |price: Option<u64>, used: u64| price.or((used == 0).then_some(0));
         let rates = Rates {
             input: row.input,

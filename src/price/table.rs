@@ -226,8 +226,20 @@ impl PriceTable {
         terms: Terms,
         at: Option<Time>,
     ) -> Option<Quote> {
+        self.quote_part(resolved, tokens, tokens.prompt(), terms, at)
+    }
+
+    /// The same of tokens that are not of one prompt alone: `prompt_tokens` says how long each was.
+    pub fn quote_part(
+        &self,
+        resolved: &Resolved,
+        tokens: &Tokens,
+        prompt_tokens: u64,
+        terms: Terms,
+        at: Option<Time>,
+    ) -> Option<Quote> {
         let model = resolved.model.as_ref()?;
-        let quote = model.quote(tokens, terms, &resolved.trail, at)?;
+        let quote = model.quote(tokens, prompt_tokens, terms, &resolved.trail, at)?;
         let searches = i128::from(tokens.web_search) * i128::from(self.web_search);
         Some(Quote {
             cost: quote.cost + PicoUsd(searches),

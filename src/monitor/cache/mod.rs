@@ -106,11 +106,14 @@ impl CacheTracker {
             Prompts::One => self.observe_prompt(record, &record.tokens, at),
             Prompts::Sum | Prompts::Run => Outcome::NotJudged,
             Prompts::Steps(steps) => {
+                let [first, .., last] = steps[..] else {
+                    return Outcome::NotJudged;
+                };
                 let first = UsageRecord {
-                    tokens: steps.first,
+                    tokens: first,
                     ..record.clone()
                 };
-                self.observe_prompt(&first, &steps.last, at)
+                self.observe_prompt(&first, &last, at)
             }
         }
     }
@@ -235,9 +238,12 @@ impl CacheTracker {
     /// A copy of a response that was counted elsewhere is still what its own conversation goes on from.
     pub fn observe_copy(&mut self, record: &UsageRecord, at: Time) {
         let left = match &record.prompts {
-            Prompts::One => &record.tokens,
-            Prompts::Sum | Prompts::Run => return,
-            Prompts::Steps(steps) => &steps.last,
+            Prompts::One => Some(&record.tokens),
+            Prompts::Sum | Prompts::Run => None,
+            Prompts::Steps(steps) => steps.last(),
+        };
+        let Some(left) = left else {
+            return;
         };
         if left.prompt() < self.min_prompt_tokens || record.batch {
             return;
@@ -365,7 +371,7 @@ mod tests {
     use super::super::record::Stamp;
     use super::spread::stream_conversation;
     use super::*;
-    use crate::monitor::{Labels, Steps, Tokens};
+    use crate::monitor::{Labels, Tokens};
     use std::sync::Arc;
 
     const STREAM: u64 = 7;
@@ -422,7 +428,7 @@ mod tests {
             Outcome::Miss(miss) => miss.tokens,
             _ => 0,
         };
-        let steps = |first, last| Prompts::Steps(Box::new(Steps { first, last }));
+        let steps = |first, last| Prompts::Steps([first, last].into());
         assert_eq!(after(steps(first, last)), (Outcome::Hit, Outcome::Hit));
         let (lost, next) = after(steps(tokens(0, 20_000), last));
         assert_eq!((missed(&lost), next), (20_000, Outcome::Hit));

@@ -1,7 +1,7 @@
 //! The usage object of the Messages API.
 
 use super::{Counts, Refused, count, first_count, split_writes};
-use crate::monitor::{Prompts, Steps, Tokens};
+use crate::monitor::{Prompts, Tokens};
 use crate::parse::json::{Object, Raw, elements};
 use crate::price::{Speed, Terms};
 
@@ -248,7 +248,7 @@ impl Iterations {
         match own_steps[..] {
             [] => {}
             [_] => counts.prompts = Prompts::One,
-            [first, .., last] => counts.prompts = Prompts::Steps(Box::new(Steps { first, last })),
+            _ => counts.prompts = Prompts::Steps(own_steps.into()),
         }
         Ok(())
     }
@@ -291,6 +291,16 @@ impl Delta {
             terms: names_terms.then(|| terms(usage)),
             iterations: Iterations::of(usage),
         })
+    }
+
+    /// Of how many prompts its counts are, if it tells.
+    pub(in crate::parse) fn prompts(&self, model: Option<&str>) -> Option<Prompts> {
+        let mut counts = Counts::default();
+        if self.web_search > Some(0) {
+            counts.prompts = Prompts::Sum;
+        }
+        self.iterations.apply(model, &mut counts).ok()?;
+        (counts.prompts != Prompts::One).then_some(counts.prompts)
     }
 
     /// Whether it names an output count at all.
