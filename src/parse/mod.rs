@@ -6,6 +6,7 @@ mod block;
 mod envelope;
 mod failure;
 mod form;
+mod framework;
 mod item;
 mod json;
 mod notes;

@@ -1,13 +1,13 @@
 //! Where a response may stand in a line: the known wrappers of log shippers, and the places the user names.
 //!
 //! Usage is read at these places only and never searched for elsewhere, so nothing inside a prompt, a tool's input or its
-//! result is ever counted. A new wrapper is a word in [`WRAPPERS`]; a new dialect is an arm in [`classify`].
+//! result is ever counted. A new wrapper is a word in [`WRAPPERS`]; a new dialect is an arm in [`usage::read`].
 
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use super::failure::kind_of;
-use super::json::{Key, Object, Raw, elements, embedded_object, keys, text};
+use super::json::{Key, Object, Raw, embedded_object, keys, text};
 use super::notes::{Notes, Role};
 use super::stream::{Event, Kind as EventKind, Progress};
 use super::time::Clock;
@@ -285,68 +285,7 @@ impl<'s> Frame<'s> {
         plain.then(|| usage::read(self.object, None))
     }
 
-    /// What the frameworks that call the API in the place of a program know of a response.
-    fn of_framework(&self, context: &Context<'_>) -> Option<Found> {
-        let mut values = self.object.values(&FRAMEWORK_KEYS);
-        values.find_map(|(key, raw)| match key {
-            "steps" | "generations" => self.of_each(raw, context),
-            "usage" => self.of_ai_sdk(context),
-            _ => self.of_langchain(context),
-        })
-    }
-
-    /// The steps of a run of the AI SDK, or the answers to a call of `LangChain`. Each is a response.
-    fn of_each(&self, all: Raw<'s>, context: &Context<'_>) -> Option<Found> {
-        let answers = |raw: &Raw<'s>| match Object::of(*raw) {
-            Some(step) => vec![step],
-            None => elements(*raw)
-                .iter()
-                .filter_map(|raw| Object::of(*raw)?.object("message"))
-                .collect(),
-        };
-        let mut found = Vec::new();
-        for one in elements(all).iter().flat_map(answers) {
-            found.extend(self.inside(&one).of_framework(context));
-        }
-        (!found.is_empty()).then_some(Found::Several(found))
-    }
-
-    /// A step of the AI SDK: the provider's answer stands beside its usage.
-    fn of_ai_sdk(&self, context: &Context<'_>) -> Option<Found> {
-        let usage = self.object.object("usage")?;
-        if !usage::is_ai_sdk(self.object, &usage) {
-            return None;
-        }
-        // The end of a stream sums up its steps.
-        if self.object.text("type").as_deref() == Some("finish") {
-            return Some(Found::Skipped(Skipped::Copy));
-        }
-        let answer = self.object.object("response");
-        let inside = answer.as_ref().map(|answer| self.inside(answer));
-        let frame = inside.as_ref().unwrap_or(self);
-        let model = frame.model(context);
-        Some(match usage::ai_sdk(self.object, &usage, model.as_deref()) {
-            Ok(counts) => Found::Item(Item::Usage(Box::new(frame.usage(counts, model, context)))),
-            Err(refused) => refused.into(),
-        })
-    }
-
-    /// A message of `LangChain`: what the provider said of it, or else what is made of that.
-    fn of_langchain(&self, context: &Context<'_>) -> Option<Found> {
-        let metadata = self.object.object("response_metadata");
-        let inside = metadata.as_ref().map(|metadata| self.inside(metadata));
-        let said = metadata
-            .as_ref()
-            .and_then(|metadata| metadata.object("usage"));
-        let said = said.filter(|usage| usage.get("output_tokens").is_some());
-        let usage = said.or_else(|| {
-            let own = self.object.object("usage_metadata")?;
-            own.get("output_tokens").is_some().then_some(own)
-        })?;
-        Some(inside.as_ref().unwrap_or(self).respond(&usage, context))
-    }
-
-    fn respond(&self, usage: &Object, context: &Context<'_>) -> Found {
+    pub(super) fn respond(&self, usage: &Object, context: &Context<'_>) -> Found {
         if let Some(notes) = context.notes {
             notes.begin();
         }
@@ -377,7 +316,12 @@ impl<'s> Frame<'s> {
         Found::Item(Item::Usage(Box::new(self.usage(counts, model, context))))
     }
 
-    fn usage(&self, counts: Counts, model: Option<String>, context: &Context<'_>) -> Usage {
+    pub(super) fn usage(
+        &self,
+        counts: Counts,
+        model: Option<String>,
+        context: &Context<'_>,
+    ) -> Usage {
         let Context { options, .. } = context;
         let (stamp, started) = self.time(context);
         let stop_reason = self.object.get("stop_reason");
@@ -538,7 +482,7 @@ impl<'s> Frame<'s> {
         }
     }
 
-    fn model(&self, context: &Context<'_>) -> Option<String> {
+    pub(super) fn model(&self, context: &Context<'_>) -> Option<String> {
         match &context.options.model_field {
             Some(pointer) => self.point(pointer),
             None => self
@@ -684,18 +628,9 @@ impl<'s> Frame<'s> {
 /// Where usage stands in the object of its response. The detailed counts of Langfuse come before its old ones.
 const USAGE_KEYS: [Key; 3] = keys(["usageDetails", "usage_details", "usage"]);
 
-/// Keys of what frameworks write.
-const FRAMEWORK_KEYS: [Key; 5] = keys([
-    "steps",
-    "generations",
-    "response_metadata",
-    "usage_metadata",
-    "usage",
-]);
-
 const ID_KEYS: [Key; 5] = keys([
-    "responseId",
     "id",
+    "responseId",
     "gen_ai.response.id",
     "message_id",
     "provider_response_id",
