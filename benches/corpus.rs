@@ -78,8 +78,16 @@ fn time(ms: u64) -> String {
     format!("{at:.3}")
 }
 
-/// Counts of a response in a conversation whose prompt grows, most of it read from the cache.
-fn usage(random: &mut Random, turn: u64) -> String {
+/// Counts of a response: input, what was written to the cache and read from it, output.
+struct Counts {
+    input: u64,
+    write: u64,
+    read: u64,
+    output: u64,
+}
+
+/// Those of a conversation whose prompt grows, most of it read from the cache.
+fn counts(random: &mut Random, turn: u64) -> Counts {
     let prompt = 12_000 + turn * 900;
     let missed = random.below(200) == 0;
     let (read, write) = if turn == 0 || missed {
@@ -87,11 +95,40 @@ fn usage(random: &mut Random, turn: u64) -> String {
     } else {
         (prompt - 900, 900)
     };
-    format!(
-        r#"{{"input_tokens":{},"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read},"cache_creation":{{"ephemeral_5m_input_tokens":{write},"ephemeral_1h_input_tokens":0}},"output_tokens":{},"service_tier":"standard"}}"#,
-        random.below(40) + 3,
-        random.below(900) + 20
-    )
+    Counts {
+        input: random.below(40) + 3,
+        write,
+        read,
+        output: random.below(900) + 20,
+    }
+}
+
+impl Counts {
+    /// As the API answers.
+    fn usage(&self) -> String {
+        let Self {
+            input,
+            write,
+            read,
+            output,
+        } = self;
+        format!(
+            r#"{{"input_tokens":{input},"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read},"cache_creation":{{"ephemeral_5m_input_tokens":{write},"ephemeral_1h_input_tokens":0}},"output_tokens":{output},"service_tier":"standard"}}"#
+        )
+    }
+
+    /// As Claude Code notes it down, with the only step of the response.
+    fn transcript_usage(&self) -> String {
+        let Self {
+            input,
+            write,
+            read,
+            output,
+        } = self;
+        format!(
+            r#"{{"input_tokens":{input},"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read},"output_tokens":{output},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":{write}}},"inference_geo":"not_available","iterations":[{{"input_tokens":{input},"output_tokens":{output},"cache_read_input_tokens":{read},"cache_creation_input_tokens":{write},"type":"message"}}],"speed":"standard"}}"#
+        )
+    }
 }
 
 fn api_response(random: &mut Random, n: u64, ms: u64, out: &mut String) {
@@ -102,7 +139,7 @@ fn api_response(random: &mut Random, n: u64, ms: u64, out: &mut String) {
     write!(
         out,
         r#""}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{}}},"duration_ms":{}}}"#,
-        usage(random, n % 40),
+        counts(random, n % 40).usage(),
         random.below(9_000)
     )
     .unwrap();
@@ -158,7 +195,7 @@ fn transcript(random: &mut Random, n: u64, ms: u64, out: &mut String) {
     };
     random.text(out, usize::try_from(length).unwrap());
     writeln!(out, r#""}}]}},"timestamp":"{}"}}"#, time(ms)).unwrap();
-    let counts = usage(random, n % 60);
+    let usage = counts(random, n % 60).transcript_usage();
     for block in 0..2 {
         let answer = common(random.next());
         write!(out, r#"{{"parentUuid":null,{answer},"type":"assistant","timestamp":"{}","requestId":"req_{n:020x}","message":{{"model":"claude-opus-4-7","id":"msg_{n:024x}","type":"message","role":"assistant","content":[{{"type":"{}","text":""#, time(ms + 2_000 + block * 10), if block == 0 { "thinking" } else { "text" }).unwrap();
@@ -166,7 +203,7 @@ fn transcript(random: &mut Random, n: u64, ms: u64, out: &mut String) {
         random.text(out, usize::try_from(length).unwrap());
         writeln!(
             out,
-            r#""}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{counts}}}}}"#
+            r#""}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{usage}}}}}"#
         )
         .unwrap();
     }

@@ -4,6 +4,8 @@
 //! which of its values the reading looked at, and what each of these became. A line that fits, byte for byte but for values nobody
 //! looked at and values of a plain kind, says the same with other numbers and names. Whatever does not fit is read in full.
 
+use std::ops::Range;
+
 use super::item::{Item, Usage};
 use super::json::Raw;
 use super::notes::{Notes, Role};
@@ -35,7 +37,7 @@ const VAIN: usize = 16;
 #[derive(Debug)]
 struct Piece {
     before: Box<[u8]>,
-    /// None for a value that nobody has looked at.
+    /// None for a value that nobody has looked at. Of steps it is one of their numbers.
     role: Option<Role>,
 }
 
@@ -148,11 +150,18 @@ impl Form {
                 continue;
             }
             let from = at.checked_sub(text.as_ptr().addr())?;
-            pieces.push(Piece {
-                before: text.get(begin..from)?.as_bytes().into(),
-                role,
-            });
-            begin = from + value.bytes().len();
+            let whole = 0..value.bytes().len();
+            let parts = match role {
+                Some(Role::Steps) => numbers_in(value.bytes()),
+                _ => std::iter::once(whole).collect(),
+            };
+            for part in parts {
+                pieces.push(Piece {
+                    before: text.get(begin..from + part.start)?.as_bytes().into(),
+                    role,
+                });
+                begin = from + part.end;
+            }
         }
         // What stands in a string of the line will not be the same again as a whole.
         if !roles.is_empty() {
@@ -177,11 +186,13 @@ impl Form {
                 scanner.value()?;
                 continue;
             };
-            if let Role::Count(count) = role {
-                *named.get_mut(count) = Some(scanner.digits_only()?);
-            } else {
-                *texts.get_mut(n)? = Some((role, scanner.plain_text_or_number()?));
-                n += 1;
+            match role {
+                Role::Count(count) => *named.get_mut(count) = Some(scanner.digits_only()?),
+                Role::Steps => drop(scanner.digits_only()?),
+                _ => {
+                    *texts.get_mut(n)? = Some((role, scanner.plain_text_or_number()?));
+                    n += 1;
+                }
             }
         }
         scanner.literal(&self.end)?;
@@ -220,6 +231,19 @@ impl Form {
     }
 }
 
+/// Where digits stand in a text.
+fn numbers_in(text: &[u8]) -> Vec<Range<usize>> {
+    let runs = text.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
+    let mut end = 0;
+    let runs = runs.map(|run| {
+        end += run.len();
+        (run[0].is_ascii_digit(), end - run.len()..end)
+    });
+    runs.filter(|(is_number, _)| *is_number)
+        .map(|(_, run)| run)
+        .collect()
+}
+
 /// A name that changes what the rest of a line means.
 fn is_odd(role: Role, text: &[u8]) -> bool {
     match role {
@@ -238,7 +262,7 @@ fn name_in(usage: &mut Usage, role: Role) -> Option<&mut Option<String>> {
         Role::Agent => Some(&mut usage.names.agent),
         Role::Project => Some(&mut usage.names.project),
         Role::Model => Some(&mut usage.model),
-        Role::Time | Role::StopReason | Role::Count(_) => None,
+        Role::Time | Role::StopReason | Role::Steps | Role::Count(_) => None,
     }
 }
 
@@ -277,7 +301,7 @@ mod tests {
     }
 
     /// How lines are written; each `$` is a value.
-    const LAYOUTS: [&str; 14] = [
+    const LAYOUTS: [&str; 17] = [
         r#"{"ts":$,"id":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"cache_read_input_tokens":$,"cache_creation_input_tokens":$}}"#,
         r#"{"timestamp":$,"level":$,"trace":$,"session_id":$,"message":{"id":$,"type":"message","role":$,"model":$,"content":$,"stop_reason":$,"usage":{"input_tokens":$,"cache_creation":{"ephemeral_5m_input_tokens":$,"ephemeral_1h_input_tokens":$},"output_tokens":$,"service_tier":$}},"duration_ms":$}"#,
         r#"{"ts":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"iterations":$}}"#,
@@ -287,6 +311,9 @@ mod tests {
         r#"{"ts":$,"usage":{"input_tokens":$,"prompt_tokens":$,"cache_read_input_tokens":$},"model":$,"id":$,"id":$}"#,
         r#"{"ts":$,"usage":{"output_tokens":$,"input_tokens":$,"input_tokens_details":{"cached_tokens":$}},"model":$}"#,
         r#"{"ts":$,"modelId":$,"gen_ai.request.model":$,"event.name":$,"status":$,"call_type":$,"usage":{"output_tokens":$}}"#,
+        r#"{"ts":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"iterations":[{"input_tokens":$,"cache_creation":{"ephemeral_5m_input_tokens":$},"type":"message","output_tokens":$}],"speed":$}}"#,
+        r#"{"ts":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$,"iterations":[{"type":"message","input_tokens":$,"model":$}]},"id":$}"#,
+        r#"{"ts":$,"id":$,"usage":{"output_tokens":$,"server_tool_use":{"web_search_requests":$},"iterations":$}}"#,
         r#"{"ts":$,"id":$,"response_metadata":{"id":$,"model":$,"usage":{"input_tokens":$,"output_tokens":$}},"usage_metadata":{"input_tokens":$,"output_tokens":$,"input_token_details":{"cache_read":$}}}"#,
         r#"{"ts":$,"model_name":$,"usage":{"input_tokens":$,"output_tokens":$,"cache_read_tokens":$,"details":$,"requests":$}}"#,
         r#"{"usage":{"inputTokens":$,"outputTokens":$,"raw":{"input_tokens":$,"output_tokens":$}},"providerMetadata":$,"response":{"id":$,"timestamp":$,"modelId":$}}"#,
@@ -294,7 +321,7 @@ mod tests {
         r#"{"log":$,"stream":$,"ts":$,"usage":{"output_tokens":$},"request":{"model":$},"diagnostics":{"cache_miss_reason":{"type":$}}}"#,
     ];
 
-    const VALUES: [&str; 40] = [
+    const VALUES: [&str; 43] = [
         r#""2026-11-23T09:00:00Z""#,
         r#""2026-11-23T09:00:01.5Z""#,
         r#""2026-11-23 09:00:00""#,
@@ -334,6 +361,9 @@ mod tests {
         "{}",
         r#"{"input_tokens":3,"total":"0.25","cached_tokens":1}"#,
         r#"[{"type":"message","model":"claude-opus-4-7"}]"#,
+        r#"[{"type":"message","input_tokens":3}]"#,
+        r#"[{"type":"message","input_tokens":3},{"type":"message","input_tokens":4}]"#,
+        r#"[{"type":"compaction","input_tokens":7}]"#,
         "\"tab\there\"",
     ];
 
@@ -382,6 +412,7 @@ mod tests {
             "content" => "[]",
             "role" | "type" => r#""assistant""#,
             "stop_reason" => r#""end_turn""#,
+            "iterations" if before.starts_with("},") => r#"[{"type":"message","input_tokens":3}]"#,
             "iterations" => r#"[{"type":"message","model":"claude-opus-4-7"}]"#,
             key if key.contains("tokens") => "12",
             _ => "null",

@@ -18,6 +18,8 @@ pub(super) enum Role {
     Project,
     Model,
     StopReason,
+    /// The steps of a response, whose numbers change nothing.
+    Steps,
     Count(NamedCount),
 }
 

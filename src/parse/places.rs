@@ -295,12 +295,17 @@ impl<'s> Frame<'s> {
         }
         match usage::read(usage, model.as_deref()) {
             Ok(counts) => {
+                let steps = usage::idle_steps(usage, &counts);
                 let found = self.usage(counts, model, context);
                 if let Some(notes) = context.notes
+                    && let Ok(steps) = steps
                     && let Some(places) = Named::places(usage)
                 {
                     for (count, raw) in places {
                         notes.take(Role::Count(count), raw);
+                    }
+                    if let Some(steps) = steps {
+                        notes.take(Role::Steps, steps);
                     }
                     notes.end();
                 }

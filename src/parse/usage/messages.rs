@@ -99,14 +99,33 @@ pub(super) fn tokens(usage: &Object) -> Result<(Tokens, bool), Refused> {
 }
 
 /// With one of these a count is not what stands at its name.
-const MEANS_MORE: [&str; 6] = [
+const MEANS_MORE: [&str; 5] = [
     "prompt_tokens",
     "input_tokens_details",
     "input_token_details",
     "details",
-    "iterations",
     "requests",
 ];
+
+/// The steps of a response whose counts change nothing, whatever they are: it has only one. `Err` if they do.
+pub(in crate::parse) fn idle_steps<'a>(
+    usage: &Object<'a>,
+    counts: &Counts,
+) -> Result<Option<Raw<'a>>, ()> {
+    let Some(steps) = usage.get("iterations") else {
+        return Ok(None);
+    };
+    let is_one = counts.prompts == Prompts::One;
+    let is_alone = counts.extra.is_empty() && counts.declined_hops == 0;
+    // Which model a step is of may tell a hop, and an escape may hide that.
+    let is_plain = memchr::memchr(b'\\', steps.bytes()).is_none()
+        && memchr::memmem::find(steps.bytes(), b"\"model\"").is_none();
+    if is_one && is_alone && is_plain {
+        Ok(Some(steps))
+    } else {
+        Err(())
+    }
+}
 
 /// The counts that a usage object names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -232,7 +251,7 @@ impl Iterations {
         model: Option<&str>,
         counts: &mut Counts,
     ) -> Result<(), Refused> {
-        let mut own_steps: Vec<Tokens> = Vec::new();
+        let mut own_steps: Vec<Option<Tokens>> = Vec::new();
         for step in self.0.iter().filter_map(|step| Object::parse(step)) {
             let own = step.text("model");
             match step.text("type").as_deref() {
@@ -241,14 +260,17 @@ impl Iterations {
                 Some("message") if own.is_some() && own.as_deref() != model => {
                     counts.declined_hops += 1;
                 }
-                Some("message") => own_steps.push(tokens(&step)?.0),
+                Some("message") => own_steps.push(tokens(&step).ok().map(|(tokens, _)| tokens)),
                 _ => {}
             }
         }
-        match own_steps[..] {
-            [] => {}
-            [_] => counts.prompts = Prompts::One,
-            _ => counts.prompts = Prompts::Steps(own_steps.into()),
+        match own_steps.len() {
+            0 => {}
+            1 => counts.prompts = Prompts::One,
+            _ => {
+                let steps: Option<Box<[Tokens]>> = own_steps.into_iter().collect();
+                counts.prompts = steps.map_or(Prompts::Sum, Prompts::Steps);
+            }
         }
         Ok(())
     }

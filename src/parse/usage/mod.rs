@@ -11,7 +11,7 @@ mod openai;
 
 pub(super) use ai_sdk::{ai_sdk, is_ai_sdk};
 pub(super) use bedrock::{converse_stream, invocation};
-pub(super) use messages::{Delta, Named, NamedCount};
+pub(super) use messages::{Delta, Named, NamedCount, idle_steps};
 pub use openai::InputCount;
 pub(super) use openai::{flat, genai, open_inference};
 
