@@ -54,8 +54,8 @@ pub(super) enum Came<'a> {
     Sampled,
     /// One that spoke for others has ended, which is for those to look at of whom nothing is known.
     Released,
-    /// What a response cost turned out to be more.
-    More,
+    /// What a response of these labels cost turned out to be more.
+    More(&'a Arc<Labels>),
     /// A response or an error has come.
     Arrived(Arrived<'a>),
 }
@@ -78,13 +78,16 @@ impl<'a> Came<'a> {
     pub(super) const fn arrived(self) -> Option<Arrived<'a>> {
         match self {
             Self::Arrived(arrived) => Some(arrived),
-            Self::Nothing | Self::Sampled | Self::Released | Self::More => None,
+            Self::Nothing | Self::Sampled | Self::Released | Self::More(_) => None,
         }
     }
 
     /// Of whom it came.
     pub(super) fn labels(self) -> Option<&'a Arc<Labels>> {
-        self.arrived().map(|arrived| arrived.labels)
+        match self {
+            Self::More(labels) => Some(labels),
+            _ => self.arrived().map(|arrived| arrived.labels),
+        }
     }
 
     /// It is a response.
@@ -101,7 +104,7 @@ impl<'a> Came<'a> {
     pub(super) const fn adds(self) -> bool {
         match self {
             Self::Arrived(arrived) => arrived.is_response,
-            Self::More => true,
+            Self::More(_) => true,
             Self::Nothing | Self::Sampled | Self::Released => false,
         }
     }

@@ -551,7 +551,13 @@ impl Evaluator {
                 own.grow(first, sums.cost);
                 state.watches.open(n);
             }
-            state.evaluate(index, scope, id, Came::More, &mut self.tellers);
+            state.evaluate(
+                index,
+                scope,
+                id,
+                Came::More(&growth.labels),
+                &mut self.tellers,
+            );
         }
     }
 

@@ -502,7 +502,7 @@ impl State {
         } else if scope.own.is_some() {
             let looking = arrived.and_then(|arrived| arrived.looking);
             let looking = looking.unwrap_or_else(|| {
-                let look = labels.map_or(Look::Tick, |_| Look::Plain);
+                let look = arrived.map_or(Look::Tick, |_| Look::Plain);
                 self.watches.look(self.now, &scope.keys[&id], look)
             });
             has_changed |= self.step_own(scope, id, looking, labels, !is_told_of, tellers);
