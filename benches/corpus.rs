@@ -104,8 +104,7 @@ fn counts(random: &mut Random, turn: u64) -> Counts {
 }
 
 impl Counts {
-    /// As the API answers.
-    fn usage(&self) -> String {
+    fn tokens(&self) -> String {
         let Self {
             input,
             write,
@@ -113,21 +112,30 @@ impl Counts {
             output,
         } = self;
         format!(
-            r#"{{"input_tokens":{input},"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read},"cache_creation":{{"ephemeral_5m_input_tokens":{write},"ephemeral_1h_input_tokens":0}},"output_tokens":{output},"service_tier":"standard"}}"#
+            r#""input_tokens":{input},"output_tokens":{output},"cache_read_input_tokens":{read},"cache_creation_input_tokens":{write}"#
         )
+    }
+
+    /// With the time to live of what was written, and `more` members.
+    fn usage_with(&self, more: &str) -> String {
+        format!(
+            r#"{{{},"cache_creation":{{"ephemeral_5m_input_tokens":{},"ephemeral_1h_input_tokens":0}},"service_tier":"standard"{more}}}"#,
+            self.tokens(),
+            self.write
+        )
+    }
+
+    /// As the API answers.
+    fn usage(&self) -> String {
+        self.usage_with("")
     }
 
     /// As Claude Code notes it down, with the only step of the response.
     fn transcript_usage(&self) -> String {
-        let Self {
-            input,
-            write,
-            read,
-            output,
-        } = self;
-        format!(
-            r#"{{"input_tokens":{input},"cache_creation_input_tokens":{write},"cache_read_input_tokens":{read},"output_tokens":{output},"server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"service_tier":"standard","cache_creation":{{"ephemeral_1h_input_tokens":0,"ephemeral_5m_input_tokens":{write}}},"inference_geo":"not_available","iterations":[{{"input_tokens":{input},"output_tokens":{output},"cache_read_input_tokens":{read},"cache_creation_input_tokens":{write},"type":"message"}}],"speed":"standard"}}"#
-        )
+        self.usage_with(&format!(
+            r#","server_tool_use":{{"web_search_requests":0,"web_fetch_requests":0}},"inference_geo":"not_available","iterations":[{{{},"type":"message"}}],"speed":"standard""#,
+            self.tokens()
+        ))
     }
 }
 
