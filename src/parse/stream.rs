@@ -6,7 +6,7 @@
 
 use super::usage::{Counts, Delta};
 use super::{Item, Usage};
-use crate::monitor::{Stamp, Time};
+use crate::monitor::{Prompts, Stamp, Time};
 use serde::{Deserialize, Serialize};
 
 /// One event of one stream.
@@ -217,16 +217,18 @@ impl Open {
         if let Some(model) = delta.iterations.fallback_model() {
             usage.model = Some(model);
         }
-        if let Some(prompts) = delta.prompts(usage.model.as_deref()) {
-            usage.prompts = prompts;
-        }
         let mut beside = Counts::default();
-        if delta
-            .iterations
-            .apply(usage.model.as_deref(), &mut beside)
-            .is_ok()
-            && (!beside.extra.is_empty() || beside.declined_hops > 0)
-        {
+        if delta.has_searched() {
+            beside.prompts = Prompts::Sum;
+        }
+        let model = usage.model.as_deref();
+        if delta.iterations.apply(model, &mut beside).is_err() {
+            return;
+        }
+        if beside.prompts != Prompts::One {
+            usage.prompts = beside.prompts;
+        }
+        if !beside.extra.is_empty() || beside.declined_hops > 0 {
             usage.extra = beside.extra;
             usage.declined_hops = beside.declined_hops;
             usage.assumed_5m |= beside.assumed_5m;

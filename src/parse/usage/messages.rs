@@ -315,14 +315,9 @@ impl Delta {
         })
     }
 
-    /// Of how many prompts its counts are, if it tells.
-    pub(in crate::parse) fn prompts(&self, model: Option<&str>) -> Option<Prompts> {
-        let mut counts = Counts::default();
-        if self.web_search > Some(0) {
-            counts.prompts = Prompts::Sum;
-        }
-        self.iterations.apply(model, &mut counts).ok()?;
-        (counts.prompts != Prompts::One).then_some(counts.prompts)
+    /// It counts what tools on the server did between steps.
+    pub(in crate::parse) fn has_searched(&self) -> bool {
+        self.web_search > Some(0)
     }
 
     /// Whether it names an output count at all.
